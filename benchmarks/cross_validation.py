@@ -39,7 +39,7 @@ from make_base_models import cache_folder
 from peers.rows import stratified
 from peers.tables import markdown
 
-from holdfast.analyses.evaluation import scored_block
+from holdfast.analyses.evaluation import evaluation_block
 from holdfast.contract.inference import InferenceOptions
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
@@ -434,7 +434,7 @@ def one_tuned(cell: Cell, most: int = 1000) -> Result:
         started = time.perf_counter()
         result = train(recipe, place / "run", procedure=CrossValidation(FOLDS))
         seconds = time.perf_counter() - started
-        found = scored_block(Predictor.load(place / "run"), str(place / "rest.jsonl"), InferenceOptions())
+        found = evaluation_block(Predictor.load(place / "run"), str(place / "rest.jsonl"), InferenceOptions())
     made: Result = {"seconds": round(seconds, 1)}
     for metric in METRICS:
         one, truth = result["cv"]["metrics"][metric], found["metrics"][metric]["value"]

@@ -137,11 +137,11 @@ def settled(cell: Cell) -> Result:
     for _ in range(400):
         gap = drawn_gap(rng, cell["rows"], cell["discordant"], cell["difference"])
         found = judge_pairs(gap, 0.01)
-        if found.verdict != "undecided" or found.rows is None:
+        if found.verdict != "undecided" or found.rows_needed is None:
             continue
         opened += 1
-        asked.append(found.rows)
-        more = drawn_gap(rng, found.rows - len(gap), cell["discordant"], cell["difference"])
+        asked.append(found.rows_needed)
+        more = drawn_gap(rng, found.rows_needed - len(gap), cell["discordant"], cell["difference"])
         done += judge_pairs(np.r_[gap, more], 0.01).verdict != "undecided"
     return {
         "undecided of 400": opened,

@@ -119,7 +119,7 @@ def frozen(cell: Cell) -> dict[str, Any]:
         turns = len(forms) and (1 if arm == "back_translation" else FORMS)
         weights = np.full(len(forms), 1 / max(1, turns))
         beside = ExtraRows(meaning().vectors(forms), labels[whose], weights)
-        probe = fit_probe(features, labels, classes=count, seed=seed, c=probe.c, beside=beside)
+        probe = fit_probe(features, labels, classes=count, seed=seed, c=probe.c, extra_rows=beside)
     seconds = time.perf_counter() - start
     right = np.array(classes)[probe.logits(vectors).argmax(axis=1)] == names
     return {"accuracy": float(right.mean()), "seconds": seconds, "forms": changed}

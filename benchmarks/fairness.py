@@ -283,7 +283,7 @@ def word_alarm(answers: Any, lists: Any, order: Any) -> bool:
     """The swap test's own two steps on answers that are there already: row k gets the terms at the
     k-th place of each list, in turn."""
     from holdfast.analyses.fairness import swap as steps
-    from holdfast.analyses.fairness.forms import Forms
+    from holdfast.analyses.fairness.forms import SwapForms
 
     size = lists.shape[1]
     groups = {
@@ -293,15 +293,15 @@ def word_alarm(answers: Any, lists: Any, order: Any) -> bool:
     axis = Axis("words", (TermBlock("words", groups),))
     half = len(order) // 2
 
-    def forms(rows: Any) -> tuple[Forms, Any]:
+    def forms(rows: Any) -> tuple[SwapForms, Any]:
         at = np.arange(len(rows)) % size
         yes = np.stack([answers[rows, words[at]] for words in lists], axis=1)
         texts = tuple(tuple({"text": ""} for _ in lists) for _ in rows)
         plain = np.zeros((len(rows), len(lists)), dtype=bool)
-        made = Forms(axis, rows, texts, plain, np.ones(len(rows), dtype=bool), at)
+        made = SwapForms(axis, rows, texts, plain, np.ones(len(rows), dtype=bool), at)
         return made, np.stack([1 - yes, yes], axis=2)
 
-    one = steps.most_moved(*forms(order[:half]))
+    one = steps.largest_change(*forms(order[:half]))
     made, said = forms(order[half:])
     tested = steps.TestedSwap(one, made, said, steps.difference(one, made, said))
     p = tested.p

@@ -34,7 +34,7 @@ from forgetting_parts.base import base
 
 from holdfast.contract.fit import FittedModel
 from holdfast.fits.fit import fit
-from holdfast.models.fresh import fresh
+from holdfast.models.network_copy import copy_network
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare
 from holdfast.recipe.recipe import parse
@@ -159,7 +159,7 @@ def _along(fitted: FittedModel, alpha: float, sides: Mapping[str, Any]) -> dict[
     """The losses at w₀ + α (w − w₀)."""
     start, now = fitted.trained.initial_tensors, dict(fitted.network.named_parameters())
     mixed = {name: torch.lerp(start[name], now[name].detach(), alpha) for name in start}
-    network = fresh(fitted.network, mixed).eval()
+    network = copy_network(fitted.network, mixed).eval()
     return {"alpha": alpha, **{n: _loss(fitted, network, rows) for n, rows in sides.items()}}
 
 

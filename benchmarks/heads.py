@@ -93,10 +93,10 @@ def run_one(cell: Cell) -> Result:
     if system in LOSSES:
         logits = by_gradient(x, y, tested, classes, seed, system)
     elif system == "better":
-        kinds = [fit_head(x, y, classes=classes, seed=seed, kind=k) for k in FORMS[:2]]
+        kinds = [fit_head(x, y, classes=classes, seed=seed, head_type=k) for k in FORMS[:2]]
         logits = min(kinds, key=lambda one: out_of_fold(one, y)).logits(tested)
     else:
-        logits = fit_head(x, y, classes=classes, seed=seed, kind=system).logits(tested)
+        logits = fit_head(x, y, classes=classes, seed=seed, head_type=system).logits(tested)
     right = logits.argmax(axis=1) == truth
     loss = losses_at(logits, truth, 1.0).mean()
     return {"accuracy": float(right.mean()), "loss": float(loss)}

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from cells import HERE, NOT_RUN, Cell, Result, grid, publish, run_cells
 
-from holdfast.analyses.audit.fold_predictions import tuned_answers
+from holdfast.analyses.audit.fold_predictions import tuned_log_probabilities
 from holdfast.analyses.audit.views import references
 from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
@@ -227,7 +227,7 @@ def tuned(cell: Cell) -> Result:
 
     seen, _, wrong, _ = exchanged(cell["data"], cell["noise"], cell["seed"])
     recipe, start = Recipe().model_copy(update={"seed": cell["seed"]}), time.perf_counter()
-    answers = tuned_answers(seen.rows, recipe, "embedded", 0.0, lambda *_: None)
+    answers = tuned_log_probabilities(seen.rows, recipe, "embedded", 0.0, lambda *_: None)
     found: Result = {"seconds": time.perf_counter() - start}
     for name, one in (("audit", seen), ("tuned", replace(seen, tuned=answers))):
         assert one.fold_predictions is not None

@@ -34,8 +34,8 @@ from cells import NOT_RUN, RESULTS, Cell, Result, grid, key, processor, publish,
 from labels import pool, source
 from make_base_models import cache_folder
 
-from holdfast.analyses.memory.membership import better, membership
-from holdfast.analyses.memory.probe import SetScores, remember
+from holdfast.analyses.memory.membership import compare_attacks, membership
+from holdfast.analyses.memory.probe import SetScores, probe_membership
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import read_result
 from holdfast.core.seeds import generator
@@ -96,7 +96,7 @@ def null(cell: Cell) -> Result:
             total = np.logaddexp.reduce(logits, axis=1)
             return SetScores(table.take(at), total - logits[np.arange(len(at)), y[at]])
 
-        found.append(remember(heard(one), heard(other), number))
+        found.append(probe_membership(heard(one), heard(other), number))
     return {
         "runs": EACH,
         "alarms": sum(one.verdict == "memorized" for one in found),
@@ -187,7 +187,7 @@ def measured(run: Path, drawn: Any, wrong: Any) -> Result:
         one.take(np.flatnonzero(drawn[side][np.asarray(one.table.column("row"))]))
         for side, one in heard.items()
     ]
-    on_drawn, on_all = remember(*parts, 0), remember(*heard.values(), 0)
+    on_drawn, on_all = probe_membership(*parts, 0), probe_membership(*heard.values(), 0)
     traces = parquet.read_table(run / "examples.parquet").to_pylist()
     traces = [one for one in traces if one["split"] == "train"]
     traces.sort(key=lambda one: -one["loss_range"])
@@ -316,7 +316,7 @@ def _trec(done: Mapping[str, Result]) -> list[str]:
         pair = [done.get(key({"part": "trec", "seed": seed, "way": way})) for way in WAYS]
         if all(pair):
             heart, guard = (one["scores"] for one in pair if one)
-            gain = better(
+            gain = compare_attacks(
                 *(tuple(-np.asarray(one[side]) for one in (heart, guard)) for side in heart)
             )
             found.append(

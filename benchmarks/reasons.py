@@ -136,7 +136,7 @@ def case_of(model: Any, text: str) -> Any:
     from holdfast.analyses.explain.classifiers import TextQuery, class_cases, read_row
 
     asked = TextQuery(model, read_row(model, [text]))
-    return class_cases(asked)[0], asked.read.parted.words([text])
+    return class_cases(asked)[0], asked.read.row_units.words([text])
 
 
 def answer_of(model: Any, text: str) -> str:
@@ -158,7 +158,7 @@ def planted_from(start: int) -> Result:
         if case.target == "good" and answer_of(whole, left) == "bad":
             count["decides"] += 1
             for name, values in (
-                ("leave_one_out", leave_one_out(case.kept)),
+                ("leave_one_out", leave_one_out(case.masked_score)),
                 ("integrated_gradients", case.gradients().values),
             ):
                 count[f"{name} top"] += words[int(np.argmax(values))] == WORD
@@ -195,12 +195,12 @@ def rows_from(start: int) -> Result:
         add("agreements", reason.agreement is not None)
         add("hardly", any(one.worth == "hardly moves" for one in reason.maps[:1]))
         other, _ = case_of(shuffled, text)
-        given = [leave_one_out(other.kept), other.gradients().values]
+        given = [leave_one_out(other.masked_score), other.gradients().values]
         for values in given:
             add("agreement shuffled", agreement(values, reason.maps[0].values) or 0.0)
         rng = np.random.default_rng(place)
         noise = [rng.standard_normal(len(words)) for _ in range(NOISE)]
-        tried = faithfulness(case.kept, [*given, *noise], rng)
+        tried = faithfulness(case.masked_score, [*given, *noise], rng)
         kind = "planted" if WORD in words else "plain"
         add(f"judged {kind}", judged)
         for name, one in zip(("shuffled loo", "shuffled ig"), tried, strict=False):
@@ -256,7 +256,7 @@ def alike() -> Result:
         pieces = by_captum(owner[None] >= 0, STEPS).detach().numpy()
         theirs = np.bincount(owner[owner >= 0], weights=pieces[owner >= 0], minlength=len(words))
         worst = max(worst, float(np.abs(theirs - case.gradients().values).max()))
-        ours = leave_one_out(case.kept)
+        ours = leave_one_out(case.masked_score)
         for unit in range(len(words)):
             one = float(by_captum(owner[None] == unit, STEPS).sum())
             sequential = max(sequential, abs(one - ours[unit]))
@@ -271,12 +271,12 @@ def _plain(row: dict[str, Any]) -> list[dict[str, Any]]:
 def _owner(model: Any, text: str) -> Any:
     from holdfast.analyses.explain.classifiers import read_row
 
-    return read_row(model, [text]).parted.owner
+    return read_row(model, [text]).row_units.owner
 
 
 def joint(times: int = 2000) -> Result:
     """How often the test of all rows together is passed by maps of noise: ranks drawn at random."""
-    from holdfast.analyses.explain.faithfulness import Faithful, joint_p
+    from holdfast.analyses.explain.faithfulness import FaithfulnessScores, joint_p
 
     rng, found = np.random.default_rng(0), {}
     for rows in (5, 20, 50):
@@ -286,7 +286,7 @@ def joint(times: int = 2000) -> Result:
             for _ in range(rows):
                 orders = 999 if rng.random() < 0.2 else 19
                 p = (1 + rng.integers(0, orders + 1)) / (orders + 1)
-                made.append(Faithful(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1)))
+                made.append(FaithfulnessScores(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1)))
             passed += (joint_p(made) or 0) <= 0.05
         found[f"joint {rows}"] = passed / times
     return found

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells, stored, table
 
-from holdfast.analyses.compare.verdict import paired
+from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.plugins.update.gate import GateRows, Subgroup, decide, default_margin, renamed_classes
 from holdfast.stats.temperature import cross_fitted_losses
 
@@ -121,7 +121,7 @@ def one_gate(data: str, kind: str, seed: int) -> tuple[str, float, float]:
         return cross_fitted_losses(model.predict_log_proba(x), places, seed=order)
 
     def held(what: str, x: Floats, y: Floats) -> GateRows:
-        pairs = paired("class", y, new.predict(x), served.predict(x))
+        pairs = pair_rows("class", y, new.predict(x), served.predict(x))
         return GateRows(what, pairs, gain=losses(served, x, y) - losses(new, x, y))
 
     valid, fresh = rows["valid"], (x[aside], y[aside])

@@ -35,7 +35,7 @@ from holdfast.analyses.slices.analysis import ALPHA, SliceData, confirm_candidat
 from holdfast.analyses.slices.conditions import (
     Category,
     Condition,
-    Holds,
+    HasWords,
     Length,
     NumberRange,
     RowFacts,
@@ -215,7 +215,7 @@ def _condition(
     if not len(right):
         return None, ""
     token = str(rng.choice(right))
-    return Holds(token), f'"{token}"'
+    return HasWords(token), f'"{token}"'
 
 
 def one_planted(

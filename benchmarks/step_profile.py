@@ -33,7 +33,7 @@ STRETCHES = (
     ("plan", "holdfast.fits.fit:make_ready"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
     ("linear probe: its fit", "holdfast.tasks.classes.classifier:fit_probe"),
-    ("linear probe: its learning curve", "holdfast.models.probes.head_fit:fit_again"),
+    ("linear probe: its learning curve", "holdfast.models.probes.head_fit:refit_probe"),
     ("looks: validation rows and train probe", "holdfast.training.observe:Observer.measure"),
     ("looks: copies, numbers", "holdfast.training.guard:take_snapshot"),
     ("looks: the state to keep", "holdfast.training.guard:GuardedRun.save_weights"),

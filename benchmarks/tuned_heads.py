@@ -128,7 +128,7 @@ def measured(run: Mapping[str, Any]) -> Result:
     classes, beside = int(y.max()) + 1, run.get("beside")
     heads = {
         kind: fit_head(
-            x[train], y[train], classes=classes, seed=run["seed"], kind=kind, beside=beside
+            x[train], y[train], classes=classes, seed=run["seed"], head_type=kind, extra_rows=beside
         ).logits(x)
         for kind in ("logistic", "both")
     }

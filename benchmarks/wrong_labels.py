@@ -28,7 +28,7 @@ from torch import nn
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
-from holdfast.models.probes.head_fit import out_of_fold
+from holdfast.models.probes.head_fit import out_of_fold_logits
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.detectors.data import noisy_labels, telling
 from holdfast.monitor.history import History
@@ -73,7 +73,7 @@ def probes(cell: Cell) -> Result:
         start = time.process_time()
         probe = fit_probe(x, y, classes=classes, seed=seed)
         between = time.process_time()
-        found.append(label_noise(*out_of_fold(probe, y, held, held_y)))
+        found.append(label_noise(*out_of_fold_logits(probe, y, held, held_y)))
         fit_s, lapse_s = fit_s + between - start, lapse_s + time.process_time() - between
     rates = np.array([one.rate for one in found if one])
     inside = [one.low <= cell["noise"] <= one.high for one in found if one]
@@ -98,7 +98,7 @@ def networks(cell: Cell) -> Result:
         (x, y), (held, held_y), classes = rows_of(cell, seed)
         history = trained(x, y, held, held_y, classes, seed)
         probe = fit_probe(x, y, classes=classes, seed=seed)
-        noise = label_noise(*out_of_fold(probe, y, held, held_y))
+        noise = label_noise(*out_of_fold_logits(probe, y, held, held_y))
         known = RunFacts(classes=classes, planned_steps=history[-1].step)
         alone += noisy_labels(History(history, known)) is not None
         told = RunFacts(classes=classes, planned_steps=history[-1].step, label_noise=noise)

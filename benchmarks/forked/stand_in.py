@@ -118,7 +118,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class LoadedStandIn:
-    """``models.base.Loaded`` of it."""
+    """``models.base.LoadedModel`` of it."""
 
     network: StandIn
     tokenizer: Any

@@ -20,7 +20,7 @@ from recorded.store import Recording, path_of, read
 from holdfast.control.stop_rules import Costs, StoppingRule, planned_learning
 from holdfast.core.records import Verdict
 from holdfast.core.run_facts import RunFacts
-from holdfast.models.probes.head_fit import count_twins, out_of_fold, probe_curve
+from holdfast.models.probes.head_fit import count_twins, out_of_fold_logits, probe_curve
 from holdfast.models.probes.probe import fit_probe
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import clopper_pearson, wilson
@@ -168,7 +168,7 @@ def run_facts(recording: Recording) -> RunFacts:
             "probe_valid_losses": curve.losses,
             "probe_curve": curve.points,
             "copied_valid": count_twins(train, valid),
-            "label_noise": label_noise(*out_of_fold(fitted, labels, valid, held["valid_labels"])),
+            "label_noise": label_noise(*out_of_fold_logits(fitted, labels, valid, held["valid_labels"])),
         }
     first = np.where(held["first_seen"] >= 0, held["first_seen"] + 1, -1)
     return RunFacts(

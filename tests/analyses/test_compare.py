@@ -13,8 +13,8 @@ from holdfast.analyses.compare.verdict import (
     by_class,
     differing_rows,
     judge_pairs,
-    paired,
-    rows_that_settle,
+    pair_rows,
+    required_rows,
 )
 from holdfast.core.errors import Defect
 from holdfast.plugins.live.stream import PairStream
@@ -41,7 +41,7 @@ def test_models_that_agree_are_equivalent_only_where_the_rows_can_show_it() -> N
     few, many = judge_pairs(_gap(1, 1, 100), 0.01), judge_pairs(_gap(4, 5, 2000), 0.01)
     assert few.verdict == "undecided"
     assert many.verdict == "equivalent"
-    assert -0.01 < many.near[0] < many.near[1] < 0.01
+    assert -0.01 < many.equivalence_limits[0] < many.equivalence_limits[1] < 0.01
     assert judge_pairs(_gap(4, 5, 2000), 0.001).verdict == "undecided"
 
 
@@ -89,9 +89,9 @@ def test_the_rows_that_it_names_settle_it_mostly(true: float) -> None:
         gap = rng.choice([1.0, -1.0, 0.0], size=200, p=chances)
         found = judge_pairs(gap, 0.03)
         if found.verdict == "undecided":
-            assert found.rows is not None
-            asked.append(found.rows)
-            more = rng.choice([1.0, -1.0, 0.0], size=found.rows - 200, p=chances)
+            assert found.rows_needed is not None
+            asked.append(found.rows_needed)
+            more = rng.choice([1.0, -1.0, 0.0], size=found.rows_needed - 200, p=chances)
             settled.append(judge_pairs(np.r_[gap, more], 0.03).verdict != "undecided")
     assert len(settled) > 20
     assert min(asked) > 200
@@ -100,14 +100,14 @@ def test_the_rows_that_it_names_settle_it_mostly(true: float) -> None:
 
 def test_more_rows_are_asked_for_a_smaller_margin_and_whole_groups() -> None:
     gap = _gap(10, 10, 200)
-    wide, fine = rows_that_settle(gap, 0.02), rows_that_settle(gap, 0.01)
+    wide, fine = required_rows(gap, 0.02), required_rows(gap, 0.01)
     assert wide is not None
     assert fine is not None
     assert fine > 2 * wide
-    grouped = rows_that_settle(np.repeat(gap, 4), 0.02, np.repeat(np.arange(200), 4))
+    grouped = required_rows(np.repeat(gap, 4), 0.02, np.repeat(np.arange(200), 4))
     assert grouped == pytest.approx(4 * wide, rel=0.1)
-    assert rows_that_settle(np.zeros(0), 0.01) is None
-    assert rows_that_settle(np.array([1.0]), 0.01) is not None
+    assert required_rows(np.zeros(0), 0.01) is None
+    assert required_rows(np.array([1.0]), 0.01) is not None
 
 
 def _random_sets(rng: Any, n: int, names: list[str]) -> list[list[str]]:
@@ -120,7 +120,7 @@ def test_f1_of_label_sets_is_scikit_learns_and_its_parts_are_influences() -> Non
 
     rng, names = np.random.default_rng(0), ["a", "b", "c"]
     labels, one, two = (_random_sets(rng, 80, names) for _ in range(3))
-    found = paired("several", labels, one, two)
+    found = pair_rows("several", labels, one, two)
     to = MultiLabelBinarizer(classes=names).fit([names]).transform
 
     def f1(said: list[list[str]], rows: Any = slice(None)) -> float:
@@ -138,26 +138,26 @@ def test_f1_of_label_sets_is_scikit_learns_and_its_parts_are_influences() -> Non
 
 def test_tags_numbers_and_texts() -> None:
     labels = [["B-PER", "I-PER", "O"], ["O", "B-LOC"]]
-    tags = paired("tags", labels, labels, [["B-PER", "O", "O"], ["O", "B-LOC"]])
+    tags = pair_rows("tags", labels, labels, [["B-PER", "O", "O"], ["O", "B-LOC"]])
     # One of two entities found, two said: precision and recall a half.
     assert (tags.first, tags.second) == (1.0, 0.5)
     # No answer, or one of another length, finds nothing: it is not the first tag of the alphabet.
     whole = [["B-A", "O"], ["B-B"]]
     for lacking in (None, ["B-A"]):
-        assert paired("tags", whole, [lacking, ["B-B"]], whole).first == pytest.approx(2 / 3)
-    numbers = paired("number", [1.0, 3.0], [1.5, 3.0], [3.0, 3.0])
+        assert pair_rows("tags", whole, [lacking, ["B-B"]], whole).first == pytest.approx(2 / 3)
+    numbers = pair_rows("number", [1.0, 3.0], [1.5, 3.0], [3.0, 3.0])
     assert (numbers.first, numbers.second) == (0.25, 1.0)
     assert numbers.gap.mean() * numbers.scale == pytest.approx(0.25 - 1.0)
     assert numbers.gap.mean() > 0
-    texts = paired("text", ["a good day", "no"], ["a good day", "no"], ["a bad day", ""])
+    texts = pair_rows("text", ["a good day", "no"], ["a good day", "no"], ["a bad day", ""])
     assert texts.first == pytest.approx(1.0)
     assert texts.second == pytest.approx((2 / 3 + 0) / 2)
-    assert paired("class", ["x", "y"], ["x", None], ["y", "y"]).gap.tolist() == [1.0, -1.0]
+    assert pair_rows("class", ["x", "y"], ["x", None], ["y", "y"]).gap.tolist() == [1.0, -1.0]
 
 
 def test_where_they_differ() -> None:
     labels = ["x"] * 30 + ["y"] * 30
-    pairs = paired("class", labels, ["x"] * 60, ["y"] * 15 + ["x"] * 15 + ["y"] * 30)
+    pairs = pair_rows("class", labels, ["x"] * 60, ["y"] * 15 + ["x"] * 15 + ["y"] * 30)
     rows = np.arange(100, 160)
     said = ["x"] * 60, ["y"] * 15 + ["x"] * 15 + ["y"] * 30
     found = differing_rows(pairs, rows, ["t" * 400] * 60, labels, *said)
@@ -173,7 +173,7 @@ def test_where_they_differ() -> None:
     assert classes is not None
     assert [line["class"] for line in classes] == ["y", "x"]
     assert classes[0]["p_value"] == pytest.approx(2 * stats.binomtest(0, 30).pvalue)
-    assert by_class(paired("number", [1.0], [1.0], [2.0]), [1.0]) is None
+    assert by_class(pair_rows("number", [1.0], [1.0], [2.0]), [1.0]) is None
 
 
 def test_a_stream_added_at_once_is_the_same_as_row_by_row() -> None:
@@ -211,6 +211,6 @@ def test_a_stream_of_models_that_are_alike_ends_in_equivalent() -> None:
 
 
 def test_a_missing_number_counts_as_the_mean_of_the_labels() -> None:
-    found = paired("number", [10.0, 20.0, 60.0], [10.0, None, 60.0], [10.0, 20.0, 30.0])
+    found = pair_rows("number", [10.0, 20.0, 60.0], [10.0, None, 60.0], [10.0, 20.0, 30.0])
     assert found.first == pytest.approx(10 / 3)
     assert found.second == pytest.approx(10)

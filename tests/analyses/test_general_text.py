@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from holdfast.analyses.forgetting.analysis import kept_neighbours, nearest, neighbours_block
+from holdfast.analyses.forgetting.analysis import nearest, neighbour_overlap, neighbours_block
 from holdfast.data.texts.general import passages
 
 
@@ -27,7 +27,7 @@ def test_neighbours_are_kept_by_a_turn_and_lost_by_a_draw() -> None:
     random = np.random.default_rng(1)
     before = random.normal(size=(60, 8))
     turn = np.linalg.qr(random.normal(size=(8, 8)))[0]
-    assert kept_neighbours(before, 3 * before @ turn).mean() == 1.0
+    assert neighbour_overlap(before, 3 * before @ turn).mean() == 1.0
     found = neighbours_block(before, random.normal(size=(60, 8)), seed=0)
     assert found["chance"] == pytest.approx(5 / 59)
     assert found["kept"]["low"] <= found["chance"] <= found["kept"]["high"]

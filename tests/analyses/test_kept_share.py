@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from holdfast.analyses.compare.verdict import judge_pairs, paired
-from holdfast.analyses.distillation.analysis import agreement, kept_share
+from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
+from holdfast.analyses.distillation.analysis import agreement, retained_share
 
 
 def test_the_share_of_right_answers_is_their_ratio_with_a_resampled_interval() -> None:
@@ -15,8 +15,8 @@ def test_the_share_of_right_answers_is_their_ratio_with_a_resampled_interval() -
     labels = ["a"] * 300
     first = np.where(rng.random(300) < 0.9, "a", "b").tolist()
     second = [x if rng.random() < 0.93 else "b" for x in first]
-    pairs = paired("class", labels, first, second)
-    found = kept_share(pairs, judge_pairs(pairs.gap, 0.01), np.random.default_rng(1))
+    pairs = pair_rows("class", labels, first, second)
+    found = retained_share(pairs, judge_pairs(pairs.gap, 0.01), np.random.default_rng(1))
     right = [np.array(one) == "a" for one in (first, second)]
     assert found["value"] == pytest.approx(right[1].sum() / right[0].sum())
     drawn = np.random.default_rng(2).integers(0, 300, (4000, 300))
@@ -30,9 +30,9 @@ def test_of_another_score_the_interval_is_that_of_the_difference() -> None:
     labels = [["a", "b"]] * 60
     first = [["a", "b"] if rng.random() < 0.9 else ["a"] for _ in labels]
     second = [one if rng.random() < 0.8 else [] for one in first]
-    pairs = paired("several", labels, first, second)
+    pairs = pair_rows("several", labels, first, second)
     judged = judge_pairs(pairs.gap, 0.01)
-    found = kept_share(pairs, judged, rng)
+    found = retained_share(pairs, judged, rng)
     assert found["value"] == pytest.approx(pairs.second / pairs.first)
     assert found["low"] == pytest.approx(1 - judged.high / pairs.first)
     assert found["low"] < found["value"] < found["high"]
@@ -40,9 +40,9 @@ def test_of_another_score_the_interval_is_that_of_the_difference() -> None:
 
 def test_of_an_error_no_share_is_kept() -> None:
     numbers = list(range(30))
-    pairs = paired("number", numbers, [n + 1 for n in numbers], [n + 2 for n in numbers])
+    pairs = pair_rows("number", numbers, [n + 1 for n in numbers], [n + 2 for n in numbers])
     judged = judge_pairs(pairs.gap, 0.01)
-    found = kept_share(pairs, judged, np.random.default_rng(0))
+    found = retained_share(pairs, judged, np.random.default_rng(0))
     assert found["value"] is None
     assert "error" in found["why"]
 
@@ -65,10 +65,10 @@ def test_rows_of_groups_count_as_their_groups() -> None:
     lost = np.isin(groups, [2, 5, 9])
     first = np.where(rng.random(240) < 0.9, "a", "b").tolist()
     second = np.where(lost, "b", first).tolist()
-    pairs = paired("class", ["a"] * 240, first, second)
+    pairs = pair_rows("class", ["a"] * 240, first, second)
     judged = judge_pairs(pairs.gap, 0.01, groups)
-    wide = kept_share(pairs, judged, np.random.default_rng(1), groups)
-    narrow = kept_share(pairs, judged, np.random.default_rng(1))
+    wide = retained_share(pairs, judged, np.random.default_rng(1), groups)
+    narrow = retained_share(pairs, judged, np.random.default_rng(1))
     assert wide["value"] == narrow["value"]
     right = [np.array(one) == "a" for one in (first, second)]
     left_out = [right[1][groups != g].sum() / right[0][groups != g].sum() for g in range(12)]

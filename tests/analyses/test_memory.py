@@ -16,16 +16,16 @@ from sklearn.metrics import roc_auc_score
 
 from holdfast.analyses.memory.membership import (
     Tokens,
-    allowed,
-    by_condition,
-    by_errors,
-    found_at,
+    attack_rate,
+    conditioned_scores,
+    error_zone_scores,
+    max_false_alarms,
     membership,
     normal_losses,
     quantile_line,
     smallest_rate,
 )
-from holdfast.analyses.memory.probe import Risks, SetScores, remember
+from holdfast.analyses.memory.probe import Risks, SetScores, probe_membership
 from holdfast.contract.written_text import Verbatim
 from holdfast.data.table import Table
 from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
@@ -51,7 +51,7 @@ def test_the_area_is_the_usual_one_and_rates_are_shown_not_estimated() -> None:
     found = membership("loss", one, other)
     y = np.repeat([1, 0], [80, 200])
     assert found.auc.value == pytest.approx(roc_auc_score(y, np.concatenate([one, other])))
-    assert found.shown
+    assert found.above_chance
     # 200 rows without one false alarm show 1.49 %, the rule of three: 1 − 0.05^(1/200).
     assert smallest_rate(200) == pytest.approx(1 - 0.05 ** (1 / 200))
     assert smallest_rate(2995) <= 0.001 < smallest_rate(2994)
@@ -62,12 +62,12 @@ def test_the_area_is_the_usual_one_and_rates_are_shown_not_estimated() -> None:
     # The most alarms of 200 that a rate of 10 % would give in at most one set of twenty.
     most = int(binom.ppf(0.05, 200, 0.1)) - 1
     assert binom.cdf(most, 200, 0.1) <= 0.05 < binom.cdf(most + 1, 200, 0.1)
-    assert allowed(200, 0.1) == most
+    assert max_false_alarms(200, 0.1) == most
     assert by_rate[0.1].value == np.mean(one > np.sort(other)[::-1][most])
 
 
 def test_members_that_tie_with_others_are_not_found() -> None:
-    share = found_at(np.array([1.0] * 10 + [2.0] * 10), np.array([1.0] * 40), 0.1).share
+    share = attack_rate(np.array([1.0] * 10 + [2.0] * 10), np.array([1.0] * 40), 0.1).share
     assert share.value == 0.5
 
 
@@ -76,10 +76,10 @@ def test_the_error_zone_looks_at_wrong_tokens_alone() -> None:
         np.log([0.9, 0.2, 0.1, 0.3]), np.log([0.1, 0.1, 0.2, 0.3]), np.array([1, 0, 0, 0], bool)
     )
     # Up by log 2, down by log 2, and one that did not move.
-    assert by_errors([text])[0] == pytest.approx(0.5)
+    assert error_zone_scores([text])[0] == pytest.approx(0.5)
     up = Tokens(np.log([0.9, 0.4]), np.log([0.99, 0.1]), np.array([True, False]))
-    assert by_errors([up])[0] == 1.0
-    assert np.isnan(by_errors([dataclasses.replace(up, right=np.array([True, True]))])[0])
+    assert error_zone_scores([up])[0] == 1.0
+    assert np.isnan(error_zone_scores([dataclasses.replace(up, correct=np.array([True, True]))])[0])
 
 
 def test_a_quantile_line_is_that_of_the_exact_solver() -> None:
@@ -100,15 +100,15 @@ def test_a_loss_is_judged_for_what_the_row_is_and_without_memory_by_chance() -> 
     easy = np.exp(random.normal(-3, 0.5, 700)) * np.where(kind, 30, 1)
     x = kind[:, None] + random.normal(0, 0.05, (700, 1))
     members, others = easy[:300] * 0.5, easy[300:]
-    told = by_condition(members, others, (x[:300], x[300:]), seed=0)
+    told = conditioned_scores(members, others, (x[:300], x[300:]), seed=0)
     apart = membership("conditioned", *told).auc.value
     plain = membership("loss", -members, -others).auc.value
     assert apart is not None
     assert plain is not None
     assert apart > plain + 0.08
     assert apart > 0.75
-    nothing = by_condition(easy[:300], others, (x[:300], x[300:]), seed=0)
-    assert not membership("conditioned", *nothing).shown
+    nothing = conditioned_scores(easy[:300], others, (x[:300], x[300:]), seed=0)
+    assert not membership("conditioned", *nothing).above_chance
 
 
 def test_the_normal_form_of_a_loss_is_the_log_odds() -> None:
@@ -123,12 +123,12 @@ def test_what_was_learned_by_heart_is_said_and_its_rows_are_named(
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     others = make_table(texts(150, 1), ["a", "b"] * 75)
     low, high = random.exponential(0.05, 120), random.exponential(1.0, 150)
-    found = remember(SetScores(members, low), SetScores(others, high), 0)
+    found = probe_membership(SetScores(members, low), SetScores(others, high), 0)
     assert found.verdict == "memorized"
     assert "memorized its training rows" in found.because
     risk = np.arange(120.0)
     rows = np.asarray(members.column("row"))
-    traced = remember(
+    traced = probe_membership(
         SetScores(members, low),
         SetScores(others, high),
         0,
@@ -143,7 +143,7 @@ def test_two_sets_that_differ_in_themselves_are_no_evidence(make_table: Any, tex
     random = np.random.default_rng(4)
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     others = make_table(texts(150, 1, ("zinc", "lead", "gold", "coal")), ["a", "b"] * 75)
-    found = remember(
+    found = probe_membership(
         SetScores(members, random.exponential(0.05, 120)),
         SetScores(others, random.exponential(1, 150)),
         0,
@@ -155,7 +155,7 @@ def test_two_sets_that_differ_in_themselves_are_no_evidence(make_table: Any, tex
 def test_of_too_few_rows_nothing_is_said(make_table: Any, texts: Any) -> None:
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     few = make_table(texts(10, 1), ["a", "b"] * 5)
-    found = remember(SetScores(members, np.zeros(120)), SetScores(few, np.ones(10)), 0).to_json()
+    found = probe_membership(SetScores(members, np.zeros(120)), SetScores(few, np.ones(10)), 0).to_json()
     assert found["verdict"] == "undecided"
     assert found["auc"]["value"] is None
     assert found["auc"]["why"]
@@ -166,7 +166,7 @@ def test_copies_of_one_text_are_one_witness(make_table: Any, texts: Any) -> None
     own = texts(40, 0)
     members: Table = make_table(own * 3, ["a", "b"] * 60)
     others = make_table(texts(60, 1), ["a", "b"] * 30)
-    found = remember(
+    found = probe_membership(
         SetScores(members, random.exponential(1, 120)),
         SetScores(others, random.exponential(1, 60)),
         0,
@@ -223,7 +223,7 @@ def test_pictures_and_written_answers_are_asked_too(tmp_path: Path) -> None:
         table = task_definition(task).read(str(source), DataPart(path=str(source)), None)
         order = random.permutation(len(table))
         one, other = table.take(order[::2]), table.take(order[1::2])
-        found = remember(
+        found = probe_membership(
             SetScores(one, random.exponential(size=len(one))),
             SetScores(other, random.exponential(size=len(other))),
             0,

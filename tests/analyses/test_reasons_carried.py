@@ -10,12 +10,12 @@ import pytest
 
 from holdfast.analyses.explain.class_words import (
     WordCandidate,
-    candidates,
-    confirmed,
+    confirm_words,
+    draw_other_units,
     exchange_p,
-    grams,
-    others_of,
-    places_of,
+    find_word_candidates,
+    positions_of,
+    word_ngrams,
 )
 
 FILL = [f"w{i}" for i in range(30)]
@@ -45,14 +45,14 @@ def _rows(n: int, seed: int = 0) -> tuple[list[list[str]], np.ndarray]:
 
 def test_words_that_decide_are_found_and_bystanders_come_behind() -> None:
     texts, chances = _rows(400)
-    found = candidates(texts, chances, ("good", "bad"), most=4)
+    found = find_word_candidates(texts, chances, ("good", "bad"), limit=4)
     assert (found[0].name, found[0].words) in {("good", ("fine",)), ("bad", ("never", "again"))}
     first = {one.name: one.words for one in reversed(found)}
     assert first["good"] == ("fine",)
     # One of three names of the same rows.
     assert first["bad"] in {("never",), ("again",), ("never", "again")}
     assert sum("again" in one.words or "never" in one.words for one in found) == 1
-    held = sum(("fine",) in grams(row) for row in texts)
+    held = sum(("fine",) in word_ngrams(row) for row in texts)
     assert next(one for one in found if one.words == ("fine",)).rows == held
 
 
@@ -60,25 +60,25 @@ def test_rare_words_are_no_candidates() -> None:
     texts = [["once"], *[["often here"] for _ in range(50)], *[["other"] for _ in range(50)]]
     chances = np.tile([0.9, 0.1], (101, 1))
     chances[51:] = [0.1, 0.9]
-    assert ("once",) not in {one.words for one in candidates(texts, chances, ("a", "b"))}
-    assert candidates(texts[:4], chances[:4], ("a", "b")) == ()
+    assert ("once",) not in {one.words for one in find_word_candidates(texts, chances, ("a", "b"))}
+    assert find_word_candidates(texts[:4], chances[:4], ("a", "b")) == ()
 
 
 def test_grams_are_words_and_neighbours_in_small_letters() -> None:
-    found = grams(["Not good, NO", "x"])
+    found = word_ngrams(["Not good, NO", "x"])
     assert found == {("not",), ("good",), ("no",), ("x",), ("not", "good")}
 
 
 def test_every_place_of_the_words_is_taken_out_and_others_are_others() -> None:
     units = ["Not", "good", ",", "not", "good", "end"]
-    assert places_of(("not", "good"), units).tolist() == [0, 1, 3, 4]
-    assert places_of(("good",), units).tolist() == [1, 4]
+    assert positions_of(("not", "good"), units).tolist() == [0, 1, 3, 4]
+    assert positions_of(("good",), units).tolist() == [1, 4]
     rng = np.random.default_rng(0)
-    drawn = others_of(np.array([1, 4]), 6, rng)
+    drawn = draw_other_units(np.array([1, 4]), 6, rng)
     assert drawn is not None
     assert len(set(drawn.tolist())) == 2
     assert not set(drawn.tolist()) & {1, 4}
-    assert others_of(np.array([0, 1, 2, 3]), 6, rng) is None
+    assert draw_other_units(np.array([0, 1, 2, 3]), 6, rng) is None
 
 
 @pytest.mark.parametrize("n", [1, 4, 9])
@@ -96,7 +96,7 @@ def test_words_that_are_like_others_are_confirmed_in_at_most_one_run_of_twenty()
     six = [WordCandidate("a", (f"w{k}",), 9) for k in range(6)]
     for _ in range(400):
         draws = [rng.standard_t(2, (2, rng.integers(4, 13))) for _ in six]
-        found = confirmed(six, [one[0] for one in draws], [one[1] for one in draws])
+        found = confirm_words(six, [one[0] for one in draws], [one[1] for one in draws])
         alarms += any(one.confirmed for one in found)
     # A binomial of 400 at 5 % is beyond 34 in one of a thousand.
     assert alarms <= 34
@@ -105,7 +105,7 @@ def test_words_that_are_like_others_are_confirmed_in_at_most_one_run_of_twenty()
 def test_what_is_not_settled_says_how_many_rows_would() -> None:
     rng = np.random.default_rng(1)
     one = WordCandidate("a", ("x",), 9)
-    clear, faint = confirmed(
+    clear, faint = confirm_words(
         [one, one],
         [rng.standard_normal(12) + 4, np.array([1.0, 0.4, -0.5, 0.6, 0.2])],
         [np.zeros(12), np.zeros(5)],
@@ -121,7 +121,7 @@ def test_what_is_not_settled_says_how_many_rows_would() -> None:
 def test_no_fewer_rows_than_there_are_would_decide() -> None:
     """Four rows that agree: a t-test of three would settle it, and the exchanges of four rows
     cannot (1/16 at best); of ten that a t-test holds settled and Holm does not, nothing is said."""
-    (few,) = confirmed(
+    (few,) = confirm_words(
         [WordCandidate("a", ("x",), 4)], [np.array([2.0, 2.1, 1.9, 2.0])], [np.zeros(4)]
     )
     assert few.p == pytest.approx(1 / 16)
@@ -138,12 +138,12 @@ def test_a_word_that_only_a_class_has_gives_it_away_unless_the_class_is_called_s
     told = np.stack([labels == 0, labels == 1], axis=1).astype(float)
 
     def of(names: tuple[str, str], known: Any = labels) -> WordCandidate:
-        found = candidates(texts, told, names, known)
+        found = find_word_candidates(texts, told, names, known)
         return next(one for one in found if one.words == ("zorvex",))
 
     one = of(("good", "bad"))
-    assert (one.name, one.others) == ("bad", 0.0)
-    assert one.own == pytest.approx(round(0.9 * len(of_bad)) / len(of_bad))
+    assert (one.name, one.other_share) == ("bad", 0.0)
+    assert one.class_share == pytest.approx(round(0.9 * len(of_bad)) / len(of_bad))
     assert one.gives_away
     assert not of(("good", "zorvexes")).gives_away
     assert not of(("good", "bad"), None).gives_away

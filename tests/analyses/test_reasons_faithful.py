@@ -13,19 +13,19 @@ from scipy import stats
 
 from holdfast.analyses.explain.explanation import reason_of
 from holdfast.analyses.explain.faithfulness import (
-    ALL_SETS,
-    Faithful,
+    MAX_EXACT_UNITS,
+    FaithfulnessScores,
     agreement,
+    curve_points,
     faithfulness,
     joint_p,
-    points_of,
 )
 from holdfast.analyses.explain.masking import (
     Case,
     MaskedScore,
-    chance_of_odds,
     leave_one_out,
     log_odds,
+    probability_of_log_odds,
 )
 from holdfast.core.records import Floats
 
@@ -64,7 +64,7 @@ def test_each_set_of_units_is_asked_once() -> None:
 def test_the_limits_of_few_units_are_those_of_all_orders() -> None:
     units, ask = 5, _twisted(5)
     kept = MaskedScore(ask, units)
-    whole = kept.whole
+    whole = kept.full
     every = []
     for order in itertools.permutations(range(units)):
         left, falls = np.ones(units, dtype=bool), []
@@ -91,10 +91,10 @@ def test_the_beam_of_many_units_comes_near_the_limits(monkeypatch: pytest.Monkey
 
     ways = []
     for seed in range(10):
-        kept = MaskedScore(_twisted(ALL_SETS, seed), ALL_SETS)
+        kept = MaskedScore(_twisted(MAX_EXACT_UNITS, seed), MAX_EXACT_UNITS)
         values = leave_one_out(kept)
         (exact,) = faithfulness(kept, [values], np.random.default_rng(0))
-        low, high = _beam_limits(kept, [values], points_of(ALL_SETS), np.random.default_rng(0))
+        low, high = _beam_limits(kept, [values], curve_points(MAX_EXACT_UNITS), np.random.default_rng(0))
         assert exact.low - 1e-9 <= low <= high <= exact.high + 1e-9
         ways.append((high - low) / (exact.high - exact.low))
     assert np.mean(ways) > 0.9
@@ -130,16 +130,16 @@ def test_maps_of_noise_pass_in_at_most_one_of_twenty(units: int) -> None:
 
 
 def test_the_first_units_are_counted_one_by_one() -> None:
-    assert points_of(5).tolist() == [1, 2, 3, 4, 5]
-    many = points_of(100)
+    assert curve_points(5).tolist() == [1, 2, 3, 4, 5]
+    many = curve_points(100)
     assert many[0] == 1
     assert many[-1] == 100
     assert len(many) <= 8
     assert np.all(np.diff(np.diff(many)) >= 0)
 
 
-def _with_p(p: float, orders: int) -> Faithful:
-    return Faithful(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1))
+def _with_p(p: float, orders: int) -> FaithfulnessScores:
+    return FaithfulnessScores(0, 0, 1, 0, 0, 0, p, 0.05, orders, np.zeros(1))
 
 
 def test_rows_together_are_tested_by_the_sum_of_their_ranks() -> None:
@@ -167,7 +167,7 @@ def test_log_odds_are_those_of_the_softmax() -> None:
     from scipy.special import softmax
 
     chances = softmax(logits, axis=1)[:, 2]
-    np.testing.assert_allclose(chance_of_odds(log_odds(logits, 2)), chances, rtol=1e-9)
+    np.testing.assert_allclose(probability_of_log_odds(log_odds(logits, 2)), chances, rtol=1e-9)
 
 
 def test_what_may_be_marked() -> None:
@@ -176,12 +176,12 @@ def test_what_may_be_marked() -> None:
     weights = np.array([4.0, 0.1, 0.0, -0.1, 0.05, 0.02])
 
     def case(weights: Floats) -> Case:
-        return Case("yes", "log-odds", _additive(weights), None, chance_of_odds)
+        return Case("yes", "log-odds", _additive(weights), None, probability_of_log_odds)
 
     found = reason_of(case(weights), "row")
     assert found.map.shown
-    assert found.without is not None
-    assert found.without[0] == pytest.approx(float(chance_of_odds(weights.sum() - 4)))
+    assert found.probability_without is not None
+    assert found.probability_without[0] == pytest.approx(float(probability_of_log_odds(weights.sum() - 4)))
     assert reason_of(case(weights), "row", maps=[-weights]).maps[1].worth == (
         "not better than random"
     )

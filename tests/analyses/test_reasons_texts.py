@@ -60,10 +60,10 @@ def test_leave_one_out_is_the_text_with_a_mask_in_place_of_each_word(
     place = int(_logits(saved, TEXT).argmax())
     assert case.target == saved.classes[place]
     words = TEXT.split()
-    assert asked.read.parted.words([TEXT]) == tuple(words)
+    assert asked.read.row_units.words([TEXT]) == tuple(words)
     whole = _odds(_logits(saved, TEXT), place)
-    assert case.kept.whole == pytest.approx(whole, abs=1e-5)
-    for unit, value in enumerate(leave_one_out(case.kept)):
+    assert case.masked_score.full == pytest.approx(whole, abs=1e-5)
+    for unit, value in enumerate(leave_one_out(case.masked_score)):
         masked = " ".join("[MASK]" if i == unit else word for i, word in enumerate(words))
         assert value == pytest.approx(whole - _odds(_logits(saved, masked), place), abs=1e-5)
 
@@ -73,9 +73,9 @@ def test_without_a_mask_token_words_are_left_out(saved: SavedClassifier) -> None
     mask, tokenizer.mask_token = tokenizer.mask_token, None
     try:
         case, _ = _case(saved, TEXT)
-        found = leave_one_out(case.kept)
+        found = leave_one_out(case.masked_score)
         # Texts of unlike length are padded to the longest.
-        several = case.kept(np.tri(6, dtype=bool))
+        several = case.masked_score(np.tri(6, dtype=bool))
     finally:
         tokenizer.mask_token = mask
     words, place = TEXT.split(), saved.classes.index(case.target)
@@ -95,7 +95,7 @@ def test_integrated_gradients_are_captums(saved: SavedClassifier, start: str) ->
     case, asked = _case(saved, TEXT)
     place, model = saved.classes.index(case.target), saved.network.model
     ids = torch.from_numpy(asked.read.ids)[None]
-    owner = asked.read.parted.owner
+    owner = asked.read.row_units.owner
     gone = owner >= 0 if start == "all" else owner == 1
 
     def score(ids: torch.Tensor) -> torch.Tensor:
@@ -110,10 +110,10 @@ def test_integrated_gradients_are_captums(saved: SavedClassifier, start: str) ->
     if start == "all":
         found = case.gradients()
         np.testing.assert_allclose(found.values, by_word, atol=1e-5)
-        whole = case.kept.whole - case.kept.empty
+        whole = case.masked_score.full - case.masked_score.empty
         assert found.values.sum() - whole == pytest.approx(found.gap, abs=1e-4)
     else:
-        assert by_word[1] == pytest.approx(leave_one_out(case.kept)[1], abs=0.02)
+        assert by_word[1] == pytest.approx(leave_one_out(case.masked_score)[1], abs=0.02)
 
 
 def test_gradients_of_pixels_are_captums() -> None:
@@ -144,11 +144,11 @@ def test_a_row_is_explained_alike_whatever_was_asked_before(saved: SavedClassifi
 def test_a_pair_has_the_words_of_both_texts(saved: SavedClassifier) -> None:
     texts = ("w1 good", "bad w2 w3")
     case, asked = _case(saved, *texts)
-    assert asked.read.parted.words(texts) == ("w1", "good", "bad", "w2", "w3")
+    assert asked.read.row_units.words(texts) == ("w1", "good", "bad", "w2", "w3")
     place = saved.classes.index(case.target)
-    values = leave_one_out(case.kept)
+    values = leave_one_out(case.masked_score)
     masked = _odds(_logits(saved, "w1 good", "[MASK] w2 w3"), place)
-    assert values[2] == pytest.approx(case.kept.whole - masked, abs=1e-5)
+    assert values[2] == pytest.approx(case.masked_score.full - masked, abs=1e-5)
 
 
 def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) -> None:
@@ -158,12 +158,12 @@ def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) ->
     cases = label_cases(asked)
     names = [saved.classes[place] for place in given] or [saved.classes[logits.argmax()]]
     assert [one.target for one in cases] == names
-    assert cases[0].kept.whole == pytest.approx(logits.max(), abs=1e-5)
+    assert cases[0].masked_score.full == pytest.approx(logits.max(), abs=1e-5)
     (number,) = number_cases(asked)
-    assert number.kept.whole == pytest.approx(logits[0], abs=1e-5)
-    assert number.chance is None
+    assert number.masked_score.full == pytest.approx(logits[0], abs=1e-5)
+    assert number.to_probability is None
     masked = _logits(saved, TEXT.replace("good", "[MASK]"))
-    assert leave_one_out(number.kept)[1] == pytest.approx(logits[0] - float(masked[0]), abs=1e-5)
+    assert leave_one_out(number.masked_score)[1] == pytest.approx(logits[0] - float(masked[0]), abs=1e-5)
 
 
 def test_what_stands_beside_a_text_is_part_of_its_score(saved: SavedClassifier) -> None:

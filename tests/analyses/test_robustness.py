@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from holdfast.analyses.robustness.analysis import Pair, judged
+from holdfast.analyses.robustness.analysis import ChangedRows, judge_changes
 from holdfast.analyses.robustness.perturbations import (
-    TEXTS,
-    contracted,
-    missing,
-    perturbed,
-    recased,
-    typed,
+    TEXT_CHANGES,
+    add_typing_errors,
+    change_case,
+    change_contractions,
+    perturb,
+    why_unavailable,
 )
 from holdfast.augment.texts.word_edits import negations_of, numbers_of, split
 
@@ -25,28 +25,28 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", TEXT_CHANGES)
 @pytest.mark.parametrize("text", SAID)
 def test_numbers_and_negations_survive(name: str, text: str) -> None:
-    if missing(name):
-        pytest.skip(f"{name}: {missing(name)}")
+    if why_unavailable(name):
+        pytest.skip(f"{name}: {why_unavailable(name)}")
     for seed in range(20):
-        new = perturbed(name, text, np.random.default_rng(seed))
+        new = perturb(name, text, np.random.default_rng(seed))
         assert numbers_of(new) == numbers_of(text)
         assert negations_of(split(new)) == negations_of(split(text))
-        assert new == perturbed(name, text, np.random.default_rng(seed))
+        assert new == perturb(name, text, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("name", [name for name in TEXTS if name != "synonyms"])
+@pytest.mark.parametrize("name", [name for name in TEXT_CHANGES if name != "synonyms"])
 def test_each_change_changes_some_text(name: str) -> None:
     rng = np.random.default_rng(0)
-    assert any(perturbed(name, text, rng) != text for text in SAID)
+    assert any(perturb(name, text, rng) != text for text in SAID)
 
 
 def test_a_slip_stays_inside_free_words() -> None:
     text = "the battery of Canon has 300 shots"
     for seed in range(30):
-        new = typed(text, np.random.default_rng(seed)).split()
+        new = add_typing_errors(text, np.random.default_rng(seed)).split()
         assert len(new) == 7
         changed = [a for a, b in zip(text.split(), new, strict=True) if a != b]
         assert set(changed) <= {"battery", "shots"}
@@ -54,11 +54,11 @@ def test_a_slip_stays_inside_free_words() -> None:
 
 def test_case_and_contractions_go_both_ways() -> None:
     rng = np.random.default_rng(0)
-    assert recased("Good One", rng) == "good one"
-    assert recased("good one", rng) == "GOOD ONE"
-    assert contracted("It is fine and I don't mind", rng) == "It's fine and I do not mind"
-    assert contracted("it does n't work", rng) == "it does not work"
-    assert contracted("nothing here", rng) == "nothing here"
+    assert change_case("Good One", rng) == "good one"
+    assert change_case("good one", rng) == "GOOD ONE"
+    assert change_contractions("It is fine and I don't mind", rng) == "It's fine and I do not mind"
+    assert change_contractions("it does n't work", rng) == "it does not work"
+    assert change_contractions("nothing here", rng) == "nothing here"
 
 
 def test_what_a_change_costs_is_the_exact_paired_test() -> None:
@@ -66,7 +66,7 @@ def test_what_a_change_costs_is_the_exact_paired_test() -> None:
     before = (rng.random(120) < 0.1).astype(float)
     after = np.where(rng.random(120) < 0.2, 1.0, before)
     flipped = rng.random(120) < 0.3
-    found = judged({"one": Pair(before, after, flipped)}, seed=0)["one"]
+    found = judge_changes({"one": ChangedRows(before, after, flipped)}, seed=0)["one"]
     worse, better = int((after > before).sum()), int((after < before).sum())
     theirs = binomtest(worse, worse + better, alternative="greater").pvalue
     assert found["p_value"] == pytest.approx(theirs)
@@ -81,18 +81,18 @@ def test_changes_that_cost_nothing_are_called_worse_in_few_runs() -> None:
     for _ in range(200):
         before = (rng.random(200) < 0.15).astype(float)
         pairs = {}
-        for name in TEXTS:
+        for name in TEXT_CHANGES:
             other = (rng.random(200) < 0.15).astype(float)
             swapped = rng.random(200) < 0.2
             after = np.where(swapped, other, before)
-            pairs[name] = Pair(before, after, after != before)
-        alarms += any(one["worse"] for one in judged(pairs, seed=0).values())
+            pairs[name] = ChangedRows(before, after, after != before)
+        alarms += any(one["worse"] for one in judge_changes(pairs, seed=0).values())
     assert alarms <= 16
 
 
 def test_a_change_that_changed_no_row_is_said_to() -> None:
     nothing = np.zeros(0)
-    found = judged({"one": Pair(nothing, nothing, nothing.astype(bool))}, seed=0)["one"]
+    found = judge_changes({"one": ChangedRows(nothing, nothing, nothing.astype(bool))}, seed=0)["one"]
     assert found["n"] == 0
     assert found["difference"]["why"] == "no row was changed"
     assert not found["worse"]
@@ -103,7 +103,7 @@ def test_losses_in_groups_are_judged_by_groups() -> None:
     groups = np.repeat(np.arange(8), 20)
     before = rng.random(160)
     after = before + np.repeat(rng.normal(0.05, 0.2, 8), 20)
-    alone = judged({"one": Pair(before, after, after != before)}, seed=0)["one"]
-    by_groups = judged({"one": Pair(before, after, after != before, groups)}, seed=0)["one"]
+    alone = judge_changes({"one": ChangedRows(before, after, after != before)}, seed=0)["one"]
+    by_groups = judge_changes({"one": ChangedRows(before, after, after != before, groups)}, seed=0)["one"]
     width = [one["difference"]["high"] - one["difference"]["low"] for one in (alone, by_groups)]
     assert width[1] > 2 * width[0]

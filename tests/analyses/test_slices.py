@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from holdfast.analyses.analysis import NoAnswer
-from holdfast.analyses.errors.analysis import AnsweredRows, hardest_rows
-from holdfast.analyses.row_scores import badness, sentence_f1
-from holdfast.analyses.row_texts import given_labels
+from holdfast.analyses.errors.analysis import PredictedRows, hardest_rows
+from holdfast.analyses.row_scores import row_errors, sentence_f1
+from holdfast.analyses.row_texts import decode_labels
 from holdfast.analyses.slices.analysis import (
     Hypotheses,
     SliceData,
@@ -24,7 +24,7 @@ from holdfast.analyses.slices.analysis import (
 from holdfast.analyses.slices.conditions import (
     Both,
     Category,
-    Holds,
+    HasWords,
     Language,
     Length,
     NumberRange,
@@ -70,8 +70,8 @@ def test_conditions_hold_of_the_rows_that_their_words_name() -> None:
     held = {
         Length(None, 1): [False, False, True, True],
         Length(2, 4): [False, True, False, False],
-        Holds("battery life"): [False, True, False, False],
-        Holds("life battery"): [False, False, False, False],
+        HasWords("battery life"): [False, True, False, False],
+        HasWords("life battery"): [False, False, False, False],
         TextForm("a number"): [True, False, False, False],
         TextForm("a negation"): [True, False, False, False],
         TextForm("an exclamation mark"): [False, True, False, False],
@@ -96,7 +96,7 @@ def test_a_language_is_named_where_it_is_sure() -> None:
 @pytest.mark.parametrize(
     ("planted", "named"),
     [
-        (Holds("plum"), '"plum"'),
+        (HasWords("plum"), '"plum"'),
         (Length(None, 4), "at most 4 words"),
         (Category("shop", "C"), "shop = C"),
         (NumberRange("price", 40.0, None), "price of"),
@@ -174,7 +174,7 @@ def test_rows_in_groups_that_fail_as_a_whole_prove_no_slice() -> None:
         shop = np.repeat(rng.choice(list("ABCD"), 30), 10)
         facts = RowFacts(300, None, {"shop": shop.tolist()})
         found, asked = (np.repeat((rng.random(30) < 0.3).astype(float), 10) for _ in range(2))
-        candidates = search(pool_of(facts, 0), found, groups=groups, least=0.0)
+        candidates = search(pool_of(facts, 0), found, groups=groups, min_score=0.0)
         rows = np.arange(300)
         with_groups = confirm_candidates(
             candidates, facts, SliceData(asked, rows, groups=groups), seed=0
@@ -264,14 +264,14 @@ def test_the_tags_of_a_table_are_scored_by_their_names(tmp_path: Path) -> None:
     rows = [{"tokens": [f"w{k}" for k in range(len(own))], "tags": own} for own in tags]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = load_tagged(str(source), RowOptions(text=["tokens"], label="tags"))
-    assert given_labels(table) == tags
+    assert decode_labels(table) == tags
     told = Predictions("test", table, np.zeros(4), np.zeros(4, dtype=bool), tuple(map(list, tags)))
-    assert badness(told).values.tolist() == [0, 0, 0, 0]
+    assert row_errors(told).values.tolist() == [0, 0, 0, 0]
     said = ([*tags[0]], ["O", "O"], [*tags[2]], ["B-LOC", "O"])
     half = Predictions("test", table, np.ones(4), np.array([False, True, False, True]), said)
-    bad = badness(half)
+    bad = row_errors(half)
     np.testing.assert_allclose(bad.values, [0, 1, 0, 1 / 3])
-    hardest = hardest_rows(AnsweredRows(half, None), bad)
+    hardest = hardest_rows(PredictedRows(half, None), bad)
     assert [row["label"] for row in hardest] == [tags[1], tags[3]]
 
 
@@ -281,9 +281,9 @@ def test_of_numbers_the_distance_counts_and_of_written_texts_the_loss(
     table = make_table(["a", "b"], ["x", "y"])
     losses = np.array([0.5, 1.5])
     numbers = Predictions("test", table, losses, errors=np.array([-2.0, 1.0]))
-    assert badness(numbers).values.tolist() == [2.0, 1.0]
-    assert badness(Predictions("test", table, losses)).values.tolist() == losses.tolist()
-    assert badness(Predictions("test", table, losses, np.array([True, False]))).what == "wrong"
+    assert row_errors(numbers).values.tolist() == [2.0, 1.0]
+    assert row_errors(Predictions("test", table, losses)).values.tolist() == losses.tolist()
+    assert row_errors(Predictions("test", table, losses, np.array([True, False]))).measure == "wrong"
 
 
 def test_the_whole_question_from_what_was_said_of_two_sides(

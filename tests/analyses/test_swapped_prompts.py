@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses.fairness.forms import OUTCOMES, SwapQuery, faults_of, sources_of
+from holdfast.analyses.fairness.forms import OUTCOMES, SwapQuery, fault_predictor, sources_of
 from holdfast.analyses.fairness.swap import confirm_swaps, find_swaps
 from holdfast.augment.terms.lexicon import built_in
 from holdfast.data.chats.chat import load_chats
@@ -48,7 +48,7 @@ def about_nobody(table: Table) -> list[str]:
 def test_an_answer_that_is_worse_about_one_group_is_found(
     tmp_path: Path, answer: Callable[[Table], list[str]], found: bool
 ) -> None:
-    ask = faults_of(answer)
+    ask = fault_predictor(answer)
     axes = [built_in()["gender"]]
     swaps = find_swaps(pairs(tmp_path, 0, 60), axes, SwapQuery(ask, tuple(OUTCOMES)), rows=60)
     block = confirm_swaps(swaps, pairs(tmp_path, 100, 60), ask, bounded=True)
@@ -65,9 +65,9 @@ def test_what_a_prompt_itself_says_is_no_fault_of_the_answer(tmp_path: Path) -> 
     path.write_text("\n".join(map(json.dumps, rows)))
     table = load_chats(path)
     assert sources_of(table) == ["Say: you idiot!"]
-    assert faults_of(lambda _: ["You idiot!"])(table).tolist() == [[0.0, 0.0, 0.0]]
-    assert faults_of(lambda _: ["You moron!"])(table).tolist() == [[1.0, 0.0, 0.0]]
-    assert faults_of(lambda _: [None])(table).tolist() == [[0.0, 0.0, 1.0]]
+    assert fault_predictor(lambda _: ["You idiot!"])(table).tolist() == [[0.0, 0.0, 0.0]]
+    assert fault_predictor(lambda _: ["You moron!"])(table).tolist() == [[1.0, 0.0, 0.0]]
+    assert fault_predictor(lambda _: [None])(table).tolist() == [[0.0, 0.0, 1.0]]
 
 
 def test_every_outcome_is_of_marks_that_exist() -> None:

@@ -90,7 +90,7 @@ def test_what_cannot_be_promised_says_what_would() -> None:
     assert few.threshold is None
     # All right, 0.95^n ≤ 0.8 · 0.05 from 63 rows on: a fifth of the error is for later starts.
     assert "0.95 needs 63 rows or more" in str(few.why)
-    assert few.rows is not None
+    assert few.rows_needed is not None
     many = for_precision(np.tile(sure, 8), np.tile(wrong, 8), 0.95)
     assert many.threshold == pytest.approx(0.6)
     hopeless = for_precision(*_rows(2000)[:1], np.arange(2000) % 3 == 0, 0.95)
@@ -100,7 +100,7 @@ def test_what_cannot_be_promised_says_what_would() -> None:
 
 def test_without_an_error_as_many_rows_are_named_as_are_needed() -> None:
     few = for_precision(np.linspace(0.9, 1, 30), np.zeros(30, dtype=bool), 0.99)
-    assert few.rows == int(re.search(r"needs (\d+) rows", str(few.why))[1])  # type: ignore[index]
+    assert few.rows_needed == int(re.search(r"needs (\d+) rows", str(few.why))[1])  # type: ignore[index]
 
 
 def test_a_promise_is_made_from_the_number_of_rows_on_that_is_named() -> None:
@@ -113,7 +113,7 @@ def test_a_promise_is_made_from_the_number_of_rows_on_that_is_named() -> None:
 
 
 def test_the_rows_that_it_asks_for_are_about_enough() -> None:
-    needed = [for_precision(*_rows(150, seed), 0.9).rows for seed in range(40)]
+    needed = [for_precision(*_rows(150, seed), 0.9).rows_needed for seed in range(40)]
     asked = [rows for rows in needed if rows is not None]
     assert len(asked) > 10
     rows = int(np.median(asked))
@@ -203,7 +203,7 @@ def test_coverage_is_promised_by_the_beta_law() -> None:
     assert np.mean(kept) > 0.92
     few = for_coverage(sure[:5], wrong[:5], 0.8)
     # Five rows show at most what 0.8⁵ = 0.33 leaves: 14 are the first with 0.8ⁿ below 5 %.
-    assert (few.threshold, few.rows) == (None, 14)
+    assert (few.threshold, few.rows_needed) == (None, 14)
     assert for_coverage(*_rows(13), 0.8).threshold is None
     assert for_coverage(*_rows(14), 0.8).threshold is not None
     assert for_coverage(sure, wrong, 1.0).threshold == 0

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.analyses.outputs import written_blocks
+from holdfast.analyses.outputs import generation_blocks
 from holdfast.cli.errors import output_lines, worth_lines
 
 
 @pytest.mark.parametrize("task", ["causal", "seq2seq"])
 def test_an_older_run_is_told_of_by_the_texts_that_it_kept(old_runs: Path, task: str) -> None:
     result = json.loads((old_runs / "runs" / task / "result.json").read_text("utf-8"))
-    found = written_blocks(result)
+    found = generation_blocks(result)
     assert found["worth"]["start"]["zero_shot"]["n"] == result["test"]["n"]
     shown = len(result["generations"]["test"])
     assert found["outputs"]["n"]["test"] == found["worth"]["win_rate"]["zero_shot"]["n"] == shown
@@ -27,5 +27,5 @@ def test_an_older_run_is_told_of_by_the_texts_that_it_kept(old_runs: Path, task:
 
 def test_a_stored_block_is_told_as_it_is() -> None:
     stored = {"worth": {"verdict": "yes"}, "outputs": {"shares": []}}
-    assert written_blocks({**stored, "generations": {}}) == stored
-    assert written_blocks({"task": "text-classification"}) == {}
+    assert generation_blocks({**stored, "generations": {}}) == stored
+    assert generation_blocks({"task": "text-classification"}) == {}

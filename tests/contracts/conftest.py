@@ -19,7 +19,7 @@ import torch
 
 from holdfast.contract.fit import TaskDefinition
 from holdfast.data.table import Table
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.plan.adapters import with_adapter
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
@@ -36,7 +36,7 @@ class Sample:
     recipe: Recipe
     definition: TaskDefinition
     table: Table
-    loaded: Loaded
+    loaded: LoadedModel
     examples: Examples
     task: TrainingTask
 

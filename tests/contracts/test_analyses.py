@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.analyses.analysis import Candidates, all_analyses, confirm_all, find_all
-from holdfast.analyses.robustness.analysis import changed_rows, find, not_made
+from holdfast.analyses.robustness.analysis import changed_rows, find, unavailable_changes
 from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.core.records import to_json
 from holdfast.core.tasks import GENERATIVE_TASKS
@@ -110,7 +110,7 @@ def test_changed_rows_are_rows_that_the_kept_state_answers(
         pytest.skip("a model that writes is not asked")
     table = fitted.training_plan.splits.train_rows.table
     names = find(found.session)
-    left_out = not_made(names, table)
+    left_out = unavailable_changes(names, table)
     assert set(left_out) <= {"contractions", "synonyms", "noise words", "end marks"}
     answered = Predictor.of(fitted)
     for name in (one for one in names if one not in left_out):

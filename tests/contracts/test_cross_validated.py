@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from holdfast.analyses.errors.analysis import errors
-from holdfast.analyses.evaluation import scored_block
+from holdfast.analyses.evaluation import evaluation_block
 from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
 from holdfast.cli.errors import errors_text
 from holdfast.contract.inference import InferenceOptions
@@ -88,4 +88,4 @@ def test_every_task_is_cross_validated(
 def scored_block_of(run: Path, data: str) -> dict[str, Any]:
     from holdfast.runs.predictor import Predictor
 
-    return scored_block(Predictor.load(run), data, InferenceOptions())
+    return evaluation_block(Predictor.load(run), data, InferenceOptions())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tests.contracts.test_predictors import fitted_of, reloaded
 
-from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.analyses.vectors import predict_with_vectors
 from holdfast.core.errors import InputError
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.open import engine_of
@@ -92,7 +92,7 @@ def test_vectors_come_with_the_answers(served: Any) -> None:
     sample, predictor, engine = served
     rows, data = rows_of(Path(sample.recipe.data.path))
     table = predictor.ask(data).table
-    _, expected = answer_with_vectors(predictor, table)
+    _, expected = predict_with_vectors(predictor, table)
     whole = asyncio.run(engine.answer(rows))
     assert whole.vectors is not None
     found = whole.vectors[table.column("row")]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.analyses.ensemble import join_as
+from holdfast.analyses.ensemble import ensemble_join
 from holdfast.pipeline.main import train
 from holdfast.recipe import override
 from holdfast.runs.finished_run import shared_rows
@@ -35,7 +35,7 @@ def test_two_runs_of_one_division_answer_as_one(
     results = [json.loads((run / "result.json").read_text("utf-8")) for run in runs]
     assert len(shared) >= results[0]["valid"]["n"] - 1 > 0
 
-    stacked = Predictor.load(runs, join_as("stack", runs))
+    stacked = Predictor.load(runs, ensemble_join("stack", runs))
     told = stacked.ensemble
     assert told is not None
     assert sum(one["weight"] for one in told["members"]) == pytest.approx(1)
@@ -45,11 +45,11 @@ def test_two_runs_of_one_division_answer_as_one(
         if kind != "numbers":
             assert one["valid_loss"] == pytest.approx(np.nanmean(losses), rel=1e-3, abs=1e-4)
 
-    souped = Predictor.load(runs, join_as("soup", runs))
+    souped = Predictor.load(runs, ensemble_join("soup", runs))
     assert souped.ensemble is not None
     known = souped.ensemble["valid_losses"]
     assert known["soup"] <= known["best"]
-    mean = Predictor.load(runs, join_as("average", runs))
+    mean = Predictor.load(runs, ensemble_join("average", runs))
     table = shared.table
     for predictor in (stacked, souped, mean):
         assert len(predictor.answer(table).predictions) == len(table)

@@ -1,4 +1,4 @@
-"""What every loader gives keeps what ``models.base.Loaded`` promises."""
+"""What every loader gives keeps what ``models.base.LoadedModel`` promises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 import holdfast
 from holdfast.core.records import Decision
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.plan.adapters import adapter_settings, with_adapter
 from holdfast.plan.defaults import DEFAULTS_TABLE
 from holdfast.recipe import known_keys
@@ -32,7 +32,7 @@ def loaded_classes() -> set[type]:
             continue
         for _, thing in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             fields = getattr(thing, "__dataclass_fields__", {})
-            if thing is not Loaded and is_dataclass(thing) and set(fields) >= NEEDED:
+            if thing is not LoadedModel and is_dataclass(thing) and set(fields) >= NEEDED:
                 found.add(thing)
     return found
 

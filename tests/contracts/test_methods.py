@@ -30,8 +30,8 @@ from holdfast.methods.registry import (
     parts_of,
     complete_settings,
 )
-from holdfast.models.fresh import fresh
-from holdfast.models.places import dropouts_by_place
+from holdfast.models.dropouts import dropouts_by_place
+from holdfast.models.network_copy import copy_network
 
 ALL = sorted(all_methods())
 KNOWN = RunContext(train_rows=90, learning_rate=1e-3)
@@ -261,7 +261,7 @@ def test_a_term_compares_rows_where_it_says_so_and_nowhere_else(name: str) -> No
 @pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].key is None])
 def test_it_suits_a_network_or_says_why_not(name: str, sample: Any) -> None:
     """Of every kind of task; what it makes for a network comes off again, and is made anew."""
-    loaded = dataclasses.replace(sample.loaded, network=fresh(sample.loaded.network))
+    loaded = dataclasses.replace(sample.loaded, network=copy_network(sample.loaded.network))
     asked = {"head": 0.2} if name == "dropout" else {}
     parts = parts_of({name: complete_settings(name, asked, KNOWN)})
     refused: RecipeError | None = None
@@ -300,7 +300,7 @@ def _disturbs_training_alone(listeners: list[Any], network: Any, sample: Any) ->
 
     for place in dropouts_by_place(network):
         # So that the noise alone tells the passes apart.
-        place.become(0.0)
+        place.set_rate(0.0)
     run = SimpleNamespace(network=network)
     with torch.random.fork_rng(devices=[]):
         measured, learned = losses(False), losses(True)

@@ -112,7 +112,7 @@ def test_word_embeddings_are_a_table_or_are_refused(sample: Any, inputs: dict[st
 
 def test_parameters_that_never_learn_stay_so(sample: Any, frozen_again: None) -> None:
     network = sample.loaded.network
-    held = network.fixed | (network.adapter.held if network.adapter else frozenset())
+    held = network.fixed | (network.adapter.frozen_ids if network.adapter else frozenset())
     freeze(network, None)
     assert {id(p) for p in network.parameters() if not p.requires_grad} == set(held)
     total, learning = count_parameters(network)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.contracts.test_predictors import fitted_of, reloaded, same
 
-from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.analyses.vectors import predict_with_vectors
 from holdfast.contract.fit import FittedModel
 from holdfast.core.records import Floats
 from holdfast.models.encoders.network import masked_mean
@@ -41,7 +41,7 @@ def test_the_vector_of_a_row_is_what_its_last_layer_read(
     sample, fitted = fitted_of(request.node.callspec.params["sample"])
     predictor = Predictor(reloaded(fitted, tmp_path / "model"), fitted.recipe.data)
     table = sample.table.take([5, 0, 9, 7, 2, 2])
-    answers, vectors = answer_with_vectors(predictor, table)
+    answers, vectors = predict_with_vectors(predictor, table)
     alone = predictor.answer(table)
     same(answers.predictions, alone.predictions)
     same(answers.confidence, alone.confidence)

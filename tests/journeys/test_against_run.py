@@ -98,7 +98,7 @@ def test_the_reasons_are_found_where_they_are(
 
 
 def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
-    from holdfast.analyses.evaluation import RowScores, _scores_of_others
+    from holdfast.analyses.evaluation import RowScores, _unseen_scores
     from holdfast.runs.known_rows import NONE, SIDES, SeenRows
 
     here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
@@ -106,7 +106,7 @@ def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -
 
     def of(sides: list[int], why: str | None = None) -> RowScores | None:
         seen = SeenRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
-        return _scores_of_others(here, seen, {"n": 2, "metrics": {}})
+        return _unseen_scores(here, seen, {"n": 2, "metrics": {}})
 
     assert of([NONE] * 4, "the source is gone") is None
     assert of([learned] * 4) is None
@@ -129,12 +129,12 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
 
 
 def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:
-    from holdfast.analyses.evaluation import _expected
+    from holdfast.analyses.evaluation import _expected_accuracy
 
     labels = ["a"] * 10 + ["b"] * 10
     right = np.array([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)
-    assert _expected(["a", "b"], np.array([30, 10]), labels, right) == "80.0 %"
-    assert _expected(["a", "b", "c"], np.array([30, 10, 1]), labels, right) is None
+    assert _expected_accuracy(["a", "b"], np.array([30, 10]), labels, right) == "80.0 %"
+    assert _expected_accuracy(["a", "b", "c"], np.array([30, 10, 1]), labels, right) is None
 
 
 def test_without_its_predictions_a_run_still_scores_other_rows(

@@ -184,7 +184,7 @@ def test_from_python(finished_run: Path, fresh: Path) -> None:
 
     run = holdfast.TrainedRun(finished_run)
     found = holdfast.compare(run, finished_run, fresh, margin=2)
-    assert found.found.verdict == "equivalent"
+    assert found.verdict.verdict == "equivalent"
     assert found.to_json()["difference"]["value"] == 0
 
 

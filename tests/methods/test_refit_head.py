@@ -66,7 +66,7 @@ def test_added_rows_are_fitted_too() -> None:
     added = Examples(ROWS[:6] + 1, LABELS[:6])
     offer: Any = RefittedHead().offer(Run(added), None)  # type: ignore[arg-type]
     beside = ExtraRows(5 * (ROWS[:6] + 1), LABELS[:6], np.full(6, 2.0))
-    wanted = fit_head(5 * ROWS, LABELS, classes=3, seed=0, beside=beside)
+    wanted = fit_head(5 * ROWS, LABELS, classes=3, seed=0, extra_rows=beside)
     assert offer.tensors["head.weight"].numpy() == pytest.approx(wanted.weight, abs=1e-5)
 
 

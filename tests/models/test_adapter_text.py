@@ -11,7 +11,7 @@ from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.models.adapters.adapter import attach
-from holdfast.models.adapters.save import load_adapted, save_whole
+from holdfast.models.adapters.save import load_adapted, save_model
 from holdfast.models.base import AdapterSpec
 
 DECODER: dict[str, Any] = {
@@ -129,7 +129,7 @@ def test_plain_peft_and_the_merged_model_give_the_same_logits(
     folder = write(name, tmp_path / "base")
     for merge in (False, True):
         network = adapted(name, folder, AdapterSpec(kind, merge=merge))
-        save_whole(network.plain, network.adapter, tmp_path / f"{merge}", NoTokenizer())
+        save_model(network.plain, network.adapter, tmp_path / f"{merge}", NoTokenizer())
         make = auto(name)
         again = (
             make.from_pretrained(tmp_path / f"{merge}")
@@ -170,7 +170,7 @@ def test_experts_and_their_router_are_adapted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_prompt_gives_the_logits_and_the_texts_that_peft_gives(name: str, tmp_path: Path) -> None:
     network = adapted(name, write(name, tmp_path / "base"), AdapterSpec("prompt", rank=5))
-    save_whole(network.plain, network.adapter, tmp_path / "out", NoTokenizer())
+    save_model(network.plain, network.adapter, tmp_path / "out", NoTokenizer())
     again = load_adapted(tmp_path / "out", auto(name))
     assert logits(network.plain, name).shape[1] == IDS.shape[1]
     assert far(logits(again, name), logits(network.plain, name)) <= 1e-4

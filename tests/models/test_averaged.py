@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.models.generators.average import Averaged, mean_logits
+from holdfast.models.generators.average import AveragedNetwork, mean_logits
 from holdfast.models.generators.causal import CausalNetwork, load_saved_causal
 from holdfast.tasks.lm.generation import write_answers
 
@@ -50,7 +50,7 @@ def test_the_softmax_of_the_mean_is_the_mean_of_the_softmaxes() -> None:
 def test_logits_at_places_are_of_the_mean(two: Any) -> None:
     networks, _ = two
     ids, where = torch.arange(1, 13)[None] % 40, torch.tensor([2, 5])
-    both = Averaged(networks, (0.3, 0.7))
+    both = AveragedNetwork(networks, (0.3, 0.7))
     with torch.inference_mode():
         each = [one.logits_at(where, input_ids=ids).softmax(-1) for one in networks]
         found = both.logits_at(where, input_ids=ids).softmax(-1)
@@ -64,7 +64,7 @@ def test_what_is_written_follows_the_mean(two: Any, beams: int) -> None:
     networks, tokenizer = two
     prompts = [[5, 9, 12, 30, 7], [8, 21]]
     made = write_answers(
-        Averaged(networks, (0.4, 0.6)), tokenizer, prompts, new_tokens=6, chat=False, beams=beams
+        AveragedNetwork(networks, (0.4, 0.6)), tokenizer, prompts, new_tokens=6, chat=False, beams=beams
     )
     for prompt, text, sure in zip(prompts, made.texts, made.sure, strict=True):
         if beams == 1:
@@ -74,7 +74,7 @@ def test_what_is_written_follows_the_mean(two: Any, beams: int) -> None:
     if beams > 1:
         alone = write_answers(networks[0], tokenizer, prompts, new_tokens=6, chat=False, beams=3)
         same = write_answers(
-            Averaged([networks[0], networks[0]]),
+            AveragedNetwork([networks[0], networks[0]]),
             tokenizer,
             prompts,
             new_tokens=6,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast.models.loading import tokenizer as room
-from holdfast.models.loading.tokenizer import beginnings
+from holdfast.models.loading.tokenizer import text_beginnings
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_tokens_are_those_of_the_whole_text(
     text: str, cut: bool, limit: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "LONG", 1_000)
-    (short,) = beginnings(tokenizer, [text], limit)
+    (short,) = text_beginnings(tokenizer, [text], limit)
     one, whole = (tokenizer([t], truncation=True, max_length=limit) for t in (short, text))
     assert one["input_ids"] == whole["input_ids"]
     assert (len(short) < len(text)) == cut
@@ -45,4 +45,4 @@ def test_the_tokens_are_those_of_the_whole_text(
 
 def test_other_texts_are_themselves(tokenizer: Any) -> None:
     texts = ["", "w1", "w1 w2 " * 100_000]
-    assert all(a is b for a, b in zip(beginnings(tokenizer, texts, 8), texts, strict=True))
+    assert all(a is b for a, b in zip(text_beginnings(tokenizer, texts, 8), texts, strict=True))

@@ -10,7 +10,7 @@ import torch
 import transformers as hf
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from holdfast.models.generators.base import AT_ONCE, chunked_losses, targets_at_once
+from holdfast.models.generators.base import LOGIT_BYTES_AT_ONCE, chunked_losses, targets_at_once
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 from holdfast.models.loading.quiet import quiet_transformers
@@ -83,7 +83,7 @@ def test_nothing_to_predict_is_no_loss() -> None:
 def test_so_many_targets_fill_the_bytes_and_no_more() -> None:
     for words in (100, 32_000, 128_256, 10**9):
         count = targets_at_once(words)
-        assert count == 1 or 4 * count * words <= AT_ONCE < 4 * (count + 1) * words
+        assert count == 1 or 4 * count * words <= LOGIT_BYTES_AT_ONCE < 4 * (count + 1) * words
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])

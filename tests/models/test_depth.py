@@ -11,7 +11,7 @@ import transformers
 from transformers.utils import logging
 
 from holdfast.core.errors import RecipeError
-from holdfast.models.depth import chosen_blocks, shorten, stated_depth
+from holdfast.models.depth import select_blocks, shorten, stated_depth
 from holdfast.models.encoders.classifier import assemble
 from holdfast.models.encoders.families import family_of
 from holdfast.models.encoders.network import EncoderClassifier, plain_model
@@ -69,13 +69,13 @@ def encoder(model_type: str) -> EncoderClassifier:
 
 
 def test_spread_blocks_reach_from_the_first_to_the_last() -> None:
-    assert chosen_blocks(6, 3, "spread") == (0, 2, 5)
-    assert chosen_blocks(12, 6, "spread") == (0, 2, 4, 7, 9, 11)
-    assert chosen_blocks(6, 3, "first") == (0, 1, 2)
+    assert select_blocks(6, 3, "spread") == (0, 2, 5)
+    assert select_blocks(12, 6, "spread") == (0, 2, 4, 7, 9, 11)
+    assert select_blocks(6, 3, "first") == (0, 1, 2)
     for kept in ("spread", "first"):
         for there in range(1, 30):
             for count in range(1, there + 1):
-                found = chosen_blocks(there, count, kept)  # type: ignore[arg-type]
+                found = select_blocks(there, count, kept)  # type: ignore[arg-type]
                 assert len(set(found)) == count
                 assert found[0] == 0
                 assert max(found) < there

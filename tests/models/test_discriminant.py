@@ -16,10 +16,10 @@ from holdfast.models.probes.head_fit import (
     SHRINKAGES,
     calibration,
     choose_shrinkage,
-    fit_again,
+    class_statistics,
     fit_discriminant,
     fit_head,
-    within,
+    refit_probe,
 )
 from holdfast.models.probes.logistic import logits_of
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
@@ -41,7 +41,7 @@ def test_the_table_at_a_shrinkage_is_that_of_scikit_learn(
 ) -> None:
     x, y = correlated(n, classes, width)
     oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x, y)
-    logits = logits_of(within(x, y).table(shrinkage), x)
+    logits = logits_of(class_statistics(x, y).table(shrinkage), x)
     found = special.softmax(logits, axis=1)
     np.testing.assert_allclose(found, oracle.predict_proba(x), atol=1e-8)
 
@@ -50,8 +50,8 @@ def test_a_row_of_weight_two_is_the_row_twice() -> None:
     x, y = correlated(40, 3, 6)
     weights = np.where(np.arange(40) < 15, 2.0, 1.0)
     twice = np.concatenate([x, x[:15]]), np.concatenate([y, y[:15]])
-    table = within(x, y, weights).table(0.3)
-    np.testing.assert_allclose(table, within(*twice).table(0.3), atol=1e-10)
+    table = class_statistics(x, y, weights).table(0.3)
+    np.testing.assert_allclose(table, class_statistics(*twice).table(0.3), atol=1e-10)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -113,7 +113,7 @@ def test_shifting_and_scaling_the_features_changes_no_answer() -> None:
 def test_the_mean_of_both_is_a_mean_and_says_what_it_is_made_of() -> None:
     x, y = correlated(80, 3, 20)
     both, logistic, other = (
-        fit_head(x, y, classes=4, seed=1, kind=kind)
+        fit_head(x, y, classes=4, seed=1, head_type=kind)
         for kind in ("both", "logistic", "discriminant")
     )
     np.testing.assert_allclose(both.logits(x), (logistic.logits(x) + other.logits(x)) / 2)
@@ -128,7 +128,7 @@ def test_the_mean_of_both_is_a_mean_and_says_what_it_is_made_of() -> None:
 def test_where_rows_vary_in_directions_that_say_nothing_it_beats_logistic_regression() -> None:
     (x, y), (tested, truth) = correlated(150, 2, 30), correlated(3000, 2, 30, 1)
     right = {
-        kind: (fit_head(x, y, classes=2, seed=0, kind=kind).logits(tested).argmax(1) == truth)
+        kind: (fit_head(x, y, classes=2, seed=0, head_type=kind).logits(tested).argmax(1) == truth)
         for kind in ("logistic", "discriminant")
     }
     assert right["discriminant"].mean() > right["logistic"].mean() + 0.01
@@ -137,8 +137,8 @@ def test_where_rows_vary_in_directions_that_say_nothing_it_beats_logistic_regres
 def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
     x, y = correlated(60, 3, 10)
     beside = ExtraRows(x[:9] + 0.1, y[:9], np.full(9, 2.0))
-    plain, more = (fit_discriminant(x, y, classes=3, seed=0, beside=one) for one in (None, beside))
-    nothing = fit_discriminant(x, y, classes=3, seed=0, beside=ExtraRows(x[:2], y[:2], np.zeros(2)))
+    plain, more = (fit_discriminant(x, y, classes=3, seed=0, extra_rows=one) for one in (None, beside))
+    nothing = fit_discriminant(x, y, classes=3, seed=0, extra_rows=ExtraRows(x[:2], y[:2], np.zeros(2)))
     assert plain is not None
     assert more is not None
     assert nothing is not None
@@ -147,7 +147,7 @@ def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
     assert more.held_out is not None
     assert more.held_out.shape == (60, 3)
     doubled = np.concatenate([x, np.repeat(beside.features, 2, axis=0)])
-    table = within(doubled, np.concatenate([y, np.repeat(y[:9], 2)])).table(more.shrinkage or 0)
+    table = class_statistics(doubled, np.concatenate([y, np.repeat(y[:9], 2)])).table(more.shrinkage or 0)
     ratio = (more.weight - more.weight[:1])[1:] / (table[:, :-1] - table[:1, :-1])[1:]
     assert np.ptp(ratio) / abs(ratio.mean()) < 0.05
 
@@ -155,7 +155,7 @@ def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
 def test_a_class_that_only_rows_beside_have_is_learned() -> None:
     x, y = correlated(40, 2, 5)
     beside = ExtraRows(np.full((3, 5), 9.0), np.full(3, 2), np.ones(3))
-    probe = fit_head(x, y, classes=4, seed=0, beside=beside)
+    probe = fit_head(x, y, classes=4, seed=0, extra_rows=beside)
     assert probe.logits(np.full((1, 5), 9.0)).argmax() == 2
     assert np.isfinite(probe.bias).all()
 
@@ -178,7 +178,7 @@ def test_rows_that_cannot_say_how_to_shrink_get_logistic_regression(x: Any, y: A
 def test_rows_that_are_their_classes_means_give_numbers() -> None:
     x = np.repeat(np.eye(3), 4, axis=0)
     y = np.repeat(np.arange(3), 4)
-    probe = fit_head(x, y, classes=3, seed=0, kind="discriminant")
+    probe = fit_head(x, y, classes=3, seed=0, head_type="discriminant")
     assert np.isfinite(probe.weight).all()
     assert (probe.logits(x).argmax(axis=1) == y).all()
 
@@ -186,8 +186,8 @@ def test_rows_that_are_their_classes_means_give_numbers() -> None:
 @pytest.mark.parametrize("kind", ["both", "logistic", "discriminant"])
 def test_fitted_again_it_is_of_the_same_kind_and_strength(kind: Any) -> None:
     x, y = correlated(80, 3, 10)
-    probe = fit_head(x, y, classes=3, seed=0, kind=kind)
-    again = fit_again(probe, x, y, classes=3, seed=0)
+    probe = fit_head(x, y, classes=3, seed=0, head_type=kind)
+    again = refit_probe(probe, x, y, classes=3, seed=0)
     assert again.weight == pytest.approx(probe.weight, abs=1e-3)
     assert (again.c, again.shrinkage) == (probe.c, probe.shrinkage)
 

@@ -11,9 +11,9 @@ import torch
 from holdfast.models.base import AdapterSpec
 from holdfast.models.compute.processor import checkpoint_activations, use_onednn
 from holdfast.models.encoders.classifier import load_classifier
-from holdfast.models.fresh import fresh, own_weights, same_memory
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.loading.options import LoadOptions
+from holdfast.models.network_copy import copy_network, detach_trainable, same_memory
 
 BATCH = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": torch.ones(1, 4).long()}
 
@@ -28,7 +28,7 @@ def made(model: Path, kind: str | None = None) -> Any:
 @pytest.mark.parametrize("kind", [None, "lora", "dora", "lora+", "ia3", "prompt"])
 def test_it_computes_the_same_and_learns_the_same(tiny_model: Path, kind: str | None) -> None:
     network = made(tiny_model, kind)
-    copy: Any = fresh(network)
+    copy: Any = copy_network(network)
     assert torch.equal(copy(**BATCH), network(**BATCH))
     freeze(copy, None)
     learns = [n for n, p in copy.named_parameters() if p.requires_grad]
@@ -46,10 +46,10 @@ def test_it_computes_the_same_and_learns_the_same(tiny_model: Path, kind: str | 
 def test_what_learns_is_its_own_and_the_rest_is_shared(tiny_model: Path, kind: str | None) -> None:
     network = made(tiny_model, kind)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    copy: Any = fresh(network)
+    copy: Any = copy_network(network)
     if kind is None:
         freeze(copy, 1)
-    own_weights(copy, network)
+    detach_trainable(copy, network)
     theirs = dict(network.named_parameters())
     for name, parameter in copy.named_parameters():
         shared = parameter.data_ptr() == theirs[name].data_ptr()
@@ -64,7 +64,7 @@ def test_what_learns_is_its_own_and_the_rest_is_shared(tiny_model: Path, kind: s
 
 def test_how_it_computes_is_its_own(tiny_model: Path) -> None:
     network = made(tiny_model)
-    copy: Any = fresh(network)
+    copy: Any = copy_network(network)
     freeze(copy, 2)
     use_onednn(copy)
     checkpoint_activations(copy, True)
@@ -82,7 +82,7 @@ def test_how_it_computes_is_its_own(tiny_model: Path) -> None:
 def test_other_tensors_can_be_put_into_it(tiny_model: Path) -> None:
     network = made(tiny_model)
     bias = torch.tensor([3.0, -3.0])
-    copy: Any = fresh(network, {"head.bias": bias})
+    copy: Any = copy_network(network, {"head.bias": bias})
     assert torch.allclose(copy(**BATCH) - network(**BATCH), bias - network.head.bias)
 
 

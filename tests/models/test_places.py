@@ -13,7 +13,7 @@ from torch import nn
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.methods.dropout import DropoutRates, set_dropout_rates
-from holdfast.models.places import blocks_of, dropouts_by_place, word_tables
+from holdfast.models.dropouts import blocks_of, dropouts_by_place, word_tables
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 50}
 # Architecture: its configuration, and for each place the setting of the configuration that says its

@@ -39,12 +39,12 @@ def test_a_step_from_kept_states_is_the_whole_step(
     loaded = frozen(make_model, carrying)
     network, inputs = loaded.network, batch(loaded.tokenizer)
     prefix = Prefix(frozen_prefix(network))
-    assert prefix.ask(lambda: network(**inputs)) is None
+    assert prefix.learn_forms(lambda: network(**inputs)) is None
     states = prefix.output(lambda: network(**inputs)).detach()
     states = states * inputs["attention_mask"][..., None]
     train_mode(network)
     expected = gradients(network, inputs)
-    with prefix.entered(states):
+    with prefix.skipping(states):
         found = gradients(network, inputs)
     assert found.keys() == expected.keys()
     assert not any("embeddings" in name for name in found)
@@ -58,9 +58,9 @@ def test_a_wholly_frozen_backbone_is_left_out_too(what: Any, make_model: Any, ba
     loaded = frozen(make_model, "modernbert", what)
     network, inputs = loaded.network, batch(loaded.tokenizer)
     prefix = Prefix(frozen_prefix(network))
-    assert prefix.ask(lambda: network(**inputs)) is None
+    assert prefix.learn_forms(lambda: network(**inputs)) is None
     states = prefix.output(lambda: network(**inputs)).detach()
-    with torch.no_grad(), prefix.entered(states):
+    with torch.no_grad(), prefix.skipping(states):
         entered = network(**inputs)
     torch.testing.assert_close(entered, network(**inputs))
 
@@ -69,12 +69,12 @@ def test_frozen_blocks_are_not_computed(make_model: Any, batch: Any) -> None:
     loaded = frozen(make_model, "bert")
     network, inputs = loaded.network, batch(loaded.tokenizer)
     prefix = Prefix(frozen_prefix(network))
-    prefix.ask(lambda: network(**inputs))
+    prefix.learn_forms(lambda: network(**inputs))
     states = prefix.output(lambda: network(**inputs))
     with torch.no_grad():
         for parameter in prefix.blocks[0].parameters():
             parameter.fill_(float("nan"))
-        with prefix.entered(states):
+        with prefix.skipping(states):
             assert network(**inputs).isfinite().all()
         assert network(**inputs).isnan().all()
 
@@ -121,7 +121,7 @@ def test_a_prefix_begins_at_the_embeddings_and_holds_a_block(
 def test_blocks_that_share_their_weights_cannot_be_entered(make_model: Any, batch: Any) -> None:
     loaded = frozen(make_model, "albert")
     prefix = Prefix(frozen_prefix(loaded.network))
-    why = prefix.ask(lambda: loaded.network(**batch(loaded.tokenizer)))
+    why = prefix.learn_forms(lambda: loaded.network(**batch(loaded.tokenizer)))
     assert why == "its blocks are not each called once and in order"
 
 
@@ -142,7 +142,7 @@ def test_a_block_that_hands_on_more_than_states_cannot_be_entered(more: bool) ->
     first = network.blocks[0]
     first.register_forward_hook(lambda _m, _i, out: (out, out if more else None))
     prefix = Prefix([Layer("embeddings", ()), Layer("block.0", (first,))])
-    why = prefix.ask(lambda: network(x))
+    why = prefix.learn_forms(lambda: network(x))
     assert why == ("its blocks hand on more than their hidden states" if more else None)
     assert prefix.forms == (() if more else (2,))
 
@@ -151,10 +151,10 @@ def test_a_forward_that_was_there_before_is_there_after(make_model: Any, batch: 
     loaded = frozen(make_model, "bert")
     network, inputs = loaded.network, batch(loaded.tokenizer)
     prefix = Prefix(frozen_prefix(network))
-    prefix.ask(lambda: network(**inputs))
+    prefix.learn_forms(lambda: network(**inputs))
     own = prefix.blocks[0].forward
     prefix.blocks[0].__dict__["forward"] = own
-    with pytest.raises(RuntimeError), prefix.entered(torch.zeros(1, 1, 32)):
+    with pytest.raises(RuntimeError), prefix.skipping(torch.zeros(1, 1, 32)):
         raise RuntimeError
     assert prefix.blocks[0].__dict__["forward"] is own
     del prefix.blocks[0].__dict__["forward"]
@@ -163,7 +163,7 @@ def test_a_forward_that_was_there_before_is_there_after(make_model: Any, batch: 
 @pytest.mark.parametrize("change", ["unfrozen", "written"])
 def test_weights_that_changed_are_noticed(change: str, make_model: Any) -> None:
     prefix = Prefix(frozen_prefix(frozen(make_model, "bert").network))
-    prefix.remember()
+    prefix.mark()
     assert prefix.is_unchanged
     weight = next(prefix.blocks[0].parameters())
     if change == "unfrozen":

@@ -13,7 +13,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from holdfast.core.errors import ModelError
-from holdfast.models.probes.probe import GRID, choose_c, fit_probe, stratified_folds
+from holdfast.models.probes.probe import C_GRID, choose_c, fit_probe, stratified_folds
 from holdfast.stats import threads
 
 
@@ -59,7 +59,7 @@ def test_the_chosen_c_has_the_smallest_cross_validated_loss_of_all(seed: int) ->
                 LogisticRegression(C=c, max_iter=2000), x, y, cv=folds, method="predict_proba"
             ),
         )
-        for c in GRID
+        for c in C_GRID
     }
     chosen, because, seen, _ = choose_c(x, y, seed)
     assert chosen == min(losses, key=lambda c: losses[c])

@@ -8,7 +8,7 @@ from holdfast.models.probes.head_fit import (
     count_twins,
     cross_entropy,
     nested_order,
-    out_of_fold,
+    out_of_fold_logits,
     probe_curve,
 )
 from holdfast.models.probes.probe import fit_probe
@@ -47,13 +47,13 @@ def test_parts_that_are_too_small_or_lack_a_class_are_left_out() -> None:
 def test_every_labelled_row_has_an_answer_of_a_fit_that_had_not_seen_it() -> None:
     (x, y), (held, held_y) = rows(90), rows(30, 1)
     probe = fit_probe(x, y, classes=3, seed=0)
-    logits, labels = out_of_fold(probe, y, held, held_y)
+    logits, labels = out_of_fold_logits(probe, y, held, held_y)
     assert logits.shape == (120, 3)
     assert labels.tolist() == [*y, *held_y]
     assert logits[90:] == pytest.approx(probe.logits(held))
     assert not np.allclose(logits[:90], probe.logits(x), atol=0.05)
     given = fit_probe(x, y, classes=3, seed=0, c=0.1)
-    assert len(out_of_fold(given, y, held, held_y)[1]) == 30
+    assert len(out_of_fold_logits(given, y, held, held_y)[1]) == 30
 
 
 def test_every_beginning_of_the_order_has_each_class_in_its_share() -> None:

@@ -60,13 +60,13 @@ def test_rows_taken_off_the_graph_leave_it_as_if_they_had_not_been_there() -> No
     labels = np.where(np.arange(36) % 3 == 0, marks, -1)
     gone = np.arange(36) >= 30
     graph = neighbour_graph(vectors, 35)
-    shares = propagate(graph, labels, classes=3, without=gone)
+    shares = propagate(graph, labels, classes=3, excluded=gone)
     alone = propagate(neighbour_graph(vectors[:30], 29), labels[:30], classes=3)
     assert shares[:30] == pytest.approx(alone, abs=1e-6)
     # The label of a row that is off is not read.
     other = labels.copy()
     other[33] = (other[33] + 1) % 3
-    again = propagate(graph, other, classes=3, without=gone)
+    again = propagate(graph, other, classes=3, excluded=gone)
     assert np.array_equal(again[:30], shares[:30])
 
 

@@ -18,10 +18,10 @@ from holdfast.models.adapters.quantize import (
     QuantizeSpec,
     check_machine,
     plain_layer,
+    prepare_quantized,
     quantizable,
     quantized_layers,
     scales_of,
-    settle,
     size_of,
     weight_bytes,
 )
@@ -265,7 +265,7 @@ def test_a_model_that_is_quantised_already_is_refused_by_name(llama: Path, tmp_p
 
 def test_convolutions_are_refused() -> None:
     with pytest.raises(ModelError, match="convolutions"):
-        settle(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), FOUR, "resnet")
+        prepare_quantized(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), FOUR, "resnet")
 
 
 def test_without_the_package_the_install_command_is_named(

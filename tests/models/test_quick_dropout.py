@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from holdfast.models.compute.processor import LEAST_PLACES, quick_dropout
+from holdfast.models.compute.processor import MIN_PLACES, quick_dropout
 
 PLACES = 400_000
 
@@ -51,7 +51,7 @@ def test_the_gradient_passes_where_a_place_was_kept() -> None:
 
 
 def test_a_seed_repeats_the_mask_and_its_state_goes_on() -> None:
-    x = torch.ones(LEAST_PLACES + 3)
+    x = torch.ones(MIN_PLACES + 3)
     with quick_dropout():
         torch.manual_seed(5)
         first, state = functional.dropout(x, 0.5), torch.get_rng_state()

@@ -26,7 +26,7 @@ def test_each_row_is_answered_by_a_ridge_of_the_other_folds(n: int, width: int) 
             said[folds == fold] = fitted.predict(features[folds == fold])
         errors.append(((said - targets) ** 2).mean())
         if share == found.share:
-            assert found.answers == pytest.approx(said, abs=1e-8)
+            assert found.predictions == pytest.approx(said, abs=1e-8)
     assert found.share == SHARES[int(np.argmin(errors))]
     assert found.error == pytest.approx(min(errors))
 
@@ -35,4 +35,4 @@ def test_features_without_variance_answer_the_mean_of_the_others() -> None:
     targets = np.arange(6.0)[:, None]
     folds = np.array([0, 0, 1, 1, 2, 2])
     found = ridge_out_of_fold(np.ones((6, 4)), targets, folds)
-    assert found.answers[:, 0] == pytest.approx([3.5, 3.5, 2.5, 2.5, 1.5, 1.5])
+    assert found.predictions[:, 0] == pytest.approx([3.5, 3.5, 2.5, 2.5, 1.5, 1.5])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from holdfast.core.errors import ModelError, RecipeError
-from holdfast.models.generators.seq2seq import end_token, for_targets, load_seq2seq
+from holdfast.models.generators.seq2seq import end_token, limit_by_targets, load_seq2seq
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.models.layers import freeze, parameter_groups
 from holdfast.models.loading.options import LoadOptions
@@ -226,10 +226,10 @@ def test_the_saved_folder_is_the_same_model_in_plain_transformers(
 def test_the_target_limit_is_the_longest_training_target(tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "t5", "t5"))
     loaded = load_seq2seq(folder)
-    assert for_targets(loaded, np.array([10, 3, 10])).max_target_length == 16
-    assert for_targets(loaded, np.array([901])).max_target_length == loaded.max_target_length == 256
+    assert limit_by_targets(loaded, np.array([10, 3, 10])).max_target_length == 16
+    assert limit_by_targets(loaded, np.array([901])).max_target_length == loaded.max_target_length == 256
     asked = load_seq2seq(folder, max_target_length=5)
-    assert for_targets(asked, np.array([10])).settings == {"max_target_length": 5}
+    assert limit_by_targets(asked, np.array([10])).settings == {"max_target_length": 5}
 
 
 def test_a_model_without_relative_positions_has_its_limit(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def hub_error(name: str) -> Exception:
     ],
 )
 def test_each_refusal_of_the_hub_says_what_to_do(error: str, message: str) -> None:
-    explained = source._explain("owner/name", "v1", hub_error(error))
+    explained = source._hub_error("owner/name", "v1", hub_error(error))
     assert isinstance(explained, ModelError)
     assert message in str(explained)
 

@@ -14,7 +14,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.models.layers import freeze, parameter_groups
-from holdfast.models.vision.vision import channels_together, load_saved_vision, load_vision
+from holdfast.models.vision.vision import load_saved_vision, load_vision, use_channels_last
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -115,7 +115,7 @@ def test_with_channels_together_a_convolutional_network_is_the_same_function(
     loaded, usual = (load_vision(str(folder), CLASSES) for _ in range(2))
     network, last = loaded.network, torch.channels_last
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert (channels_together(network) is None) == (len(convolutions) == 1)
+    assert (use_channels_last(network) is None) == (len(convolutions) == 1)
     if len(convolutions) > 1:
         assert all(c.weight.is_contiguous(memory_format=last) for c in convolutions)
         given: list[torch.Tensor] = []

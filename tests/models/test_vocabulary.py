@@ -27,10 +27,10 @@ def test_words_that_save_most_tokens_come_first(minilm: tuple[Any, Any]) -> None
     _, tokenizer = minilm
     words = new_words(tokenizer, [*TEXTS, *["tachycardia"] * 4, "once upon", "x7y " * 9], 10)
     assert [word.token for word in words] == ["pneumothorax", "tachycardia"]
-    assert [word.seen for word in words] == [3, 4]
+    assert [word.count for word in words] == [3, 4]
     pieces = tokenizer("pneumothorax", add_special_tokens=False)["input_ids"]
     assert words[0].pieces == tuple(pieces)
-    assert words[0].saved == 3 * (len(pieces) - 1)
+    assert words[0].tokens_saved == 3 * (len(pieces) - 1)
     assert [w.token for w in new_words(tokenizer, TEXTS, 1)] == ["pneumothorax"]
 
 

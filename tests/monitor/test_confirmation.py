@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, fisher_exact
 
-from holdfast.analyses.row_scores import RowScores, compared, comparison_block
+from holdfast.analyses.row_scores import RowScores, compare_scores, comparison_block
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Verdict, to_json
 from holdfast.monitor.confirmation import CONTRADICTING_DIRECTION, NOT_SUPPORTED, UNTESTED, confirm_on_test_rows
@@ -34,7 +34,7 @@ def scores(right: int, n: int, metric: str = "accuracy") -> RowScores:
 
 
 def comparison(valid: RowScores, test: RowScores) -> dict[str, Any]:
-    return comparison_block(valid.metric, compared(valid, test), ("valid", "test_rows"))
+    return comparison_block(valid.metric, compare_scores(valid, test), ("valid", "test_rows"))
 
 
 def test_the_run_of_73_and_93_percent_tells_one_story() -> None:

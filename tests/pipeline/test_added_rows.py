@@ -151,7 +151,7 @@ def test_a_probe_with_rows_beside_it_is_the_weighted_regression_of_scikit_learn(
         others, theirs = random.normal(size=(7, 6)), np.arange(7) % classes
         weights = random.uniform(0.2, 3, size=7)
         probe = fit_probe(
-            x, y, classes=classes, seed=0, c=0.3, beside=ExtraRows(others, theirs, weights)
+            x, y, classes=classes, seed=0, c=0.3, extra_rows=ExtraRows(others, theirs, weights)
         )
         centre, scale = x.mean(axis=0), np.sqrt(x.var(axis=0).mean())
         both = (np.concatenate([x, others]) - centre) / scale
@@ -167,7 +167,7 @@ def test_rows_beside_a_probe_are_in_no_held_out_fold_and_bring_classes() -> None
     random = np.random.default_rng(2)
     x, y = random.normal(size=(40, 3)), np.arange(40) % 2
     beside = ExtraRows(random.normal(size=(3, 3)), np.array([2, 2, 0]), np.ones(3))
-    probe = fit_probe(x, y, classes=4, seed=0, beside=beside)
+    probe = fit_probe(x, y, classes=4, seed=0, extra_rows=beside)
     assert probe.held_out is not None
     assert probe.held_out.shape == (40, 4)
     assert np.isfinite(probe.weight).all()
@@ -175,7 +175,7 @@ def test_rows_beside_a_probe_are_in_no_held_out_fold_and_bring_classes() -> None
     assert not probe.weight[3].any()
     # Of no weight they are not there.
     nothing = ExtraRows(beside.features, beside.labels, np.zeros(3))
-    one = fit_probe(x, y, classes=4, seed=0, beside=nothing)
+    one = fit_probe(x, y, classes=4, seed=0, extra_rows=nothing)
     assert np.array_equal(one.weight, fit_probe(x, y, classes=4, seed=0).weight)
 
 

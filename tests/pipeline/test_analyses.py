@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.analyses import analysis as module
-from holdfast.analyses.analysis import Analysis, NoAnswer, all_analyses, confirmed_again
+from holdfast.analyses.analysis import Analysis, NoAnswer, all_analyses, recompute_block
 from holdfast.core.errors import Defect, Interrupted, RunError
 from holdfast.core.run_files import read_events, read_result
 from holdfast.pipeline.main import train
@@ -171,7 +171,7 @@ def test_a_finished_run_finds_and_confirms_what_its_training_did(
     stored: Any = run.result
     for key in analysis.where:
         stored = stored[key]
-    made = confirmed_again(analysis, run)
+    made = recompute_block(analysis, run)
     # The training also tells what it alone could ask, and the verdict adds a sentence.
     assert alike({key: stored[key] for key in made}, made)
 

@@ -60,7 +60,7 @@ def test_a_run_begins_with_the_head_that_its_recipe_names(prepared: Any, kind: s
     observer = Observer(run.job.accelerator, run.job.task, alone=True)
     x = observer.features(run.base_network(), run.training_plan.train, np.arange(44))
     y = run.training_plan.train.labels
-    wanted: Any = fit_head(x, y, classes=2, seed=0, kind=kind)  # type: ignore[arg-type]
+    wanted: Any = fit_head(x, y, classes=2, seed=0, head_type=kind)  # type: ignore[arg-type]
     (refit,) = run.listeners
     assert np.allclose(refit.baseline["weight"].numpy(), wanted.weight, atol=1e-5)
     (line,) = [one for one in told if isinstance(one, Decision) and "linear probe" in one.what]

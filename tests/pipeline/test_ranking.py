@@ -63,7 +63,7 @@ def test_the_interval_of_a_cross_validated_score_holds_that_of_the_probe_from_al
         targets, known = np.eye(2)[labels], slice(0, 120)
         folds = rng.permutation(120) % 5
         found = ridge_out_of_fold(features[known], targets[known], folds)
-        right = (found.answers.argmax(axis=1) == labels[known]).astype(float)
+        right = (found.predictions.argmax(axis=1) == labels[known]).astype(float)
         x, y = features[known], targets[known]
         centre, level = x.mean(axis=0), y.mean(axis=0)
         penalty = found.share * 120 * float(((x - centre) ** 2).mean())

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import holdfast.analyses.audit.fold_predictions as module
-from holdfast.analyses.audit.fold_predictions import divided, refuse_untunable, tuned_answers
+from holdfast.analyses.audit.fold_predictions import (
+    refuse_untunable,
+    split_folds,
+    tuned_log_probabilities,
+)
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
@@ -33,15 +37,15 @@ def opinions(n: int) -> tuple[list[str], list[str]]:
 
 def test_every_row_is_in_one_fold_or_in_no_fit() -> None:
     labels = np.array([0, 1, 2] * 40 + [3, -1, -1])
-    folds, outside = divided(labels, 5)
+    folds, outside = split_folds(labels, 5)
     assert outside.tolist() == [120, 121, 122]
-    held = np.concatenate([fold.held for fold in folds])
+    held = np.concatenate([fold.held_out for fold in folds])
     assert sorted(held.tolist()) == list(range(120))
     for fold in folds:
-        parts = [set(part.tolist()) for part in (fold.train, fold.valid, fold.held, outside)]
+        parts = [set(part.tolist()) for part in (fold.train, fold.valid, fold.held_out, outside)]
         assert sum(map(len, parts)) == len(labels) == len(set.union(*parts))
         # Evenly by class, and under one pass over what is learned.
-        assert np.bincount(labels[fold.held]).max() - np.bincount(labels[fold.held]).min() <= 1
+        assert np.bincount(labels[fold.held_out]).max() - np.bincount(labels[fold.held_out]).min() <= 1
         assert fold.steps * fold.batch < len(fold.train)
 
 
@@ -66,7 +70,7 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "fit", watched)
     recipe = override(Recipe(), ["audit.tuned=true", "train.threads=1", "train.precision=float32"])
     with record_decisions() as told:
-        answers = tuned_answers(TableRows(table), recipe, "embedded", 2.0, lambda *_: None)
+        answers = tuned_log_probabilities(TableRows(table), recipe, "embedded", 2.0, lambda *_: None)
     assert len(seen) == 3
     assert all(not learned & asked for learned, asked in seen)
     assert sorted(row for _, asked in seen for row in asked) == list(range(72))

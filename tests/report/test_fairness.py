@@ -49,9 +49,9 @@ def test_the_first_sentence_is_the_answer(given: dict[str, Any], answer: str) ->
 
 def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
     view = view_of(block("accuracy", status="changes"))
-    gap, change = view.told
+    gap, change = view.findings
     assert "20.0 points below" in gap
     assert "40 of 100 test rows" in gap
     assert "P(yes) changes by −20.0 points" in change
-    (line,) = view_of(block(status="undecided")).open
+    (line,) = view_of(block(status="undecided")).inconclusive
     assert "900 test rows would decide" in line

@@ -358,7 +358,7 @@ def test_the_verdicts_are_one_sentence() -> None:
 def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     crossed: Path, search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: Any
 ) -> None:
-    from holdfast.analyses.audit.fold_predictions import folded_answers
+    from holdfast.analyses.audit.fold_predictions import fold_log_probabilities
     from holdfast.core.decisions import record_decisions
     from holdfast.core.records import to_json
     from holdfast.quality.views import TableRows
@@ -370,11 +370,11 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
 
     rows = rows_of(search_recipe.data.path)
     with record_decisions() as told:
-        made = folded_answers(rows, crossed)
+        made = fold_log_probabilities(rows, crossed)
     table = parquet.read_table(crossed / "folds.parquet")
     for row, chances in zip(*(table[n].to_pylist() for n in ("row", "probabilities")), strict=True):
         assert np.exp(made[row]) == pytest.approx(chances)
     assert "60 of 60" in to_json(told[0])["because"]
     path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
     with pytest.raises(RecipeError, match="of other rows"):
-        folded_answers(rows_of(path), crossed)
+        fold_log_probabilities(rows_of(path), crossed)

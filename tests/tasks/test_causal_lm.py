@@ -16,7 +16,7 @@ import transformers as hf
 from holdfast.core.errors import RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, load_chats
 from holdfast.data.chats.turns import NAMED_TEMPLATES
-from holdfast.models.generators.causal import CausalNetwork, keeps_apart
+from holdfast.models.generators.causal import CausalNetwork, isolates_packed_examples
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
@@ -126,7 +126,7 @@ def test_loss_and_gradients_are_those_of_transformers(
 ) -> None:
     model = decoder(name)
     network = CausalNetwork(model)
-    assert keeps_apart(network)
+    assert isolates_packed_examples(network)
     task = CausalLM(pack=pack)
     weights = torch.from_numpy(task.weights(examples, range(6))).float()
     edges = list(zip(examples.offsets, examples.offsets[1:], strict=False))
@@ -165,7 +165,7 @@ def test_a_model_that_lets_examples_read_each_other_is_known() -> None:
                 init_std=0.2,
             )
         )
-    assert not keeps_apart(CausalNetwork(model))
+    assert not isolates_packed_examples(CausalNetwork(model))
 
 
 def test_capped_logits_are_not_taken_short(examples: EncodedTokens) -> None:

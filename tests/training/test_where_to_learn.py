@@ -24,7 +24,7 @@ from holdfast.methods.layers import (
     unfrozen_layers,
 )
 from holdfast.models.base import Layer
-from holdfast.models.layers import redraw, top_layers
+from holdfast.models.layers import reinitialize, top_layers
 from holdfast.training.loop import fit
 
 STEPS = 12
@@ -276,7 +276,7 @@ def test_the_top_is_drawn_as_the_architecture_draws_it(bert: Any) -> None:
             parameter.add_(0.37)
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
     layers = top_layers(network, 1)
-    redraw(network, layers, seed=3)
+    reinitialize(network, layers, seed=3)
     drawn = {id(p) for layer in layers for p in layer.parameters()}
     wanted = dict(AutoModel.from_config(network.config).named_parameters())
     seen = 0
@@ -298,7 +298,7 @@ def test_the_draw_is_the_seeds_and_nobody_elses(bert: Any) -> None:
     def drawn(seed: int) -> list[torch.Tensor]:
         network = copy.deepcopy(bert)
         layers = top_layers(network, 1)
-        redraw(network, layers, seed)
+        reinitialize(network, layers, seed)
         return [p for layer in layers for p in layer.parameters()]
 
     state = torch.get_rng_state()
@@ -335,7 +335,7 @@ class Odd(nn.Module):
 def test_a_matrix_that_nobody_knows_how_to_draw_is_named() -> None:
     odd: Any = Odd()
     with pytest.raises(ModelError, match="how these weights are drawn"):
-        redraw(odd, [Layer("block.0", (odd,))], 0)
+        reinitialize(odd, [Layer("block.0", (odd,))], 0)
 
 
 def test_the_top_is_drawn_after_the_first_look_and_before_the_first_step(bert: Any) -> None:

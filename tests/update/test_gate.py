@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.analyses.compare.verdict import paired
+from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.update.gate import (
     GateRows,
@@ -25,7 +25,7 @@ def held(what: str, only_new: int, only_old: int, both: int, neither: int = 0) -
     """Rows of a class "a", of which so many the new model alone has right, and so on."""
     new = ["a"] * only_new + ["b"] * only_old + ["a"] * both + ["b"] * neither
     old = ["b"] * only_new + ["a"] * only_old + ["a"] * both + ["b"] * neither
-    return GateRows(what, paired("class", ["a"] * len(new), new, old))
+    return GateRows(what, pair_rows("class", ["a"] * len(new), new, old))
 
 
 KEPT = held("old validation rows", 10, 10, 980)
@@ -88,7 +88,7 @@ def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:
     rng = np.random.default_rng(3)
     labels = rng.choice(["a", "b", "c"], 400)
     new, old = (np.where(rng.random(400) < p, labels, "?") for p in (0.7, 0.75))
-    one = GateRows("old", paired("class", labels.tolist(), new.tolist(), old.tolist()))
+    one = GateRows("old", pair_rows("class", labels.tolist(), new.tolist(), old.tolist()))
     parts = [Subgroup(name, "class", labels == name) for name in "abc"]
     # By hand: SciPy's binomial test, then Holm's steps one after the other.
     raw = []

@@ -11,7 +11,7 @@ from holdfast.analyses.slices.conditions import (
     Both,
     Category,
     Condition,
-    Holds,
+    HasWords,
     Language,
     Length,
     NumberRange,
@@ -24,7 +24,7 @@ from holdfast.plugins.update.procedure import subgroups_of_run
 CONDITIONS = [
     Length(None, 3),
     Length(2, None),
-    Holds("not good"),
+    HasWords("not good"),
     TextForm("a question mark"),
     Language("en"),
     Category("shop", "north"),

@@ -1,10 +1,10 @@
-"""What is said of a model beside its score, and when: candidates are found on training and
-validation rows **before** the test rows open, and confirmed on them once.
+"""The analyses of a model beyond its score. Candidates are found on training and validation rows
+**before** the test rows are opened, and confirmed on the test rows once.
 
 An analysis is one module with a constant ``ANALYSIS`` and one line in the table of
-``core/analyses.py``; what the report says of it is declared in its folder's ``section.py``
-(``report/section.py``), which imports nothing that computes. It is asked of a ``Session``: of a run
-that goes on, which stores the blocks, or of a finished one.
+``core/analyses.py``. Its folder's ``section.py`` declares the part of the report
+(``report/section.py``) and imports nothing that computes. An analysis reads a ``Session``: a run in
+progress, which stores the blocks, or a finished run.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ PACKAGE = "holdfast.analyses"
 
 
 class Session(Protocol):
-    """What an analysis may look at before the test rows: a model, and what it says of training and
-    validation rows. A ``FittedSession`` while the run goes on, a ``FinishedRun`` afterwards."""
+    """What an analysis may use before the test rows are opened: a model, and its predictions for
+    training and validation rows. A ``FittedSession`` during the run, a ``FinishedRun``
+    afterwards."""
 
     @property
     def run(self) -> Path: ...
@@ -58,19 +59,19 @@ class Session(Protocol):
 
     @property
     def fitted(self) -> FittedModel | None:
-        """The fit itself, while its run goes on."""
+        """The fit itself, during its run."""
 
     @property
     def predictor(self) -> Predictor:
-        """Answers for any rows, by the kept state."""
+        """Predicts for any rows, with the best checkpoint."""
 
     @property
     def train(self) -> Predictions:
-        """Of training rows (500 at most, a fixed sample)."""
+        """Predictions for training rows (at most 500, a fixed sample)."""
 
     @property
     def valid(self) -> Predictions:
-        """Of all validation rows, or of training rows out of fold."""
+        """Predictions for all validation rows, or out-of-fold predictions for training rows."""
 
     @property
     def out_of_fold(self) -> bool: ...
@@ -80,19 +81,20 @@ class Session(Protocol):
         """All training rows."""
 
     @property
-    def kinds(self) -> Mapping[int, str]:
-        """What the data map says of training rows, by row; nothing where none was drawn."""
+    def data_map_regions(self) -> Mapping[int, str]:
+        """The region of the data map that each training row is in, by row; empty without a data
+        map."""
 
-    def has(self, side: SplitName) -> bool:
-        """Whether it is known what the model said of these rows."""
+    def has(self, split: SplitName) -> bool:
+        """Whether predictions for these rows are known."""
 
-    def beside(self, table: Table) -> dict[str, list[str | None]]:
+    def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
 
 
 @dataclass(frozen=True)
 class FittedSession:
-    """The session of a run that goes on: the fit with its kept state."""
+    """The session of a run in progress: the fit with its best checkpoint."""
 
     run: Path
     fitted: FittedModel
@@ -119,24 +121,24 @@ class FittedSession:
         return self.fitted.training_plan.splits.train_rows.table
 
     @property
-    def kinds(self) -> Mapping[int, str]:
-        kinds: dict[int, str] = {}
+    def data_map_regions(self) -> Mapping[int, str]:
+        regions: dict[int, str] = {}
         for listener in self.fitted.job.listeners:
-            made = listener.data_map() if isinstance(listener, ExampleHistory) else None
-            if made is not None:
-                kinds |= dict(zip(made.rows.tolist(), made.kind, strict=True))
-        return kinds
+            data_map = listener.data_map() if isinstance(listener, ExampleHistory) else None
+            if data_map is not None:
+                regions |= dict(zip(data_map.rows.tolist(), data_map.kind, strict=True))
+        return regions
 
-    def has(self, side: SplitName) -> bool:
-        return side != "test"
+    def has(self, split: SplitName) -> bool:
+        return split != "test"
 
-    def beside(self, table: Table) -> dict[str, list[str | None]]:
+    def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         return self.sources(table)
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Why an analysis has no answer for this run: ``{"why": …}`` in the place of its block."""
+    """Why an analysis has no result for this run: ``{"why": …}`` in place of its block."""
 
     why: str
 
@@ -147,9 +149,9 @@ S = TypeVar("S", bound=Session)
 
 @dataclass(frozen=True, slots=True)
 class Analysis(Generic[S, C]):
-    """``find`` fixes what may be said, from training and validation rows alone; ``confirm`` says it
-    of the test rows. ``where`` is the block's place in ``result.json``; ``None`` from ``find``
-    leaves it out altogether. What needs the fit itself takes a ``FittedSession``."""
+    """``find`` fixes the candidates from training and validation rows only; ``confirm`` tests them
+    on the test rows. ``where`` is the path of the block in ``result.json``; ``None`` from ``find``
+    leaves the block out. An analysis that needs the fit itself takes a ``FittedSession``."""
 
     name: str
     where: tuple[str, ...]
@@ -159,29 +161,29 @@ class Analysis(Generic[S, C]):
 
 def all_analyses() -> dict[str, Analysis[Any, Any]]:
     """``ANALYSIS`` of every module in ``ANALYSES``, by name, in their order."""
-    found = [import_module(f"{PACKAGE}.{name}").ANALYSIS for name in ANALYSES]
-    return {analysis.name: analysis for analysis in found}
+    analyses = [import_module(f"{PACKAGE}.{name}").ANALYSIS for name in ANALYSES]
+    return {analysis.name: analysis for analysis in analyses}
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What every analysis found before the test rows were opened, by name."""
+    """The candidates of every analysis, by name, found before the test rows were opened."""
 
     session: FittedSession
-    candidates: Mapping[str, Any]
+    by_analysis: Mapping[str, Any]
     seconds: Mapping[str, float]
 
 
 def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Candidates:
-    """Ask the kept state about training and validation rows, write ``answers.parquet``, and let
-    every analysis find its candidates."""
+    """Predict training and validation rows with the best checkpoint, write ``answers.parquet``, and
+    find the candidates of every analysis."""
     start = time.perf_counter()
-    sides: tuple[SplitName, SplitName] = ("train", "valid")
+    splits: tuple[SplitName, SplitName] = ("train", "valid")
     with stage("asking the model about training and validation rows"):
-        asked = {side: predict_split(fitted, saved, side) for side in sides}
-    write_answers(run, {side: columns for side, (_, columns) in asked.items()})
+        answers = {split: predict_split(fitted, saved, split) for split in splits}
+    write_answers(run, {split: columns for split, (_, columns) in answers.items()})
     names = fitted.training_plan.task.classes
-    train, valid = (make_predictions(side, *asked[side], names) for side in sides)
+    train, valid = (make_predictions(split, *answers[split], names) for split in splits)
     session = FittedSession(run, fitted, train, valid, SourceColumns(fitted.recipe.data))
     seconds = {"answers": time.perf_counter() - start}
     found: dict[str, Any] = {}
@@ -191,45 +193,44 @@ def find_all(run: Path, fitted: FittedModel, saved: Mapping[str, object]) -> Can
     return Candidates(session, found, seconds)
 
 
-def confirm_all(found: Candidates, scored: ScoringResult) -> ScoringResult:
+def confirm_all(candidates: Candidates, scored: ScoringResult) -> ScoringResult:
     """``scored`` with the blocks of all analyses, each at its place."""
-    seconds, session = dict(found.seconds), found.session
+    seconds, session = dict(candidates.seconds), candidates.session
     test = None
     if scored.table is not None:
-        names = session.fitted.training_plan.task.classes
-        columns = _columns(scored, names)
+        class_names = session.fitted.training_plan.task.classes
+        columns = _columns(scored, class_names)
         rows = rows_of(scored.table, columns["row"].to_numpy())
-        test = make_predictions("test", rows, columns, names)
+        test = make_predictions("test", rows, columns, class_names)
     blocks: dict[str, Any] = {}
     for name, analysis in all_analyses().items():
-        what = found.candidates[name]
-        if what is None:
+        outcome = candidates.by_analysis[name]
+        if outcome is None:
             continue
-        if not isinstance(what, NoAnswer):
+        if not isinstance(outcome, NoAnswer):
             with stage(f"confirming on test rows: {name}"):
-                what = (
+                outcome = (
                     NoAnswer("no test rows were set aside, on which it could be confirmed")
                     if test is None
-                    else _timed(name, seconds, partial(analysis.confirm, what, session, test))
+                    else _timed(name, seconds, partial(analysis.confirm, outcome, session, test))
                 )
-        place = blocks
+        parent = blocks
         for key in analysis.where[:-1]:
-            place = place.setdefault(key, {})
-        place[analysis.where[-1]] = _block(what)
+            parent = parent.setdefault(key, {})
+        parent[analysis.where[-1]] = _block(outcome)
     return replace(scored, analysis_blocks=blocks, analyses_s=sum(seconds.values()))
 
 
-def confirmed_again(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
-    """The block of a finished run that has none stored: found and confirmed by what it stored of
-    its answers."""
-    found = analysis.find(run)
-    if found is None or isinstance(found, NoAnswer):
-        return _block(found)
-    return _block(analysis.confirm(found, run, run.test))
+def recompute_block(analysis: Analysis[Session, C], run: FinishedRun) -> dict[str, Any]:
+    """The block of a finished run that stored none, computed from its stored predictions."""
+    candidate = analysis.find(run)
+    if candidate is None or isinstance(candidate, NoAnswer):
+        return _block(candidate)
+    return _block(analysis.confirm(candidate, run, run.test))
 
 
-def _block(found: object) -> dict[str, Any]:
-    block: dict[str, Any] = to_json({"why": found.why} if isinstance(found, NoAnswer) else found)
+def _block(outcome: object) -> dict[str, Any]:
+    block: dict[str, Any] = to_json({"why": outcome.why} if isinstance(outcome, NoAnswer) else outcome)
     return block
 
 
@@ -240,15 +241,15 @@ def _columns(scored: ScoringResult, names: tuple[str, ...]) -> pa.Table:
     return pa.table(scored.predictions if outputs is None else class_columns(outputs, names))
 
 
-def _timed(name: str, seconds: dict[str, float], ask: Callable[[], object]) -> Any:
-    """The answer, and how long it took. An analysis that the input keeps from being made costs
-    no run, nor does a defect in one: the model is trained, and the line says what to report.
-    ``HOLDFAST_DEFECTS=raise`` lets a defect end the run, as every test has it."""
+def _timed(name: str, seconds: dict[str, float], compute: Callable[[], object]) -> Any:
+    """The result; its time is added to ``seconds``. Neither an input error nor a defect in an
+    analysis ends the run: the model is trained, and the message says what to report. With
+    ``HOLDFAST_DEFECTS=raise``, which every test sets, a defect ends the run."""
     start = time.perf_counter()
     try:
-        return ask()
+        return compute()
     except Interrupted:
-        # Of a fit of the analysis' own: what was interrupted is the run, which says how to go on.
+        # Raised by a fit inside the analysis. The run was interrupted, and says how to resume.
         raise KeyboardInterrupt from None
     except InputError as error:
         notify(Decision(name, "not answered", str(error)))

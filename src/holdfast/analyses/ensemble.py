@@ -1,9 +1,9 @@
-"""How several runs answer as one: the mean of their answers, a stack (answers by weights), or a
-soup (one model of their mean weights).
+"""Ensembles of several runs: the mean of their predictions, a stack (a weighted mean), or a soup
+(one model with their mean weights).
 
-The weights of a stack are fitted to rows that judged every run and that none learned from, and
-kept only where a paired test on folds of these rows says that they are better than the mean. A
-greedy soup takes a run in as long as it does no worse on such rows (2203.05482).
+The weights of a stack are fitted on validation rows that no run was trained on. They are kept only
+if a paired test on folds of these rows shows that they are better than the mean. A greedy soup adds
+a run if the loss on such rows does not rise (2203.05482).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, mean_loss, to_json
 from holdfast.core.seeds import generator
 from holdfast.data.table import Table
-from holdfast.models.soup import FAR, greedy_soup
+from holdfast.models.soup import MAX_DISTANCE, greedy_soup
 from holdfast.runs.finished_run import shared_rows
 from holdfast.runs.predictor import Join
 from holdfast.stats.bootstrap import group_codes
@@ -33,60 +33,61 @@ from holdfast.stats.stacking import held_out_losses
 from holdfast.tasks.ensemble import EnsembleEvidence, SharedRows, in_turn, together_mb
 
 KEY = "predict.ensemble"
-Way = Literal["average", "stack", "soup"]
-WAYS: tuple[Way, ...] = get_args(Way)
+EnsembleMethod = Literal["average", "stack", "soup"]
+ENSEMBLE_METHODS: tuple[EnsembleMethod, ...] = get_args(EnsembleMethod)
 
 
-class Joining(TaskPredictor, Protocol):
-    """Several models that answer together, by their ``weights`` (``None``: all alike)."""
+class EnsembleModel(TaskPredictor, Protocol):
+    """Several models that predict together, with ``weights`` (``None``: equal weights)."""
 
     @property
     def weights(self) -> Sequence[float] | None: ...
 
-    def weighed(self, weights: Sequence[float]) -> Self:
-        """The same with these weights."""
+    def with_weights(self, weights: Sequence[float]) -> Self:
+        """The same models with these weights."""
 
     def evidence(self, shared: SharedRows) -> EnsembleEvidence:
-        """What each model says of these rows."""
+        """The predictions of each model for these rows."""
 
-    def souped(self, places: Sequence[int]) -> Self:
+    def as_soup(self, places: Sequence[int]) -> Self:
         """One model whose weights are the mean of those of the models at ``places``. Raises
         ``RecipeError`` where they have none."""
 
-    def apart(self) -> Floats:
-        """How far each model's weights lie from the first's [models], see ``soup.distance``."""
+    def weight_distances(self) -> Floats:
+        """The distance of each model's weights from the first model's [models], see
+        ``soup.distance``."""
 
     def row_losses(self, table: Table) -> Floats:
-        """The loss of each labelled row [n], as they answer together."""
+        """The loss of the ensemble for each labelled row [n]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """What was made of ``runs``: ``asked`` for, and the ``kind`` that came of it; the ``weights``
-    of each run's answers (of a soup, its share of the weights). ``losses`` are the members' alone,
-    by the ``n`` rows that judged; ``comparison`` is the paired test (in ``metric``, per row; better
-    means that what was asked for is better than the mean). ``cost`` is what it takes beside one
-    model: forward passes a row, and MB of weights."""
+    """What was made of ``runs``: ``requested`` for, and the ``method`` that came of it; the
+    ``weights`` of each run's answers (of a soup, its share of the weights). ``losses`` are the
+    members' alone, by the ``n`` rows that judged; ``comparison`` is the paired test (in ``metric``,
+    per row; better means that what was asked for is better than the mean). ``cost`` is what it
+    takes beside one model: forward passes a row, and MB of weights."""
 
-    asked: Way
-    kind: Way
+    requested: EnsembleMethod
+    method: EnsembleMethod
     runs: tuple[Path, ...]
     weights: tuple[float, ...]
     because: str
     n: int = 0
     metric: str | None = None
     losses: tuple[float, ...] | None = None
-    together: Mapping[str, float] | None = None
+    ensemble_losses: Mapping[str, float] | None = None
     comparison: PairedVerdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The block ``ensemble`` of ``evaluate --json``."""
         losses = self.losses or [None] * len(self.runs)
-        passes = 1 if self.kind == "soup" else sum(weight > 0 for weight in self.weights)
-        found: dict[str, Any] = to_json(
+        n_passes = 1 if self.method == "soup" else sum(weight > 0 for weight in self.weights)
+        block: dict[str, Any] = to_json(
             {
-                "kind": self.kind,
-                "asked": self.asked,
+                "kind": self.method,
+                "asked": self.requested,
                 "because": self.because,
                 "members": [
                     {"run": str(run), "weight": weight, "valid_loss": loss}
@@ -94,94 +95,94 @@ class Ensemble:
                 ],
                 "rows": self.n,
                 "metric": self.metric,
-                "valid_losses": self.together,
+                "valid_losses": self.ensemble_losses,
                 "comparison": self.comparison.to_json() if self.comparison else None,
-                "cost": {"passes": passes, "megabytes": round(together_mb(self.runs), 1)},
+                "cost": {"passes": n_passes, "megabytes": round(together_mb(self.runs), 1)},
             }
         )
-        return found
+        return block
 
     @property
     def decision(self) -> Decision:
         shares = ", ".join(
             f"{run} {weight:.2f}" for run, weight in zip(self.runs, self.weights, strict=True)
         )
-        return Decision("ensemble", f"{self.kind}: {shares}", self.because, prominent=True)
+        return Decision("ensemble", f"{self.method}: {shares}", self.because, prominent=True)
 
 
-def join_as(way: str, runs: Sequence[Path]) -> Join | None:
-    """How ``Predictor.load`` puts these runs together where ``predict.ensemble`` says ``way``;
+def ensemble_join(method: str, runs: Sequence[Path]) -> Join | None:
+    """How ``Predictor.load`` puts these runs together where ``predict.ensemble`` says ``method``;
     ``None`` for the one run that is not to be put together with any. Raises ``RecipeError`` for
     another word, and for one run that is to be stacked."""
-    if way not in WAYS:
-        raise RecipeError(KEY, "is unknown", way, suggest_name(way, list(WAYS)))
+    if method not in ENSEMBLE_METHODS:
+        raise RecipeError(KEY, "is unknown", method, suggest_name(method, list(ENSEMBLE_METHODS)))
     if len(runs) > 1:
-        return partial(_joined, way)
-    if way != "average":
+        return partial(_join_runs, method)
+    if method != "average":
         raise RecipeError(KEY, "puts several runs together", len(runs), "Name two or more.")
     return None
 
 
-def _joined(
-    way: Way, runs: Sequence[Path], use: TaskPredictor
+def _join_runs(
+    method: EnsembleMethod, runs: Sequence[Path], use: TaskPredictor
 ) -> tuple[TaskPredictor, Mapping[str, Any], tuple[Decision, ...]]:
-    """``use`` answers for ``runs`` by their mean; what answers as ``way`` has it, and why so."""
-    told = in_turn(getattr(use, "models", None), runs)
-    equal = (1 / len(runs),) * len(runs)
-    if way == "average":
+    """``use`` answers for ``runs`` by their mean; what answers as ``method`` has it, and why so."""
+    decisions = in_turn(getattr(use, "models", None), runs)
+    equal_weights = (1 / len(runs),) * len(runs)
+    if method == "average":
         because = "the mean of the answers; no rows are needed for it"
-        return use, Ensemble(way, way, tuple(runs), equal, because).to_json(), told
-    together = cast("Joining", use)
-    shared = shared_rows(runs, f"{KEY}={way}")
-    made, found = (_stack if way == "stack" else _soup)(together, shared, tuple(runs))
-    return made, found.to_json(), (*told, found.decision)
+        return use, Ensemble(method, method, tuple(runs), equal_weights, because).to_json(), decisions
+    model = cast("EnsembleModel", use)
+    shared = shared_rows(runs, f"{KEY}={method}")
+    joined, ensemble = (_stack if method == "stack" else _soup)(model, shared, tuple(runs))
+    return joined, ensemble.to_json(), (*decisions, ensemble.decision)
 
 
-def _stack(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joining, Ensemble]:
-    evidence = use.evidence(shared)
-    everything, groups = np.arange(evidence.n), shared.groups
-    units = everything if groups is None else group_codes(groups, evidence.n)
-    equal = np.full(evidence.members, 1 / evidence.members)
-    held = held_out_losses(evidence.fit, evidence.losses, units, generator(0, "folds of a stack"))
-    losses = loss_rows(held, evidence.tokens)
-    mean = loss_rows(evidence.losses(equal, everything), evidence.tokens)
-    found = judge_pairs(mean - losses, 0.0, groups)
-    weights = evidence.fit(everything)
-    each = np.eye(evidence.members)
-    alone = tuple(mean_loss(evidence.losses(one, everything), evidence.tokens) for one in each)
-    kept = found.verdict == "better"
-    said = _test(found, evidence.metric, "the weights", "the mean")
-    because = f"{said}: {'weights are kept' if kept else 'the mean is kept'}"
-    chosen = weights if kept else equal
+def _stack(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[EnsembleModel, Ensemble]:
+    evidence = model.evidence(shared)
+    all_rows, groups = np.arange(evidence.n), shared.groups
+    units = all_rows if groups is None else group_codes(groups, evidence.n)
+    equal_weights = np.full(evidence.members, 1 / evidence.members)
+    held_out = held_out_losses(evidence.fit, evidence.losses, units, generator(0, "folds of a stack"))
+    losses = loss_rows(held_out, evidence.tokens)
+    mean_losses = loss_rows(evidence.losses(equal_weights, all_rows), evidence.tokens)
+    verdict = judge_pairs(mean_losses - losses, 0.0, groups)
+    weights = evidence.fit(all_rows)
+    one_hot = np.eye(evidence.members)
+    member_losses = tuple(mean_loss(evidence.losses(one, all_rows), evidence.tokens) for one in one_hot)
+    use_weights = verdict.verdict == "better"
+    test_words = _describe_test(verdict, evidence.metric, "the weights", "the mean")
+    because = f"{test_words}: {'weights are kept' if use_weights else 'the mean is kept'}"
+    final_weights = weights if use_weights else equal_weights
     report = Ensemble(
         "stack",
-        "stack" if kept else "average",
+        "stack" if use_weights else "average",
         runs,
-        tuple(float(w) for w in chosen),
+        tuple(float(w) for w in final_weights),
         because,
         evidence.n,
         evidence.metric,
-        alone,
-        {"average": float(mean.mean()), "stack": float(losses.mean())},
-        found,
+        member_losses,
+        {"average": float(mean_losses.mean()), "stack": float(losses.mean())},
+        verdict,
     )
-    return (use.weighed(report.weights) if kept else use), report
+    return (model.with_weights(report.weights) if use_weights else model), report
 
 
-def _test(found: PairedVerdict, metric: str, first: str, second: str) -> str:
-    """The paired test in words."""
-    if found.why:
-        return f"{found.why} ({found.n} rows that judged every run)"
-    words = "is lower than" if found.verdict == "better" else "is not shown to be lower than"
-    if found.verdict == "worse":
+def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str) -> str:
+    """The result of the paired test as a sentence."""
+    if verdict.why:
+        return f"{verdict.why} ({verdict.n} rows that judged every run)"
+    words = "is lower than" if verdict.verdict == "better" else "is not shown to be lower than"
+    if verdict.verdict == "worse":
         words = "is higher than"
     return (
-        f"on {found.n} rows that judged every run the {metric} of {first}, out of fold, {words} "
-        f"that of {second} (by {found.value:+.4g}, {found.low:+.4g} to {found.high:+.4g})"
+        f"on {verdict.n} rows that judged every run the {metric} of {first}, out of fold, {words} "
+        f"that of {second} (by {verdict.value:+.4g}, {verdict.low:+.4g} to {verdict.high:+.4g})"
     )
 
 
-def _soup(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joining, Ensemble]:
+def _soup(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[EnsembleModel, Ensemble]:
     if shared.out_of_fold:
         raise RecipeError(
             f"{KEY}=soup",
@@ -190,31 +191,31 @@ def _soup(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joi
             None,
             f"Take {KEY}=stack or average; or give the runs validation rows of their own.",
         )
-    _same_start(runs, use)
+    _refuse_different_bases(runs, model)
     table, groups = shared.table, shared.groups
-    mean = use.row_losses(table)
-    by_members: dict[tuple[int, ...], Floats] = {}
+    mean_losses = model.row_losses(table)
+    losses_by_members: dict[tuple[int, ...], Floats] = {}
 
     def losses_of(places: Sequence[int]) -> Floats:
         key = tuple(places)
-        if key not in by_members:
-            by_members[key] = use.souped(key).row_losses(table)
-        return by_members[key]
+        if key not in losses_by_members:
+            losses_by_members[key] = model.as_soup(key).row_losses(table)
+        return losses_by_members[key]
 
-    alone = [float(np.nanmean(losses_of((place,)))) for place in range(len(runs))]
-    soup = greedy_soup(alone, lambda places: float(np.nanmean(losses_of(places))))
-    known = np.isfinite(mean) & np.isfinite(losses_of(soup.members))
-    gap = (mean - losses_of(soup.members))[known]
-    at = np.flatnonzero(known)
-    found = judge_pairs(gap, 0.0, None if groups is None else groups[at])
+    member_losses = [float(np.nanmean(losses_of((place,)))) for place in range(len(runs))]
+    soup = greedy_soup(member_losses, lambda places: float(np.nanmean(losses_of(places))))
+    finite = np.isfinite(mean_losses) & np.isfinite(losses_of(soup.members))
+    gap = (mean_losses - losses_of(soup.members))[finite]
+    positions = np.flatnonzero(finite)
+    verdict = judge_pairs(gap, 0.0, None if groups is None else groups[positions])
     share = 1 / len(soup.members)
     weights = tuple(share if place in soup.members else 0.0 for place in range(len(runs)))
-    best = min(alone)
+    best_loss = min(member_losses)
     because = (
         f"of {len(runs)} runs of one start {len(soup.members)} "
-        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {found.n} rows "
+        f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {verdict.n} rows "
         f"that judged every run its loss is {soup.loss:.4f}, that of the best run alone "
-        f"{best:.4f}, of the mean of the answers {float(np.nanmean(mean)):.4f}; it costs one "
+        f"{best_loss:.4f}, of the mean of the answers {float(np.nanmean(mean_losses)):.4f}; it costs one "
         "forward pass"
     )
     report = Ensemble(
@@ -223,33 +224,33 @@ def _soup(use: Joining, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[Joi
         runs,
         weights,
         because,
-        found.n,
+        verdict.n,
         "loss",
-        tuple(alone),
-        {"average": float(np.nanmean(mean)), "soup": soup.loss, "best": best},
-        found,
+        tuple(member_losses),
+        {"average": float(np.nanmean(mean_losses)), "soup": soup.loss, "best": best_loss},
+        verdict,
     )
-    return use.souped(soup.members), report
+    return model.as_soup(soup.members), report
 
 
-def _same_start(runs: tuple[Path, ...], use: Joining) -> None:
-    """Raise ``RecipeError`` for runs that did not begin with the same pretrained weights."""
+def _refuse_different_bases(runs: tuple[Path, ...], model: EnsembleModel) -> None:
+    """Raise ``RecipeError`` for runs that did not start from the same pretrained weights."""
     facts = [dict(open_run(run).get("model_facts") or {}) for run in runs]
     for key in ("name", "commit", "architecture", "parameters"):
-        found = list(dict.fromkeys(str(one.get(key)) for one in facts))
-        if len(found) > 1:
+        values = list(dict.fromkeys(str(one.get(key)) for one in facts))
+        if len(values) > 1:
             raise RecipeError(
                 f"{KEY}=soup",
                 f"needs runs of one start, and these have another {key}",
-                ", ".join(found),
+                ", ".join(values),
                 f"Take {KEY}=stack or average, which any runs of the same classes may have.",
             )
-    apart = use.apart()
-    if float(np.max(apart)) > FAR:
+    distances = model.weight_distances()
+    if float(np.max(distances)) > MAX_DISTANCE:
         raise RecipeError(
             f"{KEY}=soup",
             "needs runs of one start: below the head their weights lie further apart than those "
-            f"of models that share one (at most {FAR:g})",
-            f"{float(np.max(apart)):.3g}",
+            f"of models that share one (at most {MAX_DISTANCE:g})",
+            f"{float(np.max(distances)):.3g}",
             f"Take {KEY}=stack or average.",
         )

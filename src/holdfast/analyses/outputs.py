@@ -1,5 +1,5 @@
-"""What a model's written answers show, beside those of the model that it began from: the blocks
-that its run stored, or of a run by an older version what its stored texts let be told."""
+"""The outputs of a generative model compared with those of its base model: the blocks that the run
+stored, or, for a run of an older version, what can be computed from its stored texts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.text_scores import SHOWN, Generated
 from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_of, worth_block
 
-OLD = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
+OLDER_VERSION = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
 
 
 class GeneratedLine(TypedDict):
-    """A row that was written to, as ``generations`` of ``result.json`` has it."""
+    """A row with generated text, as in ``generations`` of ``result.json``."""
 
     row: int
     source: str
@@ -28,7 +28,7 @@ class GeneratedLine(TypedDict):
     untuned: NotRequired[str | None]
 
 
-def written_blocks(result: Mapping[str, object]) -> dict[str, Any]:
+def generation_blocks(result: Mapping[str, object]) -> dict[str, Any]:
     """``worth`` and ``outputs`` of ``result.json``; nothing for a task that writes no text.
 
     A run by an older version kept neither. Of it both are made of the texts that its report shows,
@@ -36,31 +36,31 @@ def written_blocks(result: Mapping[str, object]) -> dict[str, Any]:
     """
     if "worth" in result and "outputs" in result:
         return {"worth": result["worth"], "outputs": result["outputs"]}
-    shown = result.get("generations")
-    if not isinstance(shown, dict):
+    stored = result.get("generations")
+    if not isinstance(stored, dict):
         return {}
-    sides = {side: _generated(shown.get(side) or ()) for side in ("train", "test")}
-    why = {"cut": f"{OLD}, not which ended by themselves"}
-    outputs = outputs_block([_marked(side, made) for side, made in sides.items()], why)
-    return {"worth": _worth(result, sides["test"]), "outputs": outputs}
+    by_split = {split: _read_generated(stored.get(split) or ()) for split in ("train", "test")}
+    why = {"cut": f"{OLDER_VERSION}, not which ended by themselves"}
+    outputs = outputs_block([_mark_texts(split, generated) for split, generated in by_split.items()], why)
+    return {"worth": _worth_block(result, by_split["test"]), "outputs": outputs}
 
 
-def _worth(result: Mapping[str, Any], made: Generated) -> dict[str, Any]:
+def _worth_block(result: Mapping[str, Any], generated: Generated) -> dict[str, Any]:
     metric = TEXT_METRICS["rouge_l"]
-    why = {"few_shot": OLD, "general": OLD}
-    way = Prompting(texts=made.untuned, why=OLD)
-    block = worth_block({PLAIN: way}, made, MetricJudge(metric), metric, None, why=why)
-    compared = (result.get("baseline") or {}).get("comparison")
-    if isinstance(compared, dict):
-        losses = {**compared, "shots": 0, "n": result["test"]["n"], "more_rows": None}
+    why = {"few_shot": OLDER_VERSION, "general": OLDER_VERSION}
+    prompting = Prompting(texts=generated.untuned, why=OLDER_VERSION)
+    block = worth_block({PLAIN: prompting}, generated, MetricJudge(metric), metric, None, why=why)
+    comparison = (result.get("baseline") or {}).get("comparison")
+    if isinstance(comparison, dict):
+        losses = {**comparison, "shots": 0, "n": result["test"]["n"], "more_rows": None}
         block["start"] |= adjusted({PLAIN: losses})
-        told = block["because"].partition(".")[2]
+        details = block["because"].partition(".")[2]
         block["verdict"], because, _ = answer_of(block["start"])
-        block["because"] = because + told
+        block["because"] = because + details
     return block
 
 
-def _generated(lines: Sequence[GeneratedLine]) -> Generated:
+def _read_generated(lines: Sequence[GeneratedLine]) -> Generated:
     untuned = [line.get("untuned") for line in lines]
     return Generated(
         np.asarray([line["row"] for line in lines], dtype=np.int64),
@@ -71,9 +71,9 @@ def _generated(lines: Sequence[GeneratedLine]) -> Generated:
     )
 
 
-def _marked(side: str, made: Generated) -> Marked:
-    def of(texts: Sequence[str]) -> dict[str, Any]:
-        return marks(made.sources, made.references, texts)
+def _mark_texts(split: str, generated: Generated) -> Marked:
+    def mark(texts: Sequence[str]) -> dict[str, Any]:
+        return marks(generated.sources, generated.references, texts)
 
-    start = None if made.untuned is None else of(made.untuned)
-    return Marked(side, made.rows, of(made.texts), start, of(made.references))
+    untuned = None if generated.untuned is None else mark(generated.untuned)
+    return Marked(split, generated.rows, mark(generated.texts), untuned, mark(generated.references))

@@ -1,9 +1,9 @@
-"""``holdfast report RUN --page``: what a finished run stored of its answers, beside the rows that
-they are to. No model is asked.
+"""``holdfast report RUN --page``: the stored predictions of a finished run, next to their rows. No
+model is run.
 
-The answers are those of ``predictions.parquet``; a run without test rows has those to its
-validation rows (``answers.parquet``). The texts are read again from the source, and where it is
-gone or changed only the few that the run itself kept are there.
+The predictions come from ``predictions.parquet``; for a run without test rows, from those for its
+validation rows (``answers.parquet``). The texts are read again from the source. If the source is
+missing or changed, only the few texts that the run stored are shown.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.runs.threshold import ThresholdRule
 
-PICTURE_SIDE = 96
+THUMBNAIL_SIZE = 96
 HARDEST = "the hardest, since of others the run itself keeps no text"
 WRITTEN = "those that it was asked to write to"
 
 
 class PredictionRow(TypedDict, total=False):
-    """One row of the stored answers; which columns there are depends on the task."""
+    """One row of the stored predictions; the columns depend on the task."""
 
     row: Required[int]
     label: Any
@@ -56,8 +56,8 @@ class PredictionRow(TypedDict, total=False):
     error: float | None
 
 
-class KeptRow(TypedDict, total=False):
-    """A row whose texts stand in ``result.json``."""
+class StoredTextRow(TypedDict, total=False):
+    """A row whose texts are stored in ``result.json``."""
 
     row: int
     text: str | None
@@ -69,20 +69,20 @@ class KeptRow(TypedDict, total=False):
 
 
 def write_page(run: Path, page: Path, *, force: bool = False) -> None:
-    """Write the page of a finished ``run`` to the file ``page``; what it holds is told.
+    """Write the page of a finished ``run`` to the file ``page``, and report what it contains.
 
-    Raises ``RunError`` for what is no finished run, a run that stored no answers, and a file that
-    may not be written.
+    Raises ``RunError`` for a folder that is no finished run, a run without stored predictions, and
+    a file that may not be written.
     """
     target = check_output(page, [run], force=force)
-    recorded, decisions = recorded_of(run)
-    drawn = render_predictions(recorded)
+    recorded, decisions = read_recorded(run)
+    rendered = render_predictions(recorded)
     with open_output(target) as stream:
-        stream.write(drawn.html.encode())
+        stream.write(rendered.html.encode())
     because = recorded.which or "all of them fit"
-    if drawn.rows < len(recorded.rows):
+    if rendered.rows < len(recorded.rows):
         because = "drawn evenly by the run's seed, so that the page stays below 2 MB"
-    shown = Decision("examples", f"{drawn.rows:,} of {drawn.of:,} {recorded.side} rows", because)
+    shown = Decision("examples", f"{rendered.rows:,} of {rendered.of:,} {recorded.side} rows", because)
     private = Decision(
         "privacy",
         "the page holds texts of your data",
@@ -92,19 +92,19 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     notify(*unsealed_decisions([run]), *decisions, shown, private)
 
 
-def recorded_of(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
-    """What the page of a finished run is made of, and what was decided about its rows."""
-    again = FinishedRun(run)
-    result = again.result
-    side = _side(again)
-    columns = again.stored(side)
-    table, lost = _table(again, side, columns)
+def read_recorded(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
+    """The data of the page of a finished run, and the decisions about its rows."""
+    finished_run = FinishedRun(run)
+    result = finished_run.result
+    split = _shown_split(finished_run)
+    columns = finished_run.stored(split)
+    table, missing_source = _source_table(finished_run, split, columns)
     task = str(result.get("task"))
-    rule, told = rule_of([run])
-    kept = _kept(result)
-    lines = columns.to_pylist()
-    rows = _rows(again, task, lines, table, kept)
-    rows = _left_to_a_person(rows, lines, rule)
+    rule, rule_decisions = rule_of([run])
+    stored_texts = _stored_texts(result)
+    predictions = columns.to_pylist()
+    rows = _recorded_rows(finished_run, task, predictions, table, stored_texts)
+    rows = _apply_threshold(rows, predictions, rule)
     if not rows:
         raise RunError(
             str(run),
@@ -119,118 +119,119 @@ def recorded_of(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]:
         task=task,
         model=public_name(str(result.get("model") or "")),
         source=base_name(str(files[0])),
-        side="test" if side == "test" else "validation",
+        side="test" if split == "test" else "validation",
         rows=tuple(rows),
-        of=len(lines),
-        classes=again.names,
-        carried=_carried(result),
+        of=len(predictions),
+        classes=finished_run.names,
+        carried=_class_words(result),
         created=moment(str(result.get("created") or "")),
-        which=_which(task, len(rows) < len(lines), table is None),
+        which=_row_selection(task, len(rows) < len(predictions), table is None),
         chosen=table is None and task not in GENERATIVE_TASKS,
         writes=task in GENERATIVE_TASKS,
         seed=int(result.get("seed") or 0),
-        score=_score(result, side),
+        score=_score_sentence(result, split),
     )
-    return recorded, (*told, *lost)
+    return recorded, (*rule_decisions, *missing_source)
 
 
-def _score(result: Mapping[str, Any], side: SplitName) -> str:
-    """The score that the run gives itself, in a sentence: the rows on the page are not all rows
-    there are."""
-    block = result.get(side) or {}
-    found = (block.get("metrics") or {}).get("accuracy") or {}
-    if found.get("value") is None or found.get("low") is None:
+def _score_sentence(result: Mapping[str, Any], split: SplitName) -> str:
+    """The run's own score as a sentence. It covers all rows; the page may show only some of
+    them."""
+    block = result.get(split) or {}
+    accuracy = (block.get("metrics") or {}).get("accuracy") or {}
+    if accuracy.get("value") is None or accuracy.get("low") is None:
         return ""
-    value, low, high = (f"{100 * found[end]:.1f}" for end in ("value", "low", "high"))
-    rows = f"{block['n']:,} {'test' if side == 'test' else 'validation'} rows"
-    level = f"{100 * found.get('level', 0.95):.0f}"
+    value, low, high = (f"{100 * accuracy[end]:.1f}" for end in ("value", "low", "high"))
+    rows = f"{block['n']:,} {'test' if split == 'test' else 'validation'} rows"
+    level = f"{100 * accuracy.get('level', 0.95):.0f}"
     return f"Accuracy {value} % ({level} % CI {low}–{high}, {rows}), if new rows are like these."
 
 
-def _which(task: str, some: bool, gone: bool) -> str:
-    if not some:
+def _row_selection(task: str, partial: bool, source_missing: bool) -> str:
+    if not partial:
         return ""
-    return WRITTEN if task in GENERATIVE_TASKS else HARDEST if gone else ""
+    return WRITTEN if task in GENERATIVE_TASKS else HARDEST if source_missing else ""
 
 
-def _side(again: FinishedRun) -> SplitName:
-    if again.has("test") and len(again.stored("test")):
+def _shown_split(finished_run: FinishedRun) -> SplitName:
+    if finished_run.has("test") and len(finished_run.stored("test")):
         return "test"
-    if again.has("valid") and len(again.stored("valid")):
+    if finished_run.has("valid") and len(finished_run.stored("valid")):
         return "valid"
     raise RunError(
-        str(again.run),
+        str(finished_run.run),
         "stored no answers to test or validation rows",
         None,
         "Train again with test rows, into another folder.",
     )
 
 
-def _table(
-    again: FinishedRun, side: SplitName, columns: pa.Table
+def _source_table(
+    finished_run: FinishedRun, split: SplitName, columns: pa.Table
 ) -> tuple[Table | None, tuple[Decision, ...]]:
-    """The rows in the order of their answers; ``None`` where the source is not as it was."""
+    """The rows in the order of their predictions; ``None`` if the source has changed."""
     try:
-        return rows_of(again.table(side), columns["row"].to_numpy()), ()
+        return rows_of(finished_run.table(split), columns["row"].to_numpy()), ()
     except (DataError, RunError, MachineError) as error:
         because = f"the source is not as it was: {error.what} {error.rule}"
         return None, (Decision("texts", "those that the run itself kept", because),)
 
 
-def _kept(result: Mapping[str, Any]) -> dict[int, KeptRow]:
-    """Rows whose texts stand in ``result.json``: the hardest, and those that were written to."""
+def _stored_texts(result: Mapping[str, Any]) -> dict[int, StoredTextRow]:
+    """Rows whose texts are stored in ``result.json``: the hardest, and those with generated
+    text."""
     hardest = result.get("hardest") or {}
     written = (result.get("generations") or {}).get("test") or ()
     lists = (hardest.get("loss") or (), hardest.get("confidently_wrong") or (), written)
     return {int(one["row"]): one for lines in lists for one in lines if "row" in one}
 
 
-def _rows(
-    again: FinishedRun,
+def _recorded_rows(
+    finished_run: FinishedRun,
     task: str,
-    lines: Sequence[PredictionRow],
+    predictions: Sequence[PredictionRow],
     table: Table | None,
-    kept: Mapping[int, KeptRow],
+    stored_texts: Mapping[int, StoredTextRow],
 ) -> list[RecordedRow]:
     texts = _texts(table, task)
-    found = []
-    for place, line in enumerate(lines):
-        known: KeptRow = kept.get(int(line["row"]), {})
+    recorded = []
+    for position, line in enumerate(predictions):
+        stored: StoredTextRow = stored_texts.get(int(line["row"]), {})
         if task in GENERATIVE_TASKS:
-            said = line.get("prediction")
-            said = known.get("generated") if said is None else said
-            # Most rows of such a run were scored and never written to.
-            if said is None:
+            prediction = line.get("prediction")
+            prediction = stored.get("generated") if prediction is None else prediction
+            # Most rows of such a run have a loss and no generated text.
+            if prediction is None:
                 continue
-            label = known.get("reference") or line.get("label") or ""
-            text = known.get("source") or (texts[place] if texts else None)
+            label = stored.get("reference") or line.get("label") or ""
+            text = stored.get("source") or (texts[position] if texts else None)
         else:
-            said, label = line["prediction"], line["label"]
-            text = texts[place] if texts else known.get("text")
+            prediction, label = line["prediction"], line["label"]
+            text = texts[position] if texts else stored.get("text")
         if table is None or "tags" not in table.rows.column_names:
             words: tuple[str, ...] = ()
         else:
-            words = tuple(map(str, table.column("tokens")[place]))
-        picture = _picture(table, place, known)
-        if text is None and not words and not picture:
+            words = tuple(map(str, table.column("tokens")[position]))
+        image = _image(table, position, stored)
+        if text is None and not words and not image:
             continue
-        found.append(
+        recorded.append(
             RecordedRow(
                 row=int(line["row"]),
                 text=text or "",
-                said=said,
+                said=prediction,
                 label=label,
-                right=_right(task, line, said, label),
-                sure=_sure(task, line),
-                chances=_chances(again.names, line),
+                right=_is_correct(task, line, prediction, label),
+                sure=_confidence(task, line),
+                chances=_top_probabilities(finished_run.names, line),
                 loss=finite(line.get("loss")),
                 error=finite(line.get("error")),
-                start=known.get("untuned"),
+                start=stored.get("untuned"),
                 words=words,
-                picture=picture,
+                picture=image,
             )
         )
-    return found
+    return recorded
 
 
 def _texts(table: Table | None, task: str) -> list[str] | None:
@@ -245,55 +246,55 @@ def _texts(table: Table | None, task: str) -> list[str] | None:
     return [f"{one}\n\n{other}" for one, other in zip(texts, pairs, strict=True)]
 
 
-def _picture(table: Table | None, place: int, known: Mapping[str, object]) -> str:
+def _image(table: Table | None, position: int, stored: Mapping[str, object]) -> str:
     if table is not None and "path" in table.rows.column_names:
-        return thumbnail(str(table.column("path")[place]), PICTURE_SIDE)
-    return str(known.get("image") or "")
+        return thumbnail(str(table.column("path")[position]), THUMBNAIL_SIZE)
+    return str(stored.get("image") or "")
 
 
-def _right(task: str, line: PredictionRow, said: object, label: object) -> bool | None:
-    # Of a number it is told how far off it is, of a text that there are many right ones.
+def _is_correct(task: str, line: PredictionRow, prediction: object, label: object) -> bool | None:
+    # A number has an error instead; a text has many correct answers.
     if task in GENERATIVE_TASKS or "error" in line:
         return None
-    return bool(said == label)
+    return bool(prediction == label)
 
 
-def _sure(task: str, line: PredictionRow) -> float | None:
-    chances = [p for p in line.get("probabilities") or () if p is not None]
-    if not chances:
+def _confidence(task: str, line: PredictionRow) -> float | None:
+    probabilities = [p for p in line.get("probabilities") or () if p is not None]
+    if not probabilities:
         return None
     if not isinstance(line["label"], list):
-        return float(max(chances))
-    # Of a sentence the least sure word; of several classes the least sure yes or no.
+        return float(max(probabilities))
+    # For a sentence the least confident word; for several labels the least confident yes or no.
     if task in TAGGING_TASKS:
-        return float(min(chances))
-    return float(min(max(p, 1 - p) for p in chances))
+        return float(min(probabilities))
+    return float(min(max(p, 1 - p) for p in probabilities))
 
 
-def _chances(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    chances = line.get("probabilities") or ()
-    if len(chances) != len(names) or any(p is None for p in chances):
+def _top_probabilities(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    probabilities = line.get("probabilities") or ()
+    if len(probabilities) != len(names) or any(p is None for p in probabilities):
         return ()
-    ranked = sorted(zip(names, chances, strict=True), key=lambda pair: -pair[1])
+    ranked = sorted(zip(names, probabilities, strict=True), key=lambda pair: -pair[1])
     return tuple((name, float(p)) for name, p in ranked[:MAX_PROBABILITIES])
 
 
-def _left_to_a_person(
-    rows: list[RecordedRow], lines: Sequence[PredictionRow], rule: ThresholdRule | None
+def _apply_threshold(
+    rows: list[RecordedRow], predictions: Sequence[PredictionRow], rule: ThresholdRule | None
 ) -> list[RecordedRow]:
     if rule is None:
         return rows
-    by_row = {int(line["row"]): line.get("probabilities") for line in lines}
-    chances = [by_row[one.row] for one in rows]
-    matrix = np.array(chances, dtype=np.float64) if all(chances) else None
+    by_row = {int(line["row"]): line.get("probabilities") for line in predictions}
+    probabilities = [by_row[one.row] for one in rows]
+    matrix = np.array(probabilities, dtype=np.float64) if all(probabilities) else None
     _, _, why = rule.apply([one.said for one in rows], [one.sure for one in rows], matrix)
     return [replace(one, left=reason) for one, reason in zip(rows, why, strict=True)]
 
 
-def _carried(result: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The words that the run's own test showed to carry a class."""
-    found: dict[str, list[str]] = {}
+def _class_words(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The words that the run's own test confirmed to carry a class."""
+    words_by_class: dict[str, list[str]] = {}
     for one in (result.get("reasons") or {}).get("words") or ():
         if one.get("confirmed"):
-            found.setdefault(str(one["class"]), []).append(str(one["words"]))
-    return found
+            words_by_class.setdefault(str(one["class"]), []).append(str(one["words"]))
+    return words_by_class

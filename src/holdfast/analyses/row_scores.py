@@ -1,9 +1,8 @@
-"""The one number a row that says how well it was answered, whatever the task: what two sets of rows
-are compared by (``RowScores``), and what rows are searched and ranked by (``badness``).
+"""One number per row for the quality of its prediction, whatever the task: ``RowScores`` compare
+two sets of rows; ``row_errors`` search and rank rows.
 
-As an analysis: do the test rows show what the validation rows showed? The score of the one against
-that of the other, by the checkpoint that is kept: ``test_comparison`` of the verdict, whose label
-is fixed.
+As an analysis: do the test rows agree with the validation rows? It compares the two scores of the
+kept checkpoint: ``test_comparison`` of the verdict, whose label is fixed by then.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
-from holdfast.analyses.row_texts import given_labels
+from holdfast.analyses.row_texts import decode_labels
 from holdfast.contract.predictions import Bools, Predictions, groups_of
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.data.table import Table
@@ -41,75 +40,75 @@ class RowScores:
     groups: Any = None
 
     @classmethod
-    def of(cls, told: Predictions) -> RowScores:
-        """Of what a model said of some rows; those without a loss, of which nothing was read, are
-        left out where the loss is what counts."""
-        groups = groups_of(told.table)
-        if told.wrong is not None:
-            return cls(rate_name(told.table), 1.0 - told.wrong, groups)
-        if told.errors is not None:
-            return cls("mae", np.abs(told.errors), groups)
-        return cls.of_losses(told.losses, groups, told.tokens)
+    def from_predictions(cls, predictions: Predictions) -> RowScores:
+        """From a model's predictions. Rows without a loss, of which nothing was read, are left out
+        if the loss is the score."""
+        groups = groups_of(predictions.table)
+        if predictions.wrong is not None:
+            return cls(rate_metric(predictions.table), 1.0 - predictions.wrong, groups)
+        if predictions.errors is not None:
+            return cls("mae", np.abs(predictions.errors), groups)
+        return cls.from_losses(predictions.losses, groups, predictions.tokens)
 
     @classmethod
-    def of_losses(
+    def from_losses(
         cls, losses: Floats, groups: npt.ArrayLike | None = None, tokens: Ints | None = None
     ) -> RowScores:
-        """Of losses [n], NaN where a row has none; each over so many ``tokens`` [n], where it is a
-        mean over them."""
-        known = np.isfinite(losses)
-        values = loss_rows(losses[known], None if tokens is None else tokens[known])
-        return cls("loss", values, None if groups is None else np.asarray(groups)[known])
+        """From losses [n], NaN for a row without one. If each is a mean over tokens, ``tokens`` [n]
+        are their numbers."""
+        finite = np.isfinite(losses)
+        values = loss_rows(losses[finite], None if tokens is None else tokens[finite])
+        return cls("loss", values, None if groups is None else np.asarray(groups)[finite])
 
     @classmethod
-    def of_answers(
+    def from_labels(
         cls,
         metric: str,
         labels: Sequence[Any],
-        said: Sequence[Any],
+        predictions: Sequence[Any],
         groups: npt.ArrayLike | None = None,
     ) -> RowScores:
-        """Of answers beside their labels, by one of the metrics that need no more: absolute errors
-        of numbers, else whether the two are the same."""
-        pairs = zip(labels, said, strict=True)
+        """From predictions and labels: absolute errors for numbers, else whether the two are
+        equal."""
+        pairs = zip(labels, predictions, strict=True)
         if metric == "mae":
             return cls(metric, np.array([abs(float(b) - float(a)) for a, b in pairs]), groups)
-        return cls(metric, np.array([same(a, b) for a, b in pairs], dtype=np.float64), groups)
+        return cls(metric, np.array([is_correct(a, b) for a, b in pairs], dtype=np.float64), groups)
 
 
-def same(label: object, said: Any) -> bool:
-    """Whether an answer is its label; several are compared in the order in which both have them."""
-    return bool(list(label) == list(said or ())) if isinstance(label, list) else bool(label == said)
+def is_correct(label: object, prediction: Any) -> bool:
+    """Whether a prediction equals its label; lists are compared in their order."""
+    return bool(list(label) == list(prediction or ())) if isinstance(label, list) else bool(label == prediction)
 
 
-def rate_name(table: Table) -> str:
-    """What the share of rows that are right is called, by the kind of label."""
+def rate_metric(table: Table) -> str:
+    """The name of the share of correct rows, by the type of label."""
     if "tags" in table.rows.column_names:
         return "sentence_accuracy"
     return "exact_match" if table.columns.label_kind == "several" else "accuracy"
 
 
-def compared(first: RowScores, second: RowScores) -> TwoSamples:
+def compare_scores(first: RowScores, second: RowScores) -> TwoSamples:
     """The two-sample test of the two means, second − first."""
     return two_samples(first.values, second.values, first.groups, second.groups)
 
 
-def comparison_block(metric: str, found: TwoSamples, names: Sequence[str]) -> dict[str, Any]:
-    """The comparison as JSON; ``names`` are the keys of the two sets."""
+def comparison_block(metric: str, comparison: TwoSamples, names: Sequence[str]) -> dict[str, Any]:
+    """The comparison for JSON; ``names`` are the keys of the two sets."""
     block: dict[str, Any] = {
         "metric": metric,
-        names[0]: {"value": found.first, "n": found.n_first},
-        names[1]: {"value": found.second, "n": found.n_second},
+        names[0]: {"value": comparison.first, "n": comparison.n_first},
+        names[1]: {"value": comparison.second, "n": comparison.n_second},
     }
-    if found.why is not None:
-        block["why"] = found.why
+    if comparison.why is not None:
+        block["why"] = comparison.why
     else:
-        ends = {"low": found.low, "high": found.high, "level": 0.95}
-        value, low, high = found.together
+        ends = {"low": comparison.low, "high": comparison.high, "level": 0.95}
+        value, low, high = comparison.together
         block |= {
-            "difference": {"value": found.difference, **ends},
-            "p_value": found.p_value,
-            "test": found.test,
+            "difference": {"value": comparison.difference, **ends},
+            "p_value": comparison.p_value,
+            "test": comparison.test,
             "together": {"value": value, "low": low, "high": high, "level": 0.95},
         }
     plain: dict[str, Any] = to_json(block)
@@ -120,52 +119,52 @@ WRONG, ABSOLUTE, ENTITIES, LOSS = "wrong", "absolute error", "1 − entity F1", 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Badness:
-    """``values`` [n], larger for worse and NaN where nothing is known; ``what`` says of what:
+class RowErrors:
+    """``values`` [n], larger for worse and NaN where nothing is known; ``measure`` says of what:
     ``wrong`` (1 or 0: a class, or a set of labels that is not exactly right), ``absolute error`` of
     numbers in their unit, ``1 − entity F1`` of each sentence, ``loss`` in nats of a generator's
     tokens."""
 
-    what: str
+    measure: str
     values: Floats
 
     @property
     def is_rate(self) -> bool:
-        return self.what == WRONG
+        return self.measure == WRONG
 
 
-def badness(told: Predictions) -> Badness:
-    """See ``Badness``. Of tags a sentence is scored by its entities, not as right or wrong as a
-    whole: else every slice of long sentences would be one that fails."""
-    if told.errors is not None:
-        return Badness(ABSOLUTE, np.abs(told.errors))
-    if "tags" in told.table.rows.column_names and told.predictions is not None:
-        return Badness(ENTITIES, 1.0 - sentence_f1(given_labels(told.table), told.predictions))
-    if told.wrong is not None:
-        return Badness(WRONG, told.wrong.astype(np.float64))
-    return Badness(LOSS, told.losses)
+def row_errors(predictions: Predictions) -> RowErrors:
+    """See ``RowErrors``. A tagged sentence is scored by its entities, not as correct or wrong as a
+    whole: otherwise every slice of long sentences would fail."""
+    if predictions.errors is not None:
+        return RowErrors(ABSOLUTE, np.abs(predictions.errors))
+    if "tags" in predictions.table.rows.column_names and predictions.predictions is not None:
+        return RowErrors(ENTITIES, 1.0 - sentence_f1(decode_labels(predictions.table), predictions.predictions))
+    if predictions.wrong is not None:
+        return RowErrors(WRONG, predictions.wrong.astype(np.float64))
+    return RowErrors(LOSS, predictions.losses)
 
 
-def sentence_f1(given: Sequence[Sequence[object]], said: Any) -> Floats:
-    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 where there
-    is no entity and none was said."""
-    rows = [_even(list(own), list(tags)) for own, tags in zip(given, said, strict=True)]
+def sentence_f1(labels: Sequence[Sequence[object]], predictions: Any) -> Floats:
+    """Entity F1 of each sentence [n], 2 · found ÷ (given + said), of tags by name; 1 if there is no
+    entity and none was predicted."""
+    rows = [_pad_tags(list(own), list(tags)) for own, tags in zip(labels, predictions, strict=True)]
     names = sorted({str(tag) for pair in rows for tags in pair for tag in tags}) or [OUTSIDE]
-    place = {name: k for k, name in enumerate(names)}
+    tag_ids = {name: k for k, name in enumerate(names)}
     lengths = np.array([len(own) for own, _ in rows], dtype=np.int64)
     truth, answers = (
-        np.array([place[str(tag)] for pair in rows for tag in pair[k]], dtype=np.int64)
+        np.array([tag_ids[str(tag)] for pair in rows for tag in pair[k]], dtype=np.int64)
         for k in (0, 1)
     )
     table = TagTable.of(names)
-    made = entity_counts(truth, answers, lengths, table).reshape(len(rows), 3, -1).sum(axis=2)
-    whole = made[:, 1] + made[:, 2]
-    return np.where(whole > 0, 2 * made[:, 0] / np.maximum(whole, 1), 1.0)
+    counts = entity_counts(truth, answers, lengths, table).reshape(len(rows), 3, -1).sum(axis=2)
+    total = counts[:, 1] + counts[:, 2]
+    return np.where(total > 0, 2 * counts[:, 0] / np.maximum(total, 1), 1.0)
 
 
-def _even(given: list[object], said: list[object]) -> tuple[list[object], list[object]]:
-    """A sentence that the model cut has no entity in its rest."""
-    return given, [*said[: len(given)], *[OUTSIDE] * (len(given) - len(said))]
+def _pad_tags(labels: list[object], predictions: list[object]) -> tuple[list[object], list[object]]:
+    """A sentence that the model truncated has no entity in the rest."""
+    return labels, [*predictions[: len(labels)], *[OUTSIDE] * (len(labels) - len(predictions))]
 
 
 def rate_estimate(hits: Bools, groups: npt.NDArray[Any] | None, one_group: str) -> Estimate:
@@ -183,14 +182,14 @@ SETS = ("valid", "test_rows")
 
 
 def find(session: Session) -> RowScores | NoAnswer:
-    """The validation rows' scores, as they stand before the test rows are opened."""
-    found = RowScores.of(session.valid)
-    return found if len(found.values) else NoAnswer("there are no validation rows to compare with")
+    """The scores of the validation rows, fixed before the test rows are opened."""
+    scores = RowScores.from_predictions(session.valid)
+    return scores if len(scores.values) else NoAnswer("there are no validation rows to compare with")
 
 
-def confirm(found: RowScores, session: Session, test: Predictions) -> dict[str, Any]:
+def confirm(valid_scores: RowScores, session: Session, test: Predictions) -> dict[str, Any]:
     """The two-sample test."""
-    block = comparison_block(found.metric, compared(found, RowScores.of(test)), SETS)
+    block = comparison_block(valid_scores.metric, compare_scores(valid_scores, RowScores.from_predictions(test)), SETS)
     if session.out_of_fold:
         block["out_of_fold"] = True
     return block

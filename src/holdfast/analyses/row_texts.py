@@ -1,5 +1,4 @@
-"""The texts of a table's rows as a person would read them, and their labels as the source writes
-them, whatever the task.
+"""The readable texts of a table's rows, and their labels as the source writes them, for every task.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from holdfast.core.errors import RecipeError
 from holdfast.data.chats.chat import read_row_turns
 from holdfast.data.table import Table
 
-AnswerKind = Literal["class", "several", "number", "tags", "text"]
+LabelType = Literal["class", "several", "number", "tags", "text"]
 
 
-def given_labels(table: Table) -> list[Any]:
+def decode_labels(table: Table) -> list[Any]:
     """The label of each row, [n]: a class (``None`` where it is not known), a list of labels or of
     tags, a number, or the text that is to be written; ``None`` where rows have none. A table holds
     classes, labels and tags as indices, which no answer is to be compared with."""
@@ -31,9 +30,9 @@ def given_labels(table: Table) -> list[Any]:
     return [None] * len(table)
 
 
-def shortened(text: str, most: int) -> str:
-    """A text of at most ``most`` characters, the last of which says that it goes on."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def shorten(text: str, max_length: int) -> str:
+    """A text of at most ``max_length`` characters, with an ellipsis at the end if it was cut."""
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 PAIR = " ⟂ "
@@ -41,7 +40,7 @@ PAIR = " ⟂ "
 
 def read_texts(table: Table) -> tuple[str, ...] | None:
     """What a model is given of each row, [n]: its text, the two of a pair with a mark between, its
-    words joined, or the last question of a chat. ``None`` for pictures."""
+    words joined, or the last question of a chat. ``None`` for images."""
     names = table.rows.column_names
     if "tokens" in names:
         return tuple(" ".join(words) for words in table.column("tokens"))
@@ -49,7 +48,7 @@ def read_texts(table: Table) -> tuple[str, ...] | None:
         texts = table.column("text")
         turns = table.column("turns")
         return tuple(
-            _question(cell) if cell else text for cell, text in zip(turns, texts, strict=True)
+            _last_question(cell) if cell else text for cell, text in zip(turns, texts, strict=True)
         )
     if "text" not in names:
         return None
@@ -59,17 +58,17 @@ def read_texts(table: Table) -> tuple[str, ...] | None:
     return tuple(f"{one}{PAIR}{two}" for one, two in pairs)
 
 
-def _question(cell: str) -> str:
-    asked = [turn["content"] for turn in json.loads(cell) if turn["role"] == "user"]
-    return asked[-1] if asked else ""
+def _last_question(cell: str) -> str:
+    questions = [turn["content"] for turn in json.loads(cell) if turn["role"] == "user"]
+    return questions[-1] if questions else ""
 
 
-def kind_of_rows(table: Table) -> AnswerKind:
+def label_type_of(table: Table) -> LabelType:
     """What a label of these rows is."""
     names = table.rows.column_names
-    for column, kind in (("tags", "tags"), ("labels", "several"), ("value", "number")):
+    for column, label_type in (("tags", "tags"), ("labels", "several"), ("value", "number")):
         if column in names:
-            return kind  # type: ignore[return-value]
+            return label_type  # type: ignore[return-value]
     return "text" if "target" in names or "turns" in names else "class"
 
 
@@ -77,7 +76,7 @@ def labels_of_rows(table: Table) -> list[Any]:
     """The labels as the source writes them. Raises ``RecipeError`` for plain text, which has
     none."""
     if "turns" not in table.rows.column_names:
-        return given_labels(table)
+        return decode_labels(table)
     turns = read_row_turns(table)
     if not all(turns):
         raise RecipeError(
@@ -90,7 +89,7 @@ def labels_of_rows(table: Table) -> list[Any]:
 
 
 def texts_of_rows(table: Table) -> list[str]:
-    """What a person is shown of each row."""
+    """The text of each row that is shown to a reader."""
     names = table.rows.column_names
     if "path" in names:
         return [str(path) for path in table.column("path")]

@@ -1,7 +1,7 @@
-"""Answers to rows, and with each the vector that the model's last layer read of it, in the same
-pass: what drift is seen by, and rows to be labelled are told apart by.
+"""Predictions and, from the same pass, the vector of each row that the model's last layer reads.
+Drift detection and the choice of rows to label use these vectors.
 
-Differs from ``prepare/embedding.py``, which asks an untouched model before any fit.
+Differs from ``prepare/embedding.py``, which uses an untrained model before any fit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from holdfast.contract.inference import TaskPredictor, TaskPredictions
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
-from holdfast.models.encoders.checkpoint import hearing
+from holdfast.models.encoders.checkpoint import recording_features
 from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.runs.predictor import Predictor
@@ -34,43 +34,43 @@ from holdfast.tasks.tags.losses import encode_words
 from holdfast.training.plan import batches_by_length
 
 
-def answer_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
+def predict_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
     """What ``predictor.answer(table)`` gives, and the vectors [n, d] float32 in the table's order;
-    ``None`` where several models answer together, or the last layer is not to be found."""
+    ``None`` if several models predict together, or the last layer is not found."""
     with predictor.alone():
-        return use_with_vectors(predictor.model, table)
+        return model_with_vectors(predictor.model, table)
 
 
-def use_with_vectors(use: TaskPredictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
-    """The same of what answers, by the one thread that asks it."""
-    if isinstance(use, Seq2SeqPredictor | CausalLMPredictor):
-        return use.predict(table), written_vectors(use, table)
-    network = _network(use)
+def model_with_vectors(model: TaskPredictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
+    """The same for the model itself, for the one thread that uses it."""
+    if isinstance(model, Seq2SeqPredictor | CausalLMPredictor):
+        return model.predict(table), generator_vectors(model, table)
+    network = _network(model)
     if network is None or not len(table):
-        return use.predict(table), None
-    with network.hearing() if hasattr(network, "hearing") else hearing(network.model) as heard:
-        answers = use.predict(table)
-    if not heard:
+        return model.predict(table), None
+    with network.hearing() if hasattr(network, "hearing") else recording_features(network.model) as captured:
+        answers = model.predict(table)
+    if not captured:
         return answers, None
-    rows = np.concatenate([one.cpu().numpy() for one in heard])
+    rows = np.concatenate([one.cpu().numpy() for one in captured])
     vectors = np.empty_like(rows)
-    vectors[passed(use, table)] = rows
+    vectors[forward_order(model, table)] = rows
     return answers, vectors
 
 
-def _network(use: TaskPredictor) -> Any:
-    """The one network that answers, where it lets itself be heard: a plain model, or one in other
-    clothes with a ``hearing`` of its own."""
-    models: Sequence[Any] = getattr(use, "models", ())
+def _network(model: TaskPredictor) -> Any:
+    """The one network that predicts, if its features can be recorded: a plain model, or one that
+    records them itself."""
+    models: Sequence[Any] = getattr(model, "models", ())
     network = getattr(models[0], "network", None) if len(models) == 1 else None
     return network if hasattr(network, "hearing") or hasattr(network, "model") else None
 
 
-def passed(use: TaskPredictor, table: Table) -> Ints:
-    """The order [n] in which a classifier or tagger passes the rows of a table on to its model."""
+def forward_order(use: TaskPredictor, table: Table) -> Ints:
+    """The order [n] in which a classifier or tagger passes the rows of a table to its model."""
     lengths: Ints
     if isinstance(use, ImagePredictor):
-        # Pictures are all as long, and such rows keep their order.
+        # Images are all as long, and such rows keep their order.
         lengths, tokens = np.ones(len(table), dtype=int), images.TOKENS
     elif isinstance(use, TagPredictor):
         model: Any = use.models[0]
@@ -84,43 +84,43 @@ def passed(use: TaskPredictor, table: Table) -> Ints:
     return np.concatenate(list(batches_by_length(lengths, np.arange(len(table)), most)))
 
 
-def written_vectors(use: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> Floats | None:
-    """Of a model that writes: the mean of its last states over what it was asked [n, d] (of an
+def generator_vectors(model: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> Floats | None:
+    """Of a generative model: the mean of its last states over what it was asked [n, d] (of an
     encoder-decoder the encoder's); a pass of its own, far shorter than the writing."""
     import torch
 
-    plain: Any = getattr(use.network, "plain", None)
+    plain: Any = getattr(model.network, "plain", None)
     if plain is None:
         return None
-    found = []
-    for one in _asked(use, table):
+    vectors = []
+    for tokens in _prompt_tokens(model, table):
         device = next(plain.parameters()).device
-        given = {
-            "input_ids": torch.tensor([one], device=device),
-            "attention_mask": torch.ones(1, len(one), dtype=torch.int64, device=device),
+        inputs = {
+            "input_ids": torch.tensor([tokens], device=device),
+            "attention_mask": torch.ones(1, len(tokens), dtype=torch.int64, device=device),
         }
         with torch.inference_mode():
-            if isinstance(use, Seq2SeqPredictor):
-                states = plain.get_encoder()(**given).last_hidden_state
+            if isinstance(model, Seq2SeqPredictor):
+                states = plain.get_encoder()(**inputs).last_hidden_state
             else:
-                read = plain(**given, output_hidden_states=True, use_cache=False)
-                states = read.hidden_states[-1]
-            found.append(masked_mean(states, None)[0].float().cpu().numpy())
-    return np.stack(found) if found else None
+                output = plain(**inputs, output_hidden_states=True, use_cache=False)
+                states = output.hidden_states[-1]
+            vectors.append(masked_mean(states, None)[0].float().cpu().numpy())
+    return np.stack(vectors) if vectors else None
 
 
-def _asked(use: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> list[list[int]]:
-    """The tokens of what each row asks."""
-    if isinstance(use, Seq2SeqPredictor):
-        examples = use.sources(table)
+def _prompt_tokens(model: Seq2SeqPredictor | CausalLMPredictor, table: Table) -> list[list[int]]:
+    """The prompt tokens of each row."""
+    if isinstance(model, Seq2SeqPredictor):
+        examples = model.sources(table)
         ends = itertools.pairwise(examples.source_offsets.tolist())
         return [examples.source_ids[start:end].tolist() for start, end in ends]
     plain_text = form_of(table) == "text"
     ids: Any = (
-        whole_prompts(table.column("text"), use.tokenizer)
+        whole_prompts(table.column("text"), model.tokenizer)
         if plain_text
-        else prompts_of(table, use.tokenizer).ids
+        else prompts_of(table, model.tokenizer).ids
     )
     # As for writing, the end of a long prompt is kept.
-    room = position_limit(use.network.config)
-    return [list(one)[-room:] for one in ids]
+    max_length = position_limit(model.network.config)
+    return [list(one)[-max_length:] for one in ids]

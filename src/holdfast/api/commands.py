@@ -436,12 +436,12 @@ def fairness(
 
     Without any of them it is what the run stored.
     """
-    from holdfast.analyses.fairness.analysis import FairnessRequest, answered
+    from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
 
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     terms_path = None if terms is None else str(Path(terms).absolute())
     request = FairnessRequest(columns, terms_path, rows, insert)
-    return answered(Path(run), request, None if against is None else Path(against))
+    return fairness_document(Path(run), request, None if against is None else Path(against))
 
 
 @in_python()

@@ -203,7 +203,7 @@ class TrainedRun:
         return self._evaluated(data, labels, options_of(text, label, encoding, settings))
 
     def _evaluated(self, data: object, labels: object, options: InferenceOptions) -> dict[str, Any]:
-        from holdfast.analyses.evaluation import scored_block
+        from holdfast.analyses.evaluation import evaluation_block
         from holdfast.data.memory.frames import frame_file, is_frame, series_values
         from holdfast.data.memory.texts import labelled_rows, naming_data_frame
 
@@ -213,11 +213,11 @@ class TrainedRun:
             rows = labelled_rows(series_values(data), labels, None, names, part.label or "label")
             data = rows
         if not is_frame(data):
-            return scored_block(self.predictor, str(data), options)
+            return evaluation_block(self.predictor, str(data), options)
         path = frame_file(data)
         try:
             with naming_data_frame(path):
-                return scored_block(self.predictor, str(path), options)
+                return evaluation_block(self.predictor, str(path), options)
         finally:
             path.unlink(missing_ok=True)
 

@@ -18,8 +18,8 @@ from holdfast.terminal.layout import shorten, width, wrap
 from holdfast.terminal.streams import json_text
 
 if TYPE_CHECKING:
-    from holdfast.analyses.audit.audit import Audit, AuditRequest, LabelFirst, Shown
-    from holdfast.analyses.audit.fix import Fixed
+    from holdfast.analyses.audit.audit import Audit, AuditRequest, LabelQueue, ShownRow
+    from holdfast.analyses.audit.fix import FixResult
     from holdfast.core.outputs import OutputFile
     from holdfast.core.records import Finding
 
@@ -130,7 +130,7 @@ def _check_outputs(request: AuditRequest, work: AuditWork) -> OutputFile | None:
     return page
 
 
-def _fix(request: AuditRequest, audit: Audit, work: AuditWork) -> Fixed:
+def _fix(request: AuditRequest, audit: Audit, work: AuditWork) -> FixResult:
     from holdfast.analyses.audit.fix import fix_audited
 
     assert work.fix is not None
@@ -176,7 +176,7 @@ def _rows(audit: Audit) -> str:
     return f"{count_phrase(audit.rows, 'row')} of {audit.source}: {read}{classes}{against}"
 
 
-def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Iterator[str]:
+def _finding(finding: Finding, examples: Sequence[ShownRow], columns: int) -> Iterator[str]:
     """What was found and what to do, then examples."""
     head = f"  {SEVERITY_MARKS[finding.severity]} {finding.check}: "
     text = f"{head}{_sentence(finding.because)}"
@@ -186,7 +186,7 @@ def _finding(finding: Finding, examples: Sequence[Shown], columns: int) -> Itera
         yield from _example(one, columns)
 
 
-def _example(one: Shown, columns: int) -> Iterator[str]:
+def _example(one: ShownRow, columns: int) -> Iterator[str]:
     if one.other_row is None:
         yield from wrap(
             f"row {one.row}{_label(one.label)}: {_shorten_text(one.text)}", columns, "     | "
@@ -211,7 +211,7 @@ def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
     return ellipsis + _shorten_text(first[start:]), ellipsis + _shorten_text(second[start:])
 
 
-def _label_first_lines(labelling: LabelFirst, columns: int) -> Iterator[str]:
+def _label_first_lines(labelling: LabelQueue, columns: int) -> Iterator[str]:
     """Which rows to label next, or that any will do; the whole order stands in the JSON."""
     rows = f"{count_phrase(labelling.count, 'row')} of {labelling.file} without a label"
     head = "Label these first" if labelling.ranked else "Label any of them, at random"

@@ -68,7 +68,7 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
         lines.append((block["metric"], "; ".join(each)))
     rows = count_phrase(block["n"], "row")
     rows += f" of {count_phrase(block['groups'], 'group')}" if block["groups"] else ""
-    rows += ", the test rows of both" if comparison.stored else ""
+    rows += ", the test rows of both" if comparison.from_stored else ""
     only = block["discordant"]
     if only:
         rows += f"; only A correct on {only['only_a']:,}, only B on {only['only_b']:,}"

@@ -45,7 +45,7 @@ def explanation_text(document: Mapping[str, Any], columns: int) -> str:
 
 def class_words_text(block: Mapping[str, object], columns: int) -> str:
     """The words that carry each class, as a run's ``reasons`` has them."""
-    from holdfast.analyses.explain.section import carried as carried_words
+    from holdfast.analyses.explain.section import word_document as carried_words
 
     if "why" in block:
         return "\n".join(wrap(printable(str(block["why"])), columns))

@@ -41,10 +41,10 @@ def command(
     shows what the run stored.
     """
     refuse_low_memory("torch")
-    from holdfast.analyses.fairness.analysis import FairnessRequest, answered
+    from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
 
     terms_path = None if terms is None else str(terms.absolute())
-    document = answered(run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against)
+    document = fairness_document(run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against)
     output.show(document, lambda columns: "\n".join(_wrapped(one, columns) for one in fairness_lines(document)))
 
 
@@ -54,7 +54,7 @@ def fairness_lines(document: dict[str, Any]) -> list[str]:
 
     view = view_of(document["fairness"])
     lines = [view.answer]
-    for line in view.told:
+    for line in view.findings:
         lines += ["", f"- {line}"]
     for first, second, values in view.examples[:3]:
         lines += ["", f"    {first}", f"    {second}", f"    {values}"]
@@ -63,8 +63,8 @@ def fairness_lines(document: dict[str, Any]) -> list[str]:
         for place, (name, count) in enumerate(table.groups):
             lines.append(f"  {name} ({count} test rows)")
             lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
-    if view.open:
-        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.open)]
+    if view.inconclusive:
+        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.inconclusive)]
     lines += _trade_off_lines(document.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]

@@ -22,8 +22,8 @@ from holdfast.data.table import AddedRows, Table, TrainSplit, ValidSplit, join_a
 from holdfast.methods.balance import Rates
 from holdfast.metrics import Metric, find_metric
 from holdfast.models.compute.prefix import Prefix
-from holdfast.models.fresh import fresh
 from holdfast.models.layers import count_parameters
+from holdfast.models.network_copy import copy_network
 from holdfast.recipe import DataPart, Recipe, as_settings, known_keys, override
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.training.observe import Observer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from holdfast.contract.inference import TaskPredictor
     from holdfast.contract.written_text import Verbatim, WrittenSamples
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.loop import TrainingResult
     from holdfast.training.machine.machine import MachineChoice
     from holdfast.training.run import Job
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 # The task's own types: a loaded model, and encoded rows.
-L = TypeVar("L", bound="Loaded")
+L = TypeVar("L", bound="LoadedModel")
 E = TypeVar("E", bound="Examples")
 
 Read = Callable[[str, "DataPart", "Table | None"], "Table"]
@@ -88,7 +88,7 @@ class TeacherLoss(Protocol):
         recipe: ResolvedRecipe,
         train: Ints,
         splits: EncodedSplits,
-        loaded: Loaded,
+        loaded: LoadedModel,
         task: TrainingTask,
     ) -> LossTerm:
         """The loss term of a fit on the rows at ``train``, of what it ``loaded`` and its side of
@@ -104,7 +104,7 @@ class PreparedData:
 
     ``recipe`` names the task, and holds what the machine decided; the rest may be open.
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
-    never trained, a fit works on a copy (``models/fresh.py``). ``units`` [n] are equal for rows
+    never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for rows
     that must not be parted, because they are copies or of one group. ``findings`` are those of the
     rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is
     how long it took from the loaded model on. ``added`` are rows that every fit learns from beside
@@ -115,10 +115,10 @@ class PreparedData:
     """
 
     recipe: Recipe
-    definition: TaskDefinition[Loaded, Examples]
+    definition: TaskDefinition[LoadedModel, Examples]
     rows: Table
     examples: Examples
-    loaded: Loaded
+    loaded: LoadedModel
     machine: MachineChoice
     units: Ints
     findings: tuple[Finding, ...]
@@ -245,7 +245,7 @@ class TrainingPlan:
 
     prepared: PreparedData
     recipe: ResolvedRecipe
-    loaded: Loaded
+    loaded: LoadedModel
     task: TrainingTask
     splits: EncodedSplits
     plan: Plan
@@ -258,7 +258,7 @@ class TrainingPlan:
     usual_rates: tuple[float, float] | None = None
 
     @property
-    def definition(self) -> TaskDefinition[Loaded, Examples]:
+    def definition(self) -> TaskDefinition[LoadedModel, Examples]:
         return self.prepared.definition
 
     @property
@@ -414,7 +414,7 @@ class FittedModel:
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
         tensors = {**self.trained.initial_tensors, **{f"head.{name}": value for name, value in head.items()}}
-        return fresh(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
+        return copy_network(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -515,7 +515,7 @@ def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
     return {}, ()
 
 
-def no_watch(loaded: Loaded, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> None:
+def no_watch(loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> None:
     """A task that writes no text."""
     return
 
@@ -548,7 +548,7 @@ def as_loaded(loaded: L, rows: Table, examples: Examples) -> L:
     return loaded
 
 
-def as_encoded(examples: E, loaded: Loaded, rows: Table) -> E:
+def as_encoded(examples: E, loaded: LoadedModel, rows: Table) -> E:
     """A task whose rows are read as they were encoded."""
     return examples
 

@@ -24,7 +24,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.recipe import Recipe
 from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
@@ -46,7 +46,7 @@ class EnrichedPlan:
 
 
 def enriched(
-    plan: Plan, definition: TaskDefinition[Loaded, Examples], loaded: Loaded, sides: EncodedSplits, recipe: Recipe
+    plan: Plan, definition: TaskDefinition[LoadedModel, Examples], loaded: LoadedModel, sides: EncodedSplits, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -70,7 +70,7 @@ def enriched(
 
 
 def text_forms(
-    ways: Mapping[str, Any], definition: TaskDefinition[Loaded, Examples], loaded: Any, sides: EncodedSplits, recipe: Recipe
+    ways: Mapping[str, Any], definition: TaskDefinition[LoadedModel, Examples], loaded: Any, sides: EncodedSplits, recipe: Recipe
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 

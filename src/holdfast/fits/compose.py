@@ -25,11 +25,11 @@ from holdfast.fits.kept_outputs import keep_prefix
 from holdfast.fits.policies import rule_of
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
-from holdfast.models.base import Loaded, Network
+from holdfast.models.base import LoadedModel, Network
 from holdfast.models.compute.processor import checkpoint_activations, use_onednn
-from holdfast.models.fresh import fresh
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.layers import count_parameters
+from holdfast.models.network_copy import copy_network
 from holdfast.plan.adapters import adapter_settings
 from holdfast.plan.chunks import choose_chunk_loss
 from holdfast.plan.defaults import (
@@ -120,7 +120,7 @@ class _FitParts:
 
     prepared: PreparedData
     train: Ints
-    loaded: Loaded
+    loaded: LoadedModel
     sides: EncodedSplits
     sizes: tuple[int, int, int]
 
@@ -207,9 +207,9 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
     definition, examples = prepared.definition, prepared.examples
-    # Every kind's ``Loaded`` is a dataclass, which a protocol cannot say.
+    # Every kind's ``LoadedModel`` is a dataclass, which a protocol cannot say.
     shared: Any = prepared.loaded
-    loaded: Loaded = replace(shared, network=fresh(prepared.loaded.network))
+    loaded: LoadedModel = replace(shared, network=copy_network(prepared.loaded.network))
     learnt, judging = (prepared.rows.take(side) for side in (train, valid))
     of_train, of_valid = (examples.take(side) for side in (train, valid))
     loaded = definition.fit_loaded(loaded, learnt, of_train)
@@ -234,7 +234,7 @@ def _parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> 
 
 
 def _added(
-    prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: Loaded
+    prepared: PreparedData, train: Examples, origins: Sequence[str] | None, loaded: LoadedModel
 ) -> tuple[Examples | None, Examples | None]:
     """The added rows that this fit learns from, with their weights; and they behind ``train``."""
     lot, examples = prepared.added, prepared.added_examples
@@ -375,7 +375,7 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     notify(Decision("attention", "eager", because))
 
 
-def _metric(recipe: ResolvedRecipe, definition: TaskDefinition[Loaded, Examples], classes: int) -> Metric | None:
+def _metric(recipe: ResolvedRecipe, definition: TaskDefinition[LoadedModel, Examples], classes: int) -> Metric | None:
     name = recipe.train.metric
     if name in ("refined_loss", "loss"):
         return None

@@ -40,8 +40,8 @@ from holdfast.methods.balance import (
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.models.base import Network
-from holdfast.models.fresh import own_weights, tensors_of
 from holdfast.models.layers import parameter_groups
+from holdfast.models.network_copy import detach_trainable, tensors_of
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.sharding import gathered, spread
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
@@ -271,7 +271,7 @@ def make_job(
         spread(network, accelerator, ready.recipe.train.precision)
     else:
         network.to(accelerator.device)
-        own_weights(network, ready.prepared.loaded.network)
+        detach_trainable(network, ready.prepared.loaded.network)
     job = Job(
         network=network,
         task=ready.task,

@@ -87,12 +87,12 @@ def _ask(
         return task.losses(task.forward(network, batch), batch).float().cpu()
 
     def half_way() -> torch.Tensor:
-        with prefix.entered(kept.to(device)):
+        with prefix.skipping(kept.to(device)):
             return losses()
 
     rows = _unlike(examples)
     batch = batch_of(rows)
-    why_not = prefix.ask(losses)
+    why_not = prefix.learn_forms(losses)
     if why_not is not None:
         return PrefixEntry(why_not)
     states = output(batch)

@@ -28,7 +28,7 @@ from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.data.table import Table
 from holdfast.methods.teacher import InnerStateLoss, ModuleOutputs
 from holdfast.models.adapters.save import is_adapter_folder
-from holdfast.models.depth import chosen_blocks
+from holdfast.models.depth import select_blocks
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.tasks import task_definition
@@ -331,7 +331,7 @@ def _pairs(
     """Which of the teacher's blocks each of the student's is held to: of a part of the teacher the
     block that it was, else the one at the same share of the depth."""
     if cut and below <= above:
-        return list(zip(chosen_blocks(above, below, kept), range(below), strict=True))
+        return list(zip(select_blocks(above, below, kept), range(below), strict=True))
     return [(max(0, round((i + 1) * above / below) - 1), i) for i in range(below)]
 
 

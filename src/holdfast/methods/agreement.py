@@ -19,7 +19,7 @@ from holdfast.training.task import row_means
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
 
 
 REGRESSION = "regression"
@@ -68,8 +68,8 @@ class RDrop:
         return 0.5 * (losses[0] + losses[1]) + self.alpha * disagreement(first, second)
 
 
-def _check_dropout(loaded: Loaded) -> None:
-    from holdfast.models.places import dropouts_by_place
+def _check_dropout(loaded: LoadedModel) -> None:
+    from holdfast.models.dropouts import dropouts_by_place
 
     if getattr(loaded.network, "problem", None) == REGRESSION:
         rule = "compares distributions, and a number has none"

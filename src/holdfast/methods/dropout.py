@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
 
 
 MODEL_RATE = "model"
@@ -50,9 +50,9 @@ class DropoutRates:
     adapter: float | str = _rate()
 
 
-def set_dropout_rates(settings: DropoutRates, loaded: Loaded) -> None:
+def set_dropout_rates(settings: DropoutRates, loaded: LoadedModel) -> None:
     """Set them in the network; raises ``RecipeError`` for a place that it has not."""
-    from holdfast.models.places import PLACES, dropouts_by_place
+    from holdfast.models.dropouts import PLACES, dropouts_by_place
 
     dropouts = dropouts_by_place(loaded.network)
     known_places = [place for place in PLACES if any(one.place == place for one in dropouts)]
@@ -68,7 +68,7 @@ def set_dropout_rates(settings: DropoutRates, loaded: Loaded) -> None:
         at_place = [each for each in dropouts if each.place == one.name]
         rates_before = sorted({each.rate for each in at_place})
         for each in at_place:
-            each.become(float(rate))
+            each.set_rate(float(rate))
         shown = " and ".join(f"{value:g}" for value in rates_before)
         changed.append(f"{one.name} {rate:g} in place of {shown}")
     if not changed:
@@ -88,7 +88,7 @@ def trainable_linear_layers(network: Network) -> list[nn.Linear]:
     """The linear layers in the blocks whose weights learn."""
     from torch import nn
 
-    from holdfast.models.places import blocks_of
+    from holdfast.models.dropouts import blocks_of
 
     modules = (module for block in blocks_of(network) for module in block.modules())
     return [one for one in modules if isinstance(one, nn.Linear) and one.weight.requires_grad]
@@ -133,7 +133,7 @@ class DropConnect:
         return remove
 
 
-def _announce_layers(loaded: Loaded) -> None:
+def _announce_layers(loaded: LoadedModel) -> None:
     layers = trainable_linear_layers(loaded.network)
     if not layers:
         rule = "needs a linear layer in a block that learns"

@@ -14,7 +14,7 @@ from holdfast.core.events import Place
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.compute.prefix import train_mode
-from holdfast.models.layers import put_head_back, redraw, top_layers
+from holdfast.models.layers import reinitialize, reset_head, top_layers
 
 if TYPE_CHECKING:
     from holdfast.models.base import Network
@@ -178,7 +178,7 @@ class HeadReset:
         if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
             return
         self._done = True
-        if put_head_back(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
+        if reset_head(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
             because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
             run.journal.note(run.step, "head put back", because)
 
@@ -259,7 +259,7 @@ class TopReinit:
         network, seed = run.network, run.plan.seed
         layers = top_layers(network, self._blocks)
         head = [layer for layer in network.layers() if layer.name == "head" and network.new_head]
-        redraw(network, [*layers, *head], seed)
+        reinitialize(network, [*layers, *head], seed)
         names = ", ".join(layer.name for layer in (*layers, *head))
         run.journal.note(0, "layers drawn anew", "methods.reinit", chosen=names)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.run import Run
 
 
@@ -51,7 +51,7 @@ class NoiseHooks:
 
 def tables_for(method: str, network: Network) -> list[nn.Embedding]:
     """The tables of word embeddings; raises ``RecipeError`` where the network reads no words."""
-    from holdfast.models.places import word_tables
+    from holdfast.models.dropouts import word_tables
 
     try:
         return list(word_tables(network))
@@ -108,7 +108,7 @@ class HyPe:
 
     def attach(self, network: Network) -> Sequence[Callable[[], None]]:
         """A hook on every block."""
-        from holdfast.models.places import blocks_of
+        from holdfast.models.dropouts import blocks_of
 
         def before(
             block: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]
@@ -123,8 +123,8 @@ class HyPe:
         return [b.register_forward_pre_hook(before, with_kwargs=True).remove for b in blocks]
 
 
-def _announce_blocks(loaded: Loaded) -> None:
-    from holdfast.models.places import blocks_of
+def _announce_blocks(loaded: LoadedModel) -> None:
+    from holdfast.models.dropouts import blocks_of
 
     blocks = blocks_of(loaded.network)
     if not blocks:
@@ -182,7 +182,7 @@ class Neftune:
 
     def attach(self, network: Network, padding: int | None) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
-        from holdfast.models.places import word_tables
+        from holdfast.models.dropouts import word_tables
 
         def after(table: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not table.training:
@@ -194,7 +194,7 @@ class Neftune:
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
 
-def _announce_embeddings(loaded: Loaded) -> None:
+def _announce_embeddings(loaded: LoadedModel) -> None:
     tables = tables_for("neftune", loaded.network)
     size = int(tables[0].weight.shape[1])
     because = f"of {size} units a token; in updates alone"
@@ -202,7 +202,7 @@ def _announce_embeddings(loaded: Loaded) -> None:
 
 
 def _neftune_parts(settings: Neftune) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[NoiseHooks]:
+    def listeners(loaded: LoadedModel) -> tuple[NoiseHooks]:
         padding = loaded.tokenizer.pad_token_id
         return (NoiseHooks("neftune", lambda network: settings.attach(network, padding)),)
 
@@ -254,7 +254,7 @@ class WordDropout:
 
     def attach(self, network: Network, hidden: TokenReplacement) -> Sequence[Callable[[], None]]:
         """A hook on the table of words."""
-        from holdfast.models.places import word_tables
+        from holdfast.models.dropouts import word_tables
 
         tables = word_tables(network)
 
@@ -293,7 +293,7 @@ def token_replacement(settings: WordDropout, tokenizer: PreTrainedTokenizerBase)
     return TokenReplacement(token_ids[settings.by], special_tokens)
 
 
-def _announce_tokens(settings: WordDropout, loaded: Loaded) -> None:
+def _announce_tokens(settings: WordDropout, loaded: LoadedModel) -> None:
     tables = tables_for("word_dropout", loaded.network)
     by = token_replacement(settings, loaded.tokenizer).by
     shown = "a zero vector" if by is None else repr(loaded.tokenizer.convert_ids_to_tokens(by))
@@ -302,7 +302,7 @@ def _announce_tokens(settings: WordDropout, loaded: Loaded) -> None:
 
 
 def _word_dropout_parts(settings: WordDropout) -> Parts:
-    def listeners(loaded: Loaded) -> tuple[NoiseHooks]:
+    def listeners(loaded: LoadedModel) -> tuple[NoiseHooks]:
         hidden = token_replacement(settings, loaded.tokenizer)
         return (NoiseHooks("word_dropout", lambda network: settings.attach(network, hidden)),)
 

@@ -30,7 +30,7 @@ from holdfast.training.task import device_batch
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.models.base import Loaded, Network
+    from holdfast.models.base import LoadedModel, Network
     from holdfast.training.run import Run
 
 
@@ -57,7 +57,7 @@ def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> 
     )
 
 
-def _announce_weights(method: str, place: str, loaded: Loaded) -> None:
+def _announce_weights(method: str, place: str, loaded: LoadedModel) -> None:
     """Notify of what a penalty pulls of this network; raises ``RecipeError`` where that is
     nothing."""
     weights = penalized_weights(loaded.network, place)

@@ -17,7 +17,7 @@ from holdfast.core.events import Listener
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
 
 if TYPE_CHECKING:
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
     from holdfast.training.task import Examples
 
 MOST = 1_000_000
@@ -124,7 +124,7 @@ class Parts:
     phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
     ``listeners`` makes what must remember something, anew for every run; together they hold
     ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
-    loaded (``models.base.Loaded``: the network of this fit, its tokenizer). ``prepares`` is asked
+    loaded (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is asked
     before the first step, on a network of the fit's own, of which it may change how it computes: it
     notifies of what it did and of what will have no effect, or raises ``RecipeError`` where the
     network has not what the method needs. ``add_general_rows`` puts general rows beside those that
@@ -137,8 +137,8 @@ class Parts:
     terms: tuple[LossTerm, ...] = ()
     listeners: Callable[[], Sequence[Listener]] = nothing_needed
     copies: int = 0
-    listeners_for: Callable[[Loaded], Sequence[Listener]] = nothing_needed
-    prepares: Callable[[Loaded], object] = nothing_needed
+    listeners_for: Callable[[LoadedModel], Sequence[Listener]] = nothing_needed
+    prepares: Callable[[LoadedModel], object] = nothing_needed
     add_general_rows: Callable[[BatchSource, Examples], BatchSource] | None = None
 
     @property

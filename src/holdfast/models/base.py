@@ -1,8 +1,8 @@
-"""What the rest of the house asks of a model: the network, and what its loader gives.
+"""What the other packages need of a model: the network, and the result of its loader.
 
-No network inherits from another, and each architecture keeps its own file. The kits
-in ``tests/contracts/test_networks.py`` and ``test_loaded.py`` find the implementations and hold
-them to what is written here.
+No network inherits from another, and each architecture has its own file. The kits in
+``tests/contracts/test_networks.py`` and ``test_loaded.py`` find the implementations and test them
+against this contract.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """What is asked for; ``None`` is worked out. ``rank`` is the number of vectors for
+    """The requested adapter; a value of ``None`` is chosen. ``rank`` is the number of vectors for
     ``prompt``; ``rate_ratio`` is LoRA+'s; with ``merge`` the saved model is a plain one."""
 
     kind: str
@@ -52,15 +52,15 @@ class AdapterSpec:
 @dataclass(frozen=True)
 class Adapter:
     """An adapter in a network. ``home`` is the Transformers model that carries it; ``config`` is
-    PEFT's, ``spec`` has no open value left; ``held`` are the pretrained weights' ids, ``fast``
-    those of LoRA+'s second matrices. ``base`` is what the pretrained model is called, ``commit``
-    the hub's."""
+    PEFT's, ``spec`` has no open value left; ``frozen_ids`` are the pretrained weights' ids,
+    ``fast_ids`` those of LoRA+'s second matrices. ``base`` is what the pretrained model is called,
+    ``commit`` the hub's."""
 
     spec: AdapterSpec
     home: Any
     config: PeftConfig
-    held: frozenset[int]
-    fast: frozenset[int]
+    frozen_ids: frozenset[int]
+    fast_ids: frozenset[int]
     base: str
     commit: str | None
 
@@ -118,8 +118,8 @@ class Network(Weights, Protocol):
     """A model that can be trained: a backbone and a head, in layers.
 
     ``adapter`` is what ``attach`` put in; ``fixed`` are the ids of parameters that are computed,
-    not learned, and never learn; ``new_head`` says that the head was drawn anew, so that freezing
-    it would leave noise.
+    not learned, and never learn; ``new_head`` says that the head was reinitialized, so that
+    freezing it would leave noise.
     """
 
     adapter: Adapter | None
@@ -159,16 +159,16 @@ class Network(Weights, Protocol):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """What a loader gives: a network in float32 and evaluation mode, and how it came about.
 
-    ``tokenizer`` turns rows into the network's inputs (for pictures it is the image processor);
-    ``max_length`` is the number of tokens that a row is cut to, ``None`` where rows have no
-    length; ``decisions`` are the choices made unasked, with reasons; ``facts`` name the model (at
-    least ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit`` and
-    ``layers``); ``settings`` are those of the choices that a recipe must keep to repeat them,
-    by their names in ``model``; ``defaults`` names the row of the table of defaults, where the
-    model's size alone does not.
+    ``tokenizer`` turns rows into the network's inputs (for images it is the image processor);
+    ``max_length`` is the number of tokens that a row is cut to, ``None`` where rows have no length;
+    ``decisions`` are the choices made unasked, with reasons; ``facts`` name the model (at least
+    ``name``, ``architecture``, ``parameters``, ``trainable``, ``weights``, ``commit`` and
+    ``layers``); ``settings`` are those of the choices that a recipe must keep to repeat them, by
+    their names in ``model``; ``defaults`` names the row of the table of defaults, where the model's
+    size alone does not.
     """
 
     network: Network

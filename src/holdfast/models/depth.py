@@ -1,4 +1,4 @@
-"""A network with fewer of its blocks: the first step of a smaller model.
+"""A network with fewer blocks: the first step towards a smaller model.
 
 The blocks that stay keep their weights and their order, the embeddings and all that stands behind
 the blocks stay too. The first block always stays: T5's holds the table of relative positions. What
@@ -16,7 +16,7 @@ from torch import nn
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.models.encoders.families import MARK
+from holdfast.models.encoders.families import MEAN_POOLING_KEY
 from holdfast.models.encoders.network import EncoderClassifier
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
@@ -25,7 +25,7 @@ from holdfast.models.vision.vision import VisionClassifier
 if TYPE_CHECKING:
     from holdfast.models.base import Network
 
-Kept = Literal["spread", "first"]
+BlockSelection = Literal["spread", "first"]
 SETTING = "model.layers"
 # Names of the number of blocks in Transformers' configurations, the decoder's own among them.
 COUNTS = ("num_hidden_layers", "num_layers", "encoder_layers")
@@ -42,16 +42,16 @@ class Stack:
 
     @property
     def blocks(self) -> nn.ModuleList:
-        found: nn.ModuleList = getattr(self.holder, self.name)
-        return found
+        blocks: nn.ModuleList = getattr(self.holder, self.name)
+        return blocks
 
 
-def chosen_blocks(there: int, count: int, kept: Kept) -> tuple[int, ...]:
-    """Which of ``there`` blocks, counted from 0, ascending, stay where ``count`` of them do:
+def select_blocks(n_blocks: int, count: int, selection: BlockSelection) -> tuple[int, ...]:
+    """Which of ``n_blocks`` blocks, counted from 0, ascending, stay where ``count`` of them do:
     ``spread`` at even distances from the first to the last, or the ``first`` ones."""
-    if kept == "first" or count == 1:
+    if selection == "first" or count == 1:
         return tuple(range(count))
-    return tuple(round(i * (there - 1) / (count - 1)) for i in range(count))
+    return tuple(round(i * (n_blocks - 1) / (count - 1)) for i in range(count))
 
 
 def depth_of(network: Network) -> int:
@@ -60,7 +60,7 @@ def depth_of(network: Network) -> int:
     return max(len(stack.blocks) for stack in _stacks(network))
 
 
-def shorten(network: Network, count: int, kept: Kept) -> Decision:
+def shorten(network: Network, count: int, selection: BlockSelection) -> Decision:
     """Take all but ``count`` blocks out of ``network``, of an encoder-decoder on either side; what
     it saves loads as a plain model of so many.
 
@@ -76,23 +76,23 @@ def shorten(network: Network, count: int, kept: Kept) -> Decision:
     if network.adapter is not None and not network.adapter.spec.merge:
         rule = "goes with an adapter only where it is merged: its folder would name the whole model"
         raise RecipeError(SETTING, rule, count, "Add --set model.adapter.merge=true.")
-    told = []
+    kept_blocks = []
     for stack in stacks:
-        there = len(stack.blocks)
-        chosen = chosen_blocks(there, min(count, there), kept)
-        _keep(network, stack, chosen)
-        told.append(f"{', '.join(str(i + 1) for i in chosen)} of {there}")
-    side = ("encoder ", "; decoder ") if len(told) > 1 else ("",)
-    shown = "".join(name + one for name, one in zip(side, told, strict=True))
-    because = f"{SETTING}={count}, {kept}: the other blocks are left out, the rest stays as it was"
+        n_blocks = len(stack.blocks)
+        positions = select_blocks(n_blocks, min(count, n_blocks), selection)
+        _keep_blocks(network, stack, positions)
+        kept_blocks.append(f"{', '.join(str(i + 1) for i in positions)} of {n_blocks}")
+    part_names = ("encoder ", "; decoder ") if len(kept_blocks) > 1 else ("",)
+    shown = "".join(name + one for name, one in zip(part_names, kept_blocks, strict=True))
+    because = f"{SETTING}={count}, {selection}: the other blocks are left out, the rest stays as it was"
     return Decision("blocks", shown, because)
 
 
 def _stacks(network: Network) -> list[Stack]:
     """The lists of blocks of a network."""
     if isinstance(network, Seq2SeqNetwork):
-        both = network.plain.base_model
-        return [_named(both.encoder, COUNTS), _named(both.decoder, DECODER_COUNTS)]
+        encoder_decoder = network.plain.base_model
+        return [_stack_of(encoder_decoder.encoder, COUNTS), _stack_of(encoder_decoder.decoder, DECODER_COUNTS)]
     if isinstance(network, (CausalNetwork, VisionClassifier)):
         body = network.backbone
         if isinstance(network, VisionClassifier):
@@ -111,15 +111,15 @@ def _stacks(network: Network) -> list[Stack]:
     family = network.family
     if family.name == "ALBERT":
         raise _no_list(family.name, "its blocks share one set of weights")
-    above, _, name = family.blocks.rpartition(".")
-    return [Stack(network.backbone.get_submodule(above), name, (*COUNTS, family.count))]
+    parent, _, name = family.blocks.rpartition(".")
+    return [Stack(network.backbone.get_submodule(parent), name, (*COUNTS, family.count))]
 
 
-def _named(side: nn.Module, counts: tuple[str, ...]) -> Stack:
+def _stack_of(module: nn.Module, counts: tuple[str, ...]) -> Stack:
     for name in ("block", "layers"):
-        if isinstance(getattr(side, name, None), nn.ModuleList):
-            return Stack(side, name, counts)
-    raise _no_list(type(side).__name__, "its blocks are not where this version looks for them")
+        if isinstance(getattr(module, name, None), nn.ModuleList):
+            return Stack(module, name, counts)
+    raise _no_list(type(module).__name__, "its blocks are not where this version looks for them")
 
 
 def _no_list(name: str, why: str) -> RecipeError:
@@ -128,11 +128,11 @@ def _no_list(name: str, why: str) -> RecipeError:
     )
 
 
-def _keep(network: Network, stack: Stack, chosen: Sequence[int]) -> None:
-    there, blocks = len(stack.blocks), list(stack.blocks)
-    stayed = nn.ModuleList([blocks[i] for i in chosen])
-    setattr(stack.holder, stack.name, stayed)
-    for index, block in enumerate(stayed):
+def _keep_blocks(network: Network, stack: Stack, positions: Sequence[int]) -> None:
+    n_blocks, blocks = len(stack.blocks), list(stack.blocks)
+    kept_blocks = nn.ModuleList([blocks[i] for i in positions])
+    setattr(stack.holder, stack.name, kept_blocks)
+    for index, block in enumerate(kept_blocks):
         each: Any = block.modules()
         for module in each:
             # Where a block's keys and values lie while a text is written.
@@ -142,17 +142,17 @@ def _keep(network: Network, stack: Stack, chosen: Sequence[int]) -> None:
     for config in {id(one): one for one in configs if one is not None}.values():
         plain = config.to_dict()
         for key in stack.counts:
-            if getattr(config, key, None) == there:
-                setattr(config, key, len(chosen))
+            if getattr(config, key, None) == n_blocks:
+                setattr(config, key, len(positions))
         # What it says block by block.
         for key, value in plain.items():
-            if "layer" in key and isinstance(value, list) and len(value) == there:
-                setattr(config, key, [value[i] for i in chosen])
+            if "layer" in key and isinstance(value, list) and len(value) == n_blocks:
+                setattr(config, key, [value[i] for i in positions])
 
 
 def stated_depth(config: Mapping[str, Any]) -> int | None:
     """The number of blocks that a ``config.json`` states, without the one that carries mean pooling
     in a saved folder; ``None`` where it states none."""
     counts = (*COUNTS, "n_layers", "n_layer")
-    found = next((config[key] for key in counts if isinstance(config.get(key), int)), None)
-    return None if found is None else int(found) - bool(config.get(MARK))
+    depth = next((config[key] for key in counts if isinstance(config.get(key), int)), None)
+    return None if depth is None else int(depth) - bool(config.get(MEAN_POOLING_KEY))

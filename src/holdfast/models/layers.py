@@ -1,5 +1,5 @@
 """A network's layers in order, and what is done by layer: freezing, learning rates, counting,
-drawing weights anew."""
+drawing weights again."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from holdfast.models.base import Layer, Network, Weights
 
 SETTING = "model.freeze"
 # Suffix of a group's name; whether LoRA+'s rate is meant; whether weights decay.
-GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
+PARAMETER_GROUPS = (("", False, True), (" (no decay)", False, False), (" (lora_B)", True, True))
 # A module that stands before the list of blocks and computes after it, by its name.
 _LAST = re.compile(r"^(norm|ln_f|final_.*|last_.*|.*_f|project_out)$")
 # What Transformers marks loaded weights with; its initializers pass over them.
-LOADED = "_is_hf_initialized"
+LOADED_MARK = "_is_hf_initialized"
 # As BERT and ViT draw new weights (``initializer_range``).
 HEAD_STD = 0.02
 
@@ -46,16 +46,16 @@ def blocks_in_order(body: nn.Module, count: int) -> list[Layer]:
 def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], list[nn.Module]]:
     """The list of blocks, and the modules with weights (or dropout) before and after it."""
     children = list(body.named_children())
-    for at, (_, child) in enumerate(children):
+    for index, (_, child) in enumerate(children):
         # By its length alone: names of this list differ from one architecture to the next.
         if isinstance(child, nn.ModuleList) and len(child) == count:
-            before = [m for name, m in children[:at] if not _LAST.match(name)]
-            after = [m for name, m in children[:at] if _LAST.match(name)]
-            return child, _weighty(before), _weighty([*after, *(m for _, m in children[at + 1 :])])
+            before = [m for name, m in children[:index] if not _LAST.match(name)]
+            after = [m for name, m in children[:index] if _LAST.match(name)]
+            return child, _with_weights(before), _with_weights([*after, *(m for _, m in children[index + 1 :])])
     for name, child in children:
         if any(isinstance(m, nn.ModuleList) and len(m) == count for m in child.modules()):
             stack, before, after = _find(child, count)
-            others = _weighty([m for other, m in children if other != name])
+            others = _with_weights([m for other, m in children if other != name])
             return stack, [*others, *before], after
     raise ModelError(
         type(body).__name__,
@@ -65,7 +65,7 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
     )
 
 
-def _weighty(modules: list[nn.Module]) -> list[nn.Module]:
+def _with_weights(modules: list[nn.Module]) -> list[nn.Module]:
     """Those with weights, and dropouts: the mode of a layer is theirs too."""
     return [m for m in modules if isinstance(m, nn.Dropout) or any(True for _ in m.parameters())]
 
@@ -86,46 +86,46 @@ def freeze(network: Network, what: int | float | str | None) -> Decision | None:
     RecipeError : nothing is named by it, or nothing would be left to train.
     """
     adapter = network.adapter
-    never_learn = (adapter.held if adapter else frozenset()) | network.fixed
+    never_learn = (adapter.frozen_ids if adapter else frozenset()) | network.fixed
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) not in never_learn)
     if what is None:
         return None
-    number = _number(what)
-    named = _matching if isinstance(number, str) else _first
-    for parameter in named(network, number):
+    number = _parse_number(what)
+    select = _matching if isinstance(number, str) else _first_layers
+    for parameter in select(network, number):
         parameter.requires_grad_(False)
     total, trainable = count_parameters(network)
     must_learn = (network.head if network.new_head else network).parameters()
     if not any(parameter.requires_grad for parameter in must_learn):
-        raise _refusal(network, "leaves nothing to learn, or freezes a head that is new", what)
+        raise _freeze_error(network, "leaves nothing to learn, or freezes a head that is new", what)
     because = f"{SETTING}={what}: {trainable:,} of {total:,} parameters are trained"
     return Decision("frozen layers", str(what), because)
 
 
-def _number(what: int | float | str) -> int | float | str:
+def _parse_number(what: int | float | str) -> int | float | str:
     # ``--set`` hands words on: "3" is three layers, "0.5" a share.
-    for kind in (int, float):
+    for number_type in (int, float):
         try:
-            return kind(what) if isinstance(what, str) else what
+            return number_type(what) if isinstance(what, str) else what
         except ValueError:
             continue
     return what
 
 
-def _first(network: Network, what: Any) -> list[nn.Parameter]:
+def _first_layers(network: Network, what: Any) -> list[nn.Parameter]:
     below = [layer for layer in network.layers() if layer.name != "head"]
     share = isinstance(what, float) and 0 < what < 1
     if not share and what not in range(len(below) + 1):
         rule = f"must be a number up to {len(below)}, a share between 0 and 1, or names"
-        raise _refusal(network, rule, what)
+        raise _freeze_error(network, rule, what)
     # Rounded down: a share never freezes more than was asked for.
     count = int(what * len(below)) if share else int(what)
     return [parameter for layer in below[:count] for parameter in layer.parameters()]
 
 
 def _matching(network: Network, text: Any) -> list[nn.Parameter]:
-    found: list[nn.Parameter] = []
+    parameters: list[nn.Parameter] = []
     for pattern in (part.strip() for part in text.split(",")):
         if pattern == "backbone":
             matched = list(network.backbone.parameters())
@@ -135,12 +135,12 @@ def _matching(network: Network, text: Any) -> list[nn.Parameter]:
             names = network.named_parameters()
             matched += [p for name, p in names if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
-            raise _refusal(network, "names no layer and no parameter", pattern)
-        found += matched
-    return found
+            raise _freeze_error(network, "names no layer and no parameter", pattern)
+        parameters += matched
+    return parameters
 
 
-def _refusal(network: Network, rule: str, what: object) -> RecipeError:
+def _freeze_error(network: Network, rule: str, what: object) -> RecipeError:
     names = ", ".join(layer.name for layer in network.layers())
     return RecipeError(SETTING, rule, what, f"Layers: {names}.")
 
@@ -169,21 +169,21 @@ def parameter_groups(
     """
     groups: list[dict[str, Any]] = []
     adapter, layers = network.adapter, network.layers()
-    fast, ratio = (adapter.fast, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
+    fast, ratio = (adapter.fast_ids, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
     last = sum(layer.name not in ("pooler", "head") for layer in layers)
     for index, layer in enumerate(layers):
         depth = max(0, last - index)
         rate = learning_rate * layer_decay**depth
         if layer.name == "head" and head_learning_rate is not None:
             rate = head_learning_rate
-        learns = [p for p in layer.parameters() if p.requires_grad]
-        for suffix, quick, decayed in GROUPS:
-            chosen = [p for p in learns if (id(p) in fast, p.ndim > 1) == (quick, decayed)]
-            if chosen:
+        trainable = [p for p in layer.parameters() if p.requires_grad]
+        for suffix, is_fast, decayed in PARAMETER_GROUPS:
+            members = [p for p in trainable if (id(p) in fast, p.ndim > 1) == (is_fast, decayed)]
+            if members:
                 groups.append(
                     {
-                        "params": chosen,
-                        "lr": rate * ratio if quick else rate,
+                        "params": members,
+                        "lr": rate * ratio if is_fast else rate,
                         "weight_decay": weight_decay if decayed else 0.0,
                         "name": f"{layer.name}{suffix}",
                         "depth": depth,
@@ -200,14 +200,14 @@ def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
     make: Any = nn.utils.skip_init
     head: nn.Linear = make(nn.Linear, features, outputs)
     generator = torch.Generator().manual_seed(derive_seed(seed, "head"))
-    drawn = torch.randn(head.weight.shape, generator=generator) * HEAD_STD
+    weights = torch.randn(head.weight.shape, generator=generator) * HEAD_STD
     with torch.no_grad():
-        head.weight.copy_(drawn)
+        head.weight.copy_(weights)
         head.bias.zero_()
     return head
 
 
-def put_head_back(
+def reset_head(
     network: Network,
     learning: Mapping[str, nn.Parameter],
     start: Mapping[str, torch.Tensor],
@@ -217,13 +217,13 @@ def put_head_back(
     ``start`` has of them, and let ``optimizer`` forget what it has gathered of them, moments and
     counts. Whether there were any."""
     head = {id(parameter) for parameter in network.head.parameters()}
-    mine = {name: p for name, p in learning.items() if id(p) in head}
+    head_parameters = {name: p for name, p in learning.items() if id(p) in head}
     with torch.no_grad():
-        for name, parameter in mine.items():
+        for name, parameter in head_parameters.items():
             parameter.copy_(start[name])
             if optimizer is not None:
                 optimizer.state.pop(parameter, None)
-    return bool(mine)
+    return bool(head_parameters)
 
 
 def top_layers(network: Network, blocks: int) -> list[Layer]:
@@ -245,7 +245,7 @@ def top_layers(network: Network, blocks: int) -> list[Layer]:
     return [*top, *(layer for layer in layers if layer.name == "pooler")]
 
 
-def redraw(network: Network, layers: Sequence[Layer], seed: int) -> None:
+def reinitialize(network: Network, layers: Sequence[Layer], seed: int) -> None:
     """Draw the weights of ``layers`` in place, as their architecture draws them before pretraining
     (``initializer_range`` of its configuration): the same for a seed on the same kind of device.
     The global generators stay where they are.
@@ -266,10 +266,10 @@ def redraw(network: Network, layers: Sequence[Layer], seed: int) -> None:
             before = {p: p.detach().clone() for p in layer.parameters() if p.ndim > 1}
             for part in (part for module in layer.modules for part in module.modules()):
                 for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
-                    if hasattr(tensor, LOADED):
-                        delattr(tensor, LOADED)
+                    if hasattr(tensor, LOADED_MARK):
+                        delattr(tensor, LOADED_MARK)
                 owner._init_weights(part)
-            stuck = [names[id(p)] for p, known in before.items() if torch.equal(known, p)]
-            if stuck:
+            unchanged = [names[id(p)] for p, known in before.items() if torch.equal(known, p)]
+            if unchanged:
                 rule = "does not say how these weights are drawn"
-                raise ModelError(owner.__class__.__name__, rule, stuck[0], remedy)
+                raise ModelError(owner.__class__.__name__, rule, unchanged[0], remedy)

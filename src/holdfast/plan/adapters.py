@@ -10,7 +10,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import SETTING, QuantizeSpec
-from holdfast.models.base import AdapterSpec, Loaded, Network, decisions_in
+from holdfast.models.base import AdapterSpec, LoadedModel, Network, decisions_in
 from holdfast.models.loading.options import LoadOptions
 from holdfast.recipe import Recipe
 
@@ -24,7 +24,7 @@ QUANTIZABLE_TASKS = tuple(sorted(GENERATIVE_TASKS))
 # Adapters that leave pretrained weights as they are and read nothing off them.
 HALF_PRECISION_ADAPTERS = ("lora", "rslora", "lora+")
 
-L = TypeVar("L", bound=Loaded)
+L = TypeVar("L", bound=LoadedModel)
 
 
 def adapter_spec(recipe: Recipe) -> AdapterSpec | None:

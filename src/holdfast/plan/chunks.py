@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision
-from holdfast.models.generators.base import AT_ONCE, targets_at_once
+from holdfast.models.generators.base import LOGIT_BYTES_AT_ONCE, targets_at_once
 from holdfast.plan.defaults import PASSIVE_POLICIES, extra_methods
 from holdfast.plan.memory import rows_in_memory
 from holdfast.recipe import Recipe
@@ -15,7 +15,7 @@ from holdfast.recipe.resolution import ResolvedRecipe, resolve_recipe
 from holdfast.training.plan import Phase
 
 if TYPE_CHECKING:
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
     from holdfast.training.task import Examples
 
 
@@ -27,7 +27,7 @@ MIN_LOGITS_MB = 1000.0
 
 
 def choose_chunk_loss(
-    recipe: ResolvedRecipe, loaded: Loaded, examples: Examples, phases: tuple[Phase, ...]
+    recipe: ResolvedRecipe, loaded: LoadedModel, examples: Examples, phases: tuple[Phase, ...]
 ) -> tuple[ResolvedRecipe, tuple[Decision, ...]]:
     """The recipe with ``train.chunk_loss`` on or off; why, where it is on.
 
@@ -54,7 +54,7 @@ def choose_chunk_loss(
     return resolve_recipe(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
 
 
-def chunk_size(recipe: Recipe, loaded: Loaded) -> int | None:
+def chunk_size(recipe: Recipe, loaded: LoadedModel) -> int | None:
     """Of how many targets the logits are there at once; ``None``: of all of a pass."""
     if recipe.train.chunk_loss != "on":
         return None
@@ -64,10 +64,10 @@ def chunk_size(recipe: Recipe, loaded: Loaded) -> int | None:
 def logits_mb(vocabulary: int, targets: int, chunked: bool = False) -> float:
     """What logits and their gradients take in a pass, MB."""
     all_targets = LOGIT_COPIES * 4.0 * vocabulary * targets
-    return min(all_targets, float(LOGIT_COPIES * AT_ONCE)) / MB if chunked else all_targets / MB
+    return min(all_targets, float(LOGIT_COPIES * LOGIT_BYTES_AT_ONCE)) / MB if chunked else all_targets / MB
 
 
-def _chunking_obstacle(recipe: Recipe, loaded: Loaded) -> str | None:
+def _chunking_obstacle(recipe: Recipe, loaded: LoadedModel) -> str | None:
     """Why the losses of this run need all logits."""
     if not getattr(loaded.network, "chunks", False):
         return f"cannot be used for {recipe.task} with this model: its logits are no plain layer"

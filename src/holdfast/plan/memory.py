@@ -25,7 +25,7 @@ from holdfast.core.machine import MB, MemoryLimit, file_pages_mb, memory_limits
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
-from holdfast.models.compute.processor import can_checkpoint, switch
+from holdfast.models.compute.processor import can_checkpoint, switch_checkpointing
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
 from holdfast.training.task import device_batch
@@ -256,7 +256,7 @@ def quantizable_mb(network: Network) -> float:
     if plain is None or is_quantized(network) or not there:
         return 0.0
     layers = quantizable(plain)
-    weights = [w for w in layers if adapter is None or id(w) in adapter.held]
+    weights = [w for w in layers if adapter is None or id(w) in adapter.frozen_ids]
     return float(sum(w.numel() * (w.element_size() - BYTES[4]) for w in weights) / MB)
 
 
@@ -286,11 +286,11 @@ def _checkpointed_share(
     on = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
     if model is None or on or not activations:
         return 1.0
-    switch(model, True)
+    switch_checkpointing(model, True)
     try:
         checkpointed = activations_mb(network, task, examples, precision)
     finally:
-        switch(model, False)
+        switch_checkpointing(model, False)
     blocks = max(1, sum(layer.name not in ("embeddings", "head") for layer in network.layers()))
     return min(1.0, checkpointed / activations + 1 / blocks)
 

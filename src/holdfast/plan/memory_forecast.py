@@ -21,7 +21,7 @@ from holdfast.core.machine import MB
 from holdfast.models.adapters.adapter import attach
 from holdfast.models.adapters.quantize import BYTES, quantizable
 from holdfast.models.base import AdapterSpec
-from holdfast.models.compute.processor import switch
+from holdfast.models.compute.processor import switch_checkpointing
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.plan.chunks import logits_mb
@@ -108,7 +108,7 @@ def _network(config: Any, plan: LargeRun) -> CausalNetwork:
             with decisions_to(None):
                 attach(network, AdapterSpec("lora", rank=plan.rank), base="foretold")
     if plan.checkpoints:
-        switch(plain, True)
+        switch_checkpointing(plain, True)
     return network
 
 
@@ -162,7 +162,7 @@ def _row_mb(network: CausalNetwork, plan: LargeRun) -> float:
         network.plain.base_model(**inputs, use_cache=False)
     if not plan.checkpoints:
         return saved.mb
-    switch(network.plain, False)
+    switch_checkpointing(network.plain, False)
     with block.counting():
         network.plain.base_model(**inputs, use_cache=False)
     blocks = max(1, int(network.config.num_hidden_layers))

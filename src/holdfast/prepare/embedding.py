@@ -15,8 +15,8 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import fresh
 from holdfast.models.loading.card import purpose_of
+from holdfast.models.network_copy import copy_network
 from holdfast.recipe import Recipe
 from holdfast.training.machine.machine import choose_machine, make_accelerator, use_threads
 from holdfast.training.observe import Observer
@@ -144,7 +144,7 @@ def has_classes(prepared: PreparedData) -> bool:
 def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
     """What the untouched model's last layer would read [n, width], of encoded rows."""
     use_threads(prepared.machine.threads)
-    network = fresh(prepared.loaded.network)
+    network = copy_network(prepared.loaded.network)
     if prepared.recipe.train.matmul == "onednn":
         use_onednn(network)
     accelerator = make_accelerator(prepared.machine.precision)

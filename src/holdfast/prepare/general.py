@@ -27,13 +27,13 @@ from holdfast.data.texts.general import BUILT_IN, GENERAL_PASSAGES, SKIPPED
 from holdfast.duplicates.duplicates import duplicates_of, combine_tables
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
-from holdfast.models.generators.samples import own_texts
+from holdfast.models.generators.samples import sample_texts
 from holdfast.recipe import Recipe
 from holdfast.tasks.lm.losses import EncodedTokens
 from holdfast.training.task import Examples
 
 if TYPE_CHECKING:
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
 
 
 PROBE, ROWS = "probes.forgetting.data", "data.general"
@@ -86,7 +86,7 @@ def needs_rows(method: str) -> RecipeError:
 
 
 def general_sides(
-    prepared: PreparedData, recipe: Recipe, loaded: Loaded
+    prepared: PreparedData, recipe: Recipe, loaded: LoadedModel
 ) -> tuple[Examples | None, Examples | None]:
     """The general probe of a fit and the rows that its methods hold on to, in the units and within
     the limits of what it ``loaded``. Raises ``RecipeError`` where it switches a method on for which
@@ -187,7 +187,7 @@ def _encoded(prepared: PreparedData, rows: Table) -> Examples:
     return prepared.definition.encode(rows, prepared.loaded, prepared.recipe)
 
 
-def probe_examples(examples: Examples, loaded: Loaded) -> Any:
+def probe_examples(examples: Examples, loaded: LoadedModel) -> Any:
     """Encoded rows as what a model knows is measured on them: of a language model without what
     tuning on answers changes whatever is forgotten."""
     if not isinstance(examples, EncodedTokens):
@@ -205,7 +205,7 @@ def _written(prepared: PreparedData, needing: Sequence[str]) -> Table:
     wanted = int(given.get("written", all_methods()["replay"].settings().written))
     length = min(loaded.max_length or WRITTEN_TOKENS, WRITTEN_TOKENS)
     assert isinstance(loaded.network, CausalNetwork)
-    texts = own_texts(loaded.network, loaded.tokenizer, wanted, length, recipe.seed)
+    texts = sample_texts(loaded.network, loaded.tokenizer, wanted, length, recipe.seed)
     if not texts:
         raise needs_rows(needing[0])
     rows = chats_from_prompts(texts, "text")

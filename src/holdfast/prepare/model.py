@@ -19,7 +19,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import AddedRows, Splits, Table
 from holdfast.models.adapters.quantize import compute_in
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import resolve_dtype, resolve_quantize, with_adapter
 from holdfast.plan.language import language_findings, sample_texts
@@ -157,7 +157,7 @@ def with_log(prepared: PreparedData, log: Iterable[Decision | Finding]) -> Prepa
     )
 
 
-L = TypeVar("L", bound=Loaded)
+L = TypeVar("L", bound=LoadedModel)
 
 
 def with_layers(loaded: L, recipe: Recipe) -> L:

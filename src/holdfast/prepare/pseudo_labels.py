@@ -175,7 +175,7 @@ def _teller(way: str, known: Vectors) -> Label:
         # What a probe says of a text, spread to its neighbours, has fewer wrong labels than either.
         start = np.zeros((len(known.vectors), known.classes))
         start[mine] = taught(hidden)
-        shares = propagate(graph, every, classes=known.classes, start=start, without=off)
+        shares = propagate(graph, every, classes=known.classes, start=start, excluded=off)
         return _weighed(shares[mine], (~hidden).sum())
 
     return spread
@@ -204,7 +204,7 @@ def _probe(
         classes=known.classes,
         seed=known.seed,
         c=c,
-        beside=beside,
+        extra_rows=beside,
     )
 
 

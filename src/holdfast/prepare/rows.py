@@ -32,7 +32,7 @@ from holdfast.duplicates.duplicates import Duplicates, duplicates_of, combine_ta
 from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
-from holdfast.models.base import Loaded
+from holdfast.models.base import LoadedModel
 from holdfast.plan.defaults import conflict_query
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
@@ -229,7 +229,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
 
 
 def given_rows(
-    data: DataPart, definition: TaskDefinition[Loaded, Examples]
+    data: DataPart, definition: TaskDefinition[LoadedModel, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""

@@ -14,7 +14,7 @@ from holdfast.core.machine import MB, process_count
 from holdfast.core.records import Decision
 from holdfast.core.tasks import DECODER_TASKS
 from holdfast.models.adapters.quantize import weight_bytes
-from holdfast.models.fresh import fresh, renumber, tensors_of
+from holdfast.models.network_copy import copy_network, renumber, tensors_of
 from holdfast.plan.defaults import extra_methods
 from holdfast.plan.memory import on_gpu, tightest_limit
 from holdfast.recipe import Recipe
@@ -102,7 +102,7 @@ def gathered(ready: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[Tr
     accelerator = _scoring(job, ready)
     learnt = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
     tensors = gather_tensors(learnt, job.accelerator.is_main_process)
-    plain = fresh(ready.prepared.loaded.network, tensors)
+    plain = copy_network(ready.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.initial_tensors}
     return (
         replace(ready, loaded=replace(loaded, network=plain)),

@@ -104,12 +104,12 @@ def _made(
     if asked.recombine:
         made += recombined(texts, labels, folds, count, rng)
     if asked.model is not None:
-        from holdfast.models.generators.samples import continued
+        from holdfast.models.generators.samples import continue_prompts
 
         name, seed = asked.model, prepared.recipe.seed
         names = [label_words(label) or label for label in classes]
         made += written(
-            lambda prompts: continued(name, prompts, seed=seed, temperature=asked.temperature),
+            lambda prompts: continue_prompts(name, prompts, seed=seed, temperature=asked.temperature),
             names,
             texts,
             labels,
@@ -174,7 +174,7 @@ def _gain(
     plain = fit_probe(old[train], labels[train], classes=classes, seed=seed)
     marks = np.array([one.label for one in kept], dtype=np.int64)
     beside = ExtraRows(new, marks, np.full(len(kept), weight))
-    both = fit_probe(old[train], labels[train], classes=classes, seed=seed, beside=beside)
+    both = fit_probe(old[train], labels[train], classes=classes, seed=seed, extra_rows=beside)
     held, wanted = old[valid].astype(np.float64), labels[valid]
     before, after = (losses_at(p.logits(held), wanted, 1.0) for p in (plain, both))
     return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))

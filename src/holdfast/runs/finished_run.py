@@ -156,7 +156,7 @@ class FinishedRun:
         """The fit ended with its run."""
 
     @cached_property
-    def kinds(self) -> Mapping[int, str]:
+    def data_map_regions(self) -> Mapping[int, str]:
         """What the data map says of training rows; nothing of a run that kept none."""
         import pyarrow.parquet as parquet
 
@@ -197,7 +197,7 @@ class FinishedRun:
         """``splits.parquet``: every row of the run's sources, and the side it was on."""
         return self._parquet(SPLITS)
 
-    def beside(self, table: Table) -> dict[str, list[str | None]]:
+    def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
         return self._beside(table)
 

@@ -156,12 +156,12 @@ def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
     disturbed upwards alone. How a fit trains does not change it."""
     import torch
 
-    from holdfast.models.fresh import fresh
+    from holdfast.models.network_copy import copy_network
     from holdfast.training.machine.machine import use_threads
 
     prepared = bench.prepared(settings)
     use_threads(prepared.machine.threads)
-    network = fresh(prepared.loaded.network).eval()
+    network = copy_network(prepared.loaded.network).eval()
     task, batches = middle_batches(prepared, TIMED)
     best = float("inf")
     with torch.inference_mode():

@@ -11,16 +11,16 @@ from holdfast.core.tasks import TASKS
 
 if TYPE_CHECKING:
     from holdfast.contract.fit import TaskDefinition
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
     from holdfast.training.task import Examples
 
 
-def task_definition(task: str | None) -> TaskDefinition[Loaded, Examples]:
+def task_definition(task: str | None) -> TaskDefinition[LoadedModel, Examples]:
     """The definition of the task that a recipe names; its libraries are imported now."""
     if task is None:
         raise Defect("a recipe's task", "was not worked out before it was asked for")
     if task not in TASKS:
         raise RecipeError("task", "is not known", task, suggest_name(task, list(TASKS)))
     module = importlib.import_module(f"{__name__}.{TASKS[task].folder}.task")
-    definition: TaskDefinition[Loaded, Examples] = module.DEFINITION
+    definition: TaskDefinition[LoadedModel, Examples] = module.DEFINITION
     return definition

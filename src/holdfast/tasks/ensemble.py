@@ -126,16 +126,16 @@ class SavedModels(ABC, Generic[T]):
     def plain_of(model: T) -> torch.nn.Module:
         """The module whose weights a soup takes the mean of."""
 
-    def weighed(self, weights: Sequence[float]) -> Self:
+    def with_weights(self, weights: Sequence[float]) -> Self:
         """The same with these weights."""
         return replace(self, weights=tuple(weights))
 
-    def souped(self, places: Sequence[int]) -> Self:
+    def as_soup(self, places: Sequence[int]) -> Self:
         """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
         mean = souped_model(self.models, places, self.plain_of)
         return replace(self, models=[mean], weights=None)
 
-    def apart(self) -> Floats:
+    def weight_distances(self) -> Floats:
         """How far each model's weights lie from the first's [models]."""
         return lie_apart(self.models, self.plain_of)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
-from holdfast.models.fresh import same_memory
+from holdfast.models.network_copy import same_memory
 from holdfast.training.act import apply_adjustments, all_trainable, appliers, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore_journal

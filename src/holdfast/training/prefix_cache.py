@@ -88,7 +88,7 @@ class PrefixCache:
         """Compute what is not there yet of the rows of ``sets`` (name: examples), in evaluation
         mode, ``tokens`` padded tokens a batch; ``beginnings`` are examples that a set of this name
         begins with. Raises ``MachineError`` when the disk is full."""
-        self._prefix.remember()
+        self._prefix.mark()
         autocast = passes.accelerator.autocast()
         with evaluation_mode(passes.network), torch.inference_mode(), autocast:
             weights = self._weights_hash()
@@ -115,7 +115,7 @@ class PrefixCache:
         if _row_hashes(examples, positions, batch) != [cached.marks[row] for row in positions]:
             return contextlib.nullcontext()
         device = next(iter(batch.values())).device
-        return self._prefix.entered(cached.file.read(positions).to(device))
+        return self._prefix.skipping(cached.file.read(positions).to(device))
 
     def remove(self) -> None:
         """Delete the files; what is asked from then on is computed from the start."""

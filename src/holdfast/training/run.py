@@ -198,7 +198,7 @@ class Run:
         """The parameters that learn or could: all but what an adapter holds, what the network
         itself keeps fixed, and quantised ones."""
         adapter = getattr(self.network, "adapter", None)
-        fixed_ids = (adapter.held if adapter else frozenset()) | getattr(
+        fixed_ids = (adapter.frozen_ids if adapter else frozenset()) | getattr(
             self.network, "fixed", frozenset()
         )
         return {

@@ -19,7 +19,7 @@ import torch
 
 from holdfast.core.events import Offers, order_listeners
 from holdfast.core.records import Decision, Ints, Snapshot, mean_loss
-from holdfast.models.fresh import same_memory
+from holdfast.models.network_copy import same_memory
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
 from holdfast.training.machine.sharding import is_sharded, sum_over_processes
 from holdfast.training.plan import probe_positions

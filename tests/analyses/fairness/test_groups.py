@@ -181,7 +181,7 @@ def test_several_labels_are_measured_each(make_table: Make) -> None:
         np.ones((3, 2)),
         ("p", "q"),
     )
-    said = {one.title: one.values[one.among].tolist() for one in measures_of(told_)}
+    said = {one.title: one.values[one.applies].tolist() for one in measures_of(told_)}
     assert said["accuracy"] == [1, 0, 0]
     assert said["false-negative rate of q"] == [1]
     assert said["false-positive rate of q"] == [0, 1]

@@ -76,7 +76,7 @@ def test_names_that_differ_by_chance_are_no_bias_of_a_group(make_table: Make) ->
 
 
 def test_the_start_models_own_bias_stands_beside(make_table: Make) -> None:
-    block = said(make_table, biased(0.2), start=biased(0.05))
+    block = said(make_table, biased(0.2), predict_untuned=biased(0.05))
     assert abs(block["start_model"]["value"]) == pytest.approx(0.05)
 
 
@@ -88,7 +88,7 @@ def test_rows_as_they_stand_are_not_asked_again(make_table: Make) -> None:
         return biased(0.1)(given)
 
     known = biased(0.1)(table)
-    one = find_swaps(table, AXES, SwapQuery(ask, ("no", "yes")), rows=60, known=known)
+    one = find_swaps(table, AXES, SwapQuery(ask, ("no", "yes")), rows=60, row_outcomes=known)
     assert not set(asked) & set(table.column("text"))
     assert (
         one.candidates == find_swaps(table, AXES, SwapQuery(ask, ("no", "yes")), rows=60).candidates
@@ -100,7 +100,7 @@ def test_rows_without_terms_get_one_where_it_is_asked_for(make_table: Make) -> N
     assert len(make_forms(table, AXES[0], 20, insert=False, seed=0)) == 0
     forms = make_forms(table, AXES[0], 20, insert=True, seed=0)
     assert len(forms) == 20
-    assert not forms.found.any()
+    assert not forms.has_terms.any()
     assert len(np.unique(forms.units)) == 14
     found = find_swaps(table, AXES, SwapQuery(biased(0.2), ("no", "yes")), rows=20)
-    assert (found.candidates, found.idle) == ((), ("origin",))
+    assert (found.candidates, found.axes_without_terms) == ((), ("origin",))

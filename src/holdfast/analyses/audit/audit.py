@@ -1,5 +1,5 @@
-"""From a source to an ``Audit``: read → copies → views → every check → what was found, and what was
-not looked at; a value, which says itself as JSON, as a page and in a notebook.
+"""From a source to an ``Audit``: read → duplicates → views → every check → the findings, and what
+was not checked. An ``Audit`` is a value that can be written as JSON, as a page and in a notebook.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A row of the source that copies one of another file; ``similarity`` in (0, 1], 1 where they
-    are equal but for case, space and punctuation."""
+    """A row of the source that duplicates one of another file; ``similarity`` in (0, 1], 1 if they
+    are equal up to case, space and punctuation."""
 
     row: int
     other_file: str
@@ -61,10 +61,10 @@ class LabelIssue:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelFirst:
-    """The rows without a label in ``file``, the one to label first in front, 2,000 at most of
-    ``count``: ``ranked`` by what they would teach, else at random, with the reason; ``shown`` are
-    the texts of the first."""
+class LabelQueue:
+    """The rows of ``file`` without a label, at most 2,000 of ``count``, in the order in which to
+    label them: ``ranked`` by expected gain, else at random, with the reason; ``shown`` are the
+    texts of the first."""
 
     file: str
     count: int
@@ -85,9 +85,9 @@ class LabelFirst:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """An example of a finding as a person reads it: the row's text and label, and those of the row
-    beside it, where there is one; ``note`` says what is to be seen."""
+class ShownRow:
+    """A readable example of a finding: the row's text and label, and those of the other row of a
+    pair; ``note`` says what to notice."""
 
     row: int
     text: str
@@ -118,7 +118,7 @@ class Audit:
     columns: Mapping[str, Any]
     label_counts: Mapping[str, int]
     findings: tuple[Finding, ...]
-    examples: Mapping[int, tuple[Shown, ...]]
+    examples: Mapping[int, tuple[ShownRow, ...]]
     duplicate_groups: tuple[tuple[int, ...], ...] = ()
     leaks: tuple[Leak, ...] = ()
     label_issues: tuple[LabelIssue, ...] = ()
@@ -129,7 +129,7 @@ class Audit:
     decisions: tuple[Decision, ...] = ()
     against: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
-    label_next: LabelFirst | None = None
+    label_next: LabelQueue | None = None
 
     @property
     def worst(self) -> str:
@@ -138,9 +138,9 @@ class Audit:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The checks that looked and found nothing."""
-        found = {finding.check for finding in self.findings}
-        return tuple(name for name in self.seconds if name not in found)
+        """The checks that ran and found nothing."""
+        with_findings = {finding.check for finding in self.findings}
+        return tuple(name for name in self.seconds if name not in with_findings)
 
     def to_json(self) -> dict[str, Any]:
         """What ``holdfast audit --json`` prints, schema 1."""
@@ -151,7 +151,7 @@ class Audit:
             "rows": self.rows,
             "columns": to_json(dict(self.columns)),
             "label_counts": dict(self.label_counts),
-            "findings": [_finding(finding) for finding in self.findings],
+            "findings": [_finding_json(finding) for finding in self.findings],
             "duplicate_groups": [list(group) for group in self.duplicate_groups],
             "label_issues": [to_json(issue) for issue in self.label_issues],
             "label_next": None if self.label_next is None else self.label_next.to_json(),
@@ -164,12 +164,12 @@ class Audit:
 
     def shown(self) -> dict[int, list[dict[str, Any]]]:
         """The examples of each finding by its place, in plain values, for a page."""
-        return {place: to_json(list(found)) for place, found in self.examples.items()}
+        return {position: to_json(list(rows)) for position, rows in self.examples.items()}
 
     def __repr__(self) -> str:
         # The finding itself stands in its own words; a prompt needs which there are.
-        found = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
-        return brief_repr("Audit", f"{count_phrase(self.rows, 'row')} of {self.source}", found)
+        names = ", ".join(dict.fromkeys(one.check for one in self.findings)) or "nothing found"
+        return brief_repr("Audit", f"{count_phrase(self.rows, 'row')} of {self.source}", names)
 
     def _repr_html_(self) -> str:
         from holdfast.report.audit import audit_snippet
@@ -177,14 +177,14 @@ class Audit:
         return audit_snippet(self.to_json(), self.shown())
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding_json(finding: Finding) -> dict[str, Any]:
     """A finding with what its check cannot see and how often it is wrong; one of the reading, which
     is no check, misses nothing of what it names."""
-    checks, told = all_checks(), {"cannot_see": "", "error_rate": ""}
+    checks, reliability = all_checks(), {"cannot_see": "", "error_rate": ""}
     if finding.check in checks:
         check = checks[finding.check]
-        told = {"cannot_see": check.cannot_see, "error_rate": check.error_rate}
-    return {**finding.to_json(), **told}
+        reliability = {"cannot_see": check.cannot_see, "error_rate": check.error_rate}
+    return {**finding.to_json(), **reliability}
 
 
 # Examples of a finding that are kept to be shown.
@@ -198,49 +198,49 @@ def audit(
     progress: Progress = lambda *_: None,
     names: Mapping[str, str] = MappingProxyType({}),
 ) -> Audit:
-    """Look at the rows that the recipe names, and at what they are held ``against``.
+    """Audit the rows that the recipe names, and compare them with the files ``against``.
 
-    ``progress`` hears what is going on. ``names`` are what the
-    user calls files that stand for rows in memory.
+    ``progress`` is called with the current step. ``names`` are the user's names of files that stand
+    for rows in memory.
 
     Raises ``DataError`` where rows cannot be read, ``ModelError`` where the model cannot be.
     """
     decisions: list[Decision] = []
-    pass_on = current_listener()
+    forward = current_listener()
 
-    def keep(made: Decision | Finding) -> None:
-        decisions.extend([made] if isinstance(made, Decision) else [])
-        pass_on(made)
+    def record(event: Decision | Finding) -> None:
+        decisions.extend([event] if isinstance(event, Decision) else [])
+        forward(event)
 
     check_names(recipe)
-    with within_limits(recipe.data), decisions_to(keep):
+    with within_limits(recipe.data), decisions_to(record):
         progress("reading", None, None)
-        found = read_rows(recipe, against, names)
-        views = make_views(found, progress)
-        return _audited(found, views, decisions, progress)
+        audit_rows = read_rows(recipe, against, names)
+        views = make_views(audit_rows, progress)
+        return _run_checks(audit_rows, views, decisions, progress)
 
 
-def _audited(
-    found: AuditRows, views: Views, decisions: Sequence[Decision], progress: Progress
+def _run_checks(
+    audit_rows: AuditRows, views: Views, decisions: Sequence[Decision], progress: Progress
 ) -> Audit:
-    table, gathered = found.table, views.gathered
-    assert gathered is not None
-    looked = run_checks(
+    table, all_rows = audit_rows.table, views.all_rows
+    assert all_rows is not None
+    results = run_checks(
         table,
-        views.made,
+        views.available,
         lambda name: progress(f"checking {name}", None, None),
-        # Where somebody looks for the defect, its traceback is wanted.
+        # While debugging, the traceback of a defect is wanted.
         continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    language = language_findings(found.recipe.model.name, sample_texts(table, found.recipe.seed))
+    language = language_findings(audit_rows.recipe.model.name, sample_texts(table, audit_rows.recipe.seed))
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
-        (*looked.results, *reading), key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score)
+        (*results.results, *reading), key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score)
     )
     columns = table.columns
     return Audit(
         source=table.source,
-        task=str(found.recipe.task),
+        task=str(audit_rows.recipe.task),
         rows=table.source_rows,
         columns={
             "text": columns.text[0] if len(columns.text) == 1 else list(columns.text),
@@ -250,21 +250,21 @@ def _audited(
         label_counts=_label_counts(table),
         findings=tuple(one.finding for one in ranked),
         examples={
-            place: _shown(one.examples[:SHOWN], found)
+            place: _shown_rows(one.examples[:SHOWN], audit_rows)
             for place, one in enumerate(ranked)
             if one.examples
         },
-        duplicate_groups=_groups(table, gathered, found.empty),
-        leaks=_leaks(table, gathered),
-        label_issues=_label_issues(views.of(Embedded)),
-        label_next=_label_next(views.of(Embedded), found.recipe.seed),
-        seconds=looked.seconds,
-        blind=tuple(looked.skipped),
-        idle=looked.not_applicable,
-        unseen=_unseen(looked, views.without),
-        broken=looked.failed,
+        duplicate_groups=_duplicate_groups(table, all_rows, audit_rows.empty),
+        leaks=_leaks(table, all_rows),
+        label_issues=_label_issues(views.get(Embedded)),
+        label_next=_label_next(views.get(Embedded), audit_rows.recipe.seed),
+        seconds=results.seconds,
+        blind=tuple(results.skipped),
+        idle=results.not_applicable,
+        unseen=_unchecked(results, views.missing),
+        broken=results.failed,
         decisions=tuple(decisions),
-        against=tuple(table.source for table in found.given.values()),
+        against=tuple(table.source for table in audit_rows.other_tables.values()),
     )
 
 
@@ -286,24 +286,24 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _groups(table: Table, gathered: CombinedRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The groups of rows that copy each other; rows without a text are one."""
+def _duplicate_groups(table: Table, all_rows: CombinedRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The groups of duplicate rows; rows without a text form one group."""
     ids = table.column("row")
-    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(gathered)]
+    groups = [tuple(ids[part].tolist()) for part in duplicate_groups(all_rows)]
     return tuple(sorted([*groups, *([empty] if len(empty) > 1 else [])]))
 
 
-def _leaks(table: Table, gathered: CombinedRows) -> tuple[Leak, ...]:
-    ids, found = table.column("row"), []
-    for name, other in gathered.tables.items():
+def _leaks(table: Table, all_rows: CombinedRows) -> tuple[Leak, ...]:
+    ids, leaks = table.column("row"), []
+    for name, other in all_rows.tables.items():
         if name == "source":
             continue
-        pairs, theirs = pair_leaks(gathered, name), other.column("row")
-        found += [
-            Leak(int(ids[a]), other.source, int(theirs[b]), round(float(s), 4))
+        pairs, other_ids = pair_leaks(all_rows, name), other.column("row")
+        leaks += [
+            Leak(int(ids[a]), other.source, int(other_ids[b]), round(float(s), 4))
             for a, b, s in zip(pairs.source, pairs.other, pairs.similarity, strict=True)
         ]
-    return tuple(found)
+    return tuple(leaks)
 
 
 def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
@@ -318,46 +318,46 @@ def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
     )
 
 
-def _label_next(view: Embedded | None, seed: int) -> LabelFirst | None:
+def _label_next(view: Embedded | None, seed: int) -> LabelQueue | None:
     """Which of the rows without a label to label first."""
     if view is None or view.unlabelled is None:
         return None
-    lot, vectors = view.unlabelled
+    pool, vectors = view.unlabelled
     labels = view.rows.labels
-    found = rank_for_labelling(
+    ranking = rank_for_labelling(
         view.vectors, labels, vectors, classes=len(view.rows.table.classes), seed=seed
     )
-    ids, texts = lot.column("row"), TableRows(lot).texts
-    rows = tuple(int(ids[at]) for at in found.order)
-    shown = tuple(texts[at] for at in found.order[:SHOWN])
-    return LabelFirst(lot.source, len(lot), found.ranked, found.because, rows, shown)
+    ids, texts = pool.column("row"), TableRows(pool).texts
+    rows = tuple(int(ids[at]) for at in ranking.order)
+    shown = tuple(texts[at] for at in ranking.order[:SHOWN])
+    return LabelQueue(pool.source, len(pool), ranking.ranked, ranking.because, rows, shown)
 
 
-def _unseen(looked: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
-    """Why each check that had no view, or nothing to see in it, or that fell over, did not look."""
-    checks, told = all_checks(), {}
-    for name, why in looked.skipped.items():
-        kind = checks[name].view_type.__name__
-        told[name] = why or without.get(kind) or f"there are no {kind} here"
-    broken = {name: f"a defect in Holdfast: {said}" for name, said in looked.failed.items()}
-    return {**told, **broken}
+def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, str]:
+    """Why each check did not run: it had no view, nothing to check in it, or failed."""
+    checks, reasons = all_checks(), {}
+    for name, why in results.skipped.items():
+        view_type = checks[name].view_type.__name__
+        reasons[name] = why or without.get(view_type) or f"there are no {view_type} here"
+    broken = {name: f"a defect in Holdfast: {message}" for name, message in results.failed.items()}
+    return {**reasons, **broken}
 
 
-def _shown(examples: Sequence[CheckExample], found: AuditRows) -> tuple[Shown, ...]:
+def _shown_rows(examples: Sequence[CheckExample], audit_rows: AuditRows) -> tuple[ShownRow, ...]:
     """The rows of examples with their texts."""
-    tables: dict[str | None, Table] = {table.source: table for table in found.given.values()}
-    for name, table in found.given.items():
+    tables: dict[str | None, Table] = {table.source: table for table in audit_rows.other_tables.values()}
+    for name, table in audit_rows.other_tables.items():
         tables[name] = table
-    tables[None] = found.table
-    wanted: dict[str | None, set[int]] = {}
+    tables[None] = audit_rows.table
+    rows_by_file: dict[str | None, set[int]] = {}
     for one in examples:
-        wanted.setdefault(None, set()).add(one.row)
+        rows_by_file.setdefault(None, set()).add(one.row)
         if one.other_row is not None:
-            wanted.setdefault(one.other_file, set()).add(one.other_row)
-    texts = {name: _texts(tables[name], rows) for name, rows in wanted.items() if name in tables}
+            rows_by_file.setdefault(one.other_file, set()).add(one.other_row)
+    texts = {name: _texts(tables[name], rows) for name, rows in rows_by_file.items() if name in tables}
     nothing = ("", "")
     return tuple(
-        Shown(
+        ShownRow(
             one.row,
             one.masked if one.masked is not None else texts[None].get(one.row, nothing)[0],
             texts[None].get(one.row, nothing)[1],
@@ -378,12 +378,12 @@ def _texts(table: Table, rows: set[int]) -> dict[int, tuple[str, str]]:
     """The text and the label of some rows of the source, by their row."""
     at = np.flatnonzero(np.isin(table.column("row"), list(rows)))
     part = TableRows(table.take(at))
-    picture = "path" in table.rows.column_names
-    texts = [Path(path).name for path in part.table.column("path")] if picture else part.texts
-    # An address in two copies is as much on the screen as one that was looked for.
+    images = "path" in table.rows.column_names
+    texts = [Path(path).name for path in part.table.column("path")] if images else part.texts
+    # Addresses are masked in duplicates too: they would appear on the screen.
     texts = [mask_personal(text) for text in texts]
-    named = table.columns.one_class and len(table.classes) > 1
-    labels = [table.classes[k] if named and k >= 0 else "" for k in part.labels.tolist()]
+    has_classes = table.columns.one_class and len(table.classes) > 1
+    labels = [table.classes[k] if has_classes and k >= 0 else "" for k in part.labels.tolist()]
     return dict(zip(part.ids.tolist(), zip(texts, labels, strict=True), strict=True))
 
 
@@ -402,9 +402,9 @@ class AuditRequest:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
-        """The recipe that all this says."""
-        own = source_path(self.data) / RECIPE
-        source = str(own) if own.is_file() else self.data
+        """The recipe of this request."""
+        run_recipe = source_path(self.data) / RECIPE
+        source = str(run_recipe) if run_recipe.is_file() else self.data
         request = TrainingRequest(
             source, text=self.text, label=self.label, group=self.group, settings=self.settings
         )
@@ -412,7 +412,7 @@ class AuditRequest:
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that are read, which no output may take the place of."""
+        """The files that are read; no output may replace them."""
         data = self.recipe().data
         names = (self.data, data.path, data.valid, data.test, *self.against)
         return [source_path(name) for name in names if name]

@@ -1,7 +1,7 @@
-"""A treated copy of a file, with every change of every row beside it; and the way back.
+"""A cleaned copy of a file with a log of every change of every row; and how to undo it.
 
-read → treat → write the log → write the file. Every column of the source is kept, in its own type
-where the format has types. Whatever is written is whole or not there.
+read → clean → write the log → write the file. Every column of the source is kept, in its own type
+where the format has types. A file is written completely or not at all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class FixResult:
     """What was written: ``out`` of ``rows`` rows, and ``log``. ``counts`` are changes by treatment,
     ``left_out`` rows that are gone, ``lost`` cells (row, column) that cannot be given back,
     ``unread`` texts by treatment and why it left them alone without a look."""
@@ -71,53 +71,53 @@ class Fixed:
         }
 
     def __str__(self) -> str:
-        """What was done, for a person."""
-        done = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
-        gone = f", {count_phrase(self.left_out, 'row')} left out" if self.left_out else ""
+        """What was done, for the terminal."""
+        changes = ", ".join(f"{name} {count}" for name, count in self.counts.items()) or "nothing"
+        removed = f", {count_phrase(self.left_out, 'row')} left out" if self.left_out else ""
         lost = f"; {count_phrase(len(self.lost), 'text')} cannot be given back" if self.lost else ""
         unread = "".join(f"; {name}, {describe_skipped(by)}" for name, by in self.unread.items())
         return (
-            f"Treated copy: {self.out} ({count_phrase(self.rows, 'row')}{gone}); changes: "
-            f"{done}{lost}{unread}. Every change: {self.log}"
+            f"Treated copy: {self.out} ({count_phrase(self.rows, 'row')}{removed}); changes: "
+            f"{changes}{lost}{unread}. Every change: {self.log}"
         )
 
 
-def treatments_of(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
-    """What a file is treated by: what the recipe asks for, and, unless it says ``false``, what is
-    surely right: what ``train`` does by itself, labels in one spelling, rows without a text or a
-    label left out, and copies of a row with its label."""
-    usual = [*by_default(), "missing", "copies"]
+def requested_treatments(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
+    """The cleaning steps for a file: those of the recipe, and, unless it says ``false``, the safe
+    ones: what ``train`` does by itself, one spelling per label, and the removal of rows without a
+    text or a label and of exact duplicates with the same label."""
+    defaults = [*by_default(), "missing", "copies"]
     # A person who wants labels as they are written has said so.
-    usual += ["labels"] if recipe.data.labels == "merged" else []
-    return {**dict.fromkeys(usual, True), **recipe.treat}
+    defaults += ["labels"] if recipe.data.labels == "merged" else []
+    return {**dict.fromkeys(defaults, True), **recipe.treat}
 
 
-def check_fix(asked: AuditRequest, out: Path, force: bool) -> None:
-    """Refuse what could not be written, before the minutes of an audit."""
-    recipe = asked.recipe()
-    _output(out, asked.inputs, force)
-    check_output(Path(f"{out}{LOG}"), asked.inputs, force=force)
-    plan_cleaning(treatments_of(recipe))
+def check_fix(request: AuditRequest, out: Path, force: bool) -> None:
+    """Reject what could not be written before the audit runs for minutes."""
+    recipe = request.recipe()
+    _output(out, request.inputs, force)
+    check_output(Path(f"{out}{LOG}"), request.inputs, force=force)
+    plan_cleaning(requested_treatments(recipe))
     if source_path(str(recipe.data.path)).is_dir():
         rule = "writes files of texts, and these are pictures"
         raise RecipeError("--fix", rule, None, "Leave it out.")
 
 
-def fix_audited(asked: AuditRequest, found: Audit, out: Path, force: bool) -> Fixed:
-    """Write a treated copy of what was audited, as its recipe asks."""
-    recipe = asked.recipe()
-    text = found.columns["text"]
-    label = found.columns["label"]
-    written = found.task in GENERATIVE_TASKS and isinstance(label, str)
-    given = FileColumns(
+def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -> FixResult:
+    """Write a cleaned copy of the audited rows, as their recipe requests."""
+    recipe = request.recipe()
+    text = audited.columns["text"]
+    label = audited.columns["label"]
+    generates = audited.task in GENERATIVE_TASKS and isinstance(label, str)
+    columns = FileColumns(
         str(recipe.data.path),
         [text] if isinstance(text, str) else list(text or ()),
-        None if written else label,
-        [label] if written else [],
+        None if generates else label,
+        [label] if generates else [],
         recipe.data.encoding,
         recipe.data.config,
     )
-    return fix(given, out, treatments_of(recipe), force=force)
+    return fix(columns, out, requested_treatments(recipe), force=force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,36 +134,36 @@ class FileColumns:
 
 
 def fix(
-    given: FileColumns,
+    columns: FileColumns,
     out: Path,
-    asked: Mapping[str, Mapping[str, object] | bool],
+    treatments: Mapping[str, Mapping[str, object] | bool],
     *,
     force: bool = False,
-) -> Fixed:
+) -> FixResult:
     """Write a file with these treatments to ``out``, and the changes to ``out`` +
     ``.changes.jsonl``.
 
     Parameters
     ----------
-    asked : treatments and their settings, as in the key ``treat`` of a recipe.
+    treatments : treatments and their settings, as in the key ``treat`` of a recipe.
     force : whether files of these names may be replaced; the source never is.
 
     Raises ``RecipeError`` for a treatment, a setting or an ending that does not exist, ``RunError``
     where a file is in the way, ``DataError`` where a column is no text.
     """
-    chosen = plan_cleaning(asked)
-    file = source_path(given.source)
+    plan = plan_cleaning(treatments)
+    file = source_path(columns.source)
     target = _output(out, [file], force)
     log = check_output(Path(f"{out}{LOG}"), [file], force=force)
-    raw = read_source(given.source, given.encoding, given.config)
-    _check_columns(raw, (*given.text, *given.targets), given.label)
-    before = _side(raw, tuple(given.text), given.label)
-    after, changes = clean_rows(before, chosen, given.targets)
+    raw = read_source(columns.source, columns.encoding, columns.config)
+    _check_columns(raw, (*columns.text, *columns.targets), columns.label)
+    before = _row_set(raw, tuple(columns.text), columns.label)
+    after, changes = clean_rows(before, plan, columns.targets)
     if not len(after):
-        rule = f"would leave no row: {', '.join(chosen.names)}"
-        raise DataError(given.source, rule, None, "Ask for less.")
-    touched = {change.column for change in changes if change.column is not None}
-    table = _typed(raw, file, after, touched)
+        rule = f"would leave no row: {', '.join(plan.names)}"
+        raise DataError(columns.source, rule, None, "Ask for less.")
+    changed = {change.column for change in changes if change.column is not None}
+    table = _typed(raw, file, after, changed)
     with open_output(log) as stream:
         for change in changes:
             stream.write((log_line(change) + "\n").encode())
@@ -173,21 +173,21 @@ def fix(
     counts = Counter(change.treatment for change in changes)
     unread: dict[str, Counter[str]] = {}
     for name in before.text:
-        count_skipped(before.columns[name], chosen, unread)
+        count_skipped(before.columns[name], plan, unread)
     lost = dict.fromkeys((c.row, str(c.column)) for c in changes if not c.reversible)
-    return Fixed(
+    return FixResult(
         out,
         log.path,
         len(after),
-        {name: counts[name] for name in chosen.names if counts[name]},
+        {name: counts[name] for name in plan.names if counts[name]},
         len(before) - len(after),
         tuple(lost),
         unread,
     )
 
 
-def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
-    """Write the source of a treated file again, from the file and its log.
+def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> FixResult:
+    """Restore the source of a cleaned file from the file and its log.
 
     What was masked stays so, since it was written nowhere; ``lost`` names those cells. Raises
     ``DataError`` where the file and the log do not belong together.
@@ -196,10 +196,10 @@ def undo(treated: Path, log: Path, out: Path, *, force: bool = False) -> Fixed:
     raw = read_source(str(treated), None, None)
     with read_errors(log):
         changes = read_log(log.read_text("utf-8").splitlines(), str(log))
-    back = revert(_side(raw, (), None), changes)
-    _write(_typed(raw, treated, back.row_set, set(raw.names)), _nested(raw, treated), target)
+    reverted = revert(_row_set(raw, (), None), changes)
+    _write(_typed(raw, treated, reverted.row_set, set(raw.names)), _nested(raw, treated), target)
     counts = Counter(change.treatment for change in changes)
-    return Fixed(out, None, len(back.row_set), dict(counts), 0, back.unrecoverable)
+    return FixResult(out, None, len(reverted.row_set), dict(counts), 0, reverted.unrecoverable)
 
 
 def _output(out: Path, inputs: Sequence[Path], force: bool) -> OutputFile:
@@ -216,55 +216,55 @@ def _ending(out: Path) -> str:
 def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
     for name in (*names, *([label] if label is not None else [])):
         if name not in raw.names:
-            there = f"It has {', '.join(map(repr, raw.names))}."
-            raise DataError(raw.source, "has no such column", name, there)
+            remedy = f"It has {', '.join(map(repr, raw.names))}."
+            raise DataError(raw.source, "has no such column", name, remedy)
     for name in names:
         if "nested" in raw.column_types.get(name, set()):
             rule = f"column {name!r} holds lists or objects, and treatments read text"
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
 
 
-def _side(raw: Raw, text: tuple[str, ...], label: str | None) -> RowSet:
+def _row_set(raw: Raw, text: tuple[str, ...], label: str | None) -> RowSet:
     columns = {name: raw.table[name].to_pylist() for name in raw.names}
     return RowSet(range(len(raw)), columns, text, label)
 
 
-def _typed(raw: Raw, file: Path, side: RowSet, touched: set[str]) -> pa.Table:
-    """The rows of ``side`` in the types of the source. ``touched`` columns are made of their cells,
+def _typed(raw: Raw, file: Path, rows: RowSet, changed: set[str]) -> pa.Table:
+    """The rows of ``rows`` in the types of the source. ``changed`` columns are made of their cells,
     the others taken as they were."""
-    whole = pa.concat_tables(list(typed_parts(raw, file)))
-    kept = pa.array(side.rows, pa.int64())
+    source = pa.concat_tables(list(typed_parts(raw, file)))
+    row_ids = pa.array(rows.rows, pa.int64())
     columns = {}
-    for name, cells in side.columns.items():
-        if name not in whole.column_names:
+    for name, cells in rows.columns.items():
+        if name not in source.column_names:
             # A column that was added, which counts.
             columns[name] = pa.array(
                 [None if cell is None else int(cell) for cell in cells], pa.int64()
             )
-        elif name in touched:
-            columns[name] = _cast(cells, whole.schema.field(name).type)
+        elif name in changed:
+            columns[name] = _cast(cells, source.schema.field(name).type)
         else:
-            columns[name] = whole[name].take(kept)
+            columns[name] = source[name].take(row_ids)
     return pa.table(columns)
 
 
-def _cast(cells: Sequence[str | None], kind: pa.DataType) -> pa.Array:
+def _cast(cells: Sequence[str | None], data_type: pa.DataType) -> pa.Array:
     """Cells as they are written, in a type; as text where one of them has no such value."""
-    written = pa.array(cells, pa.string())
+    strings = pa.array(cells, pa.string())
     try:
-        if pa.types.is_nested(kind):
+        if pa.types.is_nested(data_type):
             values = [None if cell is None else read_json_cell(cell) for cell in cells]
-            return pa.array(values, kind)
-        return written.cast(kind)
+            return pa.array(values, data_type)
+        return strings.cast(data_type)
     except (pa.ArrowException, ValueError):
-        return written
+        return strings
 
 
 def _nested(raw: Raw, file: Path) -> set[str]:
     """Columns that hold JSON as text, which JSON is written from as it was."""
     if is_parquet(file):
         return set()
-    return {name for name, kinds in raw.column_types.items() if kinds == {"nested"}}
+    return {name for name, cell_kinds in raw.column_types.items() if cell_kinds == {"nested"}}
 
 
 def _write(table: pa.Table, nested: set[str], target: OutputFile) -> None:

@@ -1,9 +1,11 @@
-"""What the folds of a cross-validated run said of each row's label, for the audit of these rows.
+"""Out-of-fold predictions for the audit of labels: from the folds of a cross-validated run, or from
+fits on tuned features that had not seen the row.
 
-What tuned features say of each row's label, by fits that had not seen the row.
+Why tuned features:
 
-A frozen model's features know little of some classes (praise and blame in MR); a few updates of
-contrast teach them more, and wrong labels less: what is rare and random is learned last.
+A frozen model's features separate some classes badly (the sentiment of MR). A few updates of
+contrastive training separate them better, and learn few wrong labels: what is rare and random is
+learned last.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ FOLDS_KEY = "audit.folds"
 REMEDY = "Name a run of `holdfast cv` on these rows, of texts with one class each, or leave it out."
 
 
-def folded_answers(rows: TableRows, run: Path) -> Floats:
+def fold_log_probabilities(rows: TableRows, run: Path) -> Floats:
     """Log-probabilities [n, classes] of each row by fine-tuned models that had not seen it, the
     mean over repeats; a row that no fold answered (it was dropped as a copy, say) has the mean of
     all.
@@ -57,19 +59,19 @@ def folded_answers(rows: TableRows, run: Path) -> Floats:
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
     check_files(run, result, [FOLDS_FILE, SPLITS])
     with reading_errors(str(run), RunError, remedy=RESTORE_REMEDY):
-        found, splits = (parquet.read_table(run / name) for name in (FOLDS_FILE, SPLITS))
+        folds, splits = (parquet.read_table(run / name) for name in (FOLDS_FILE, SPLITS))
         read = pc.and_(pc.not_equal(splits["split"], "test"), pc.is_valid(splits["text_key"]))
         splits = splits.filter(read)
     _refuse_other_rows(rows, run, splits["row"].to_numpy(), splits["text_key"].to_numpy())
-    found = found.filter(pc.is_in(found["row"], pa.array(rows.table.column("row"), pa.int64())))
+    folds = folds.filter(pc.is_in(folds["row"], pa.array(rows.table.column("row"), pa.int64())))
     order = [result["classes"].index(name) for name in names]
-    chances = np.array(found["probabilities"].to_pylist(), dtype=np.float64)[:, order]
-    at = rows.table.positions_of(found["row"].to_numpy())
-    total, times = np.zeros((len(rows.table), len(names))), np.zeros(len(rows.table))
-    np.add.at(total, at, chances)
-    np.add.at(times, at, 1.0)
-    known = times > 0
-    total[known] /= times[known, None]
+    probabilities = np.array(folds["probabilities"].to_pylist(), dtype=np.float64)[:, order]
+    at = rows.table.positions_of(folds["row"].to_numpy())
+    total, counts = np.zeros((len(rows.table), len(names))), np.zeros(len(rows.table))
+    np.add.at(total, at, probabilities)
+    np.add.at(counts, at, 1.0)
+    known = counts > 0
+    total[known] /= counts[known, None]
     total[~known] = total[known].mean(axis=0)
     because = (
         f"{FOLDS_KEY}: {int(known.sum()):,} of {len(known):,} rows were answered by fine-tuned "
@@ -79,16 +81,16 @@ def folded_answers(rows: TableRows, run: Path) -> Floats:
     return np.asarray(np.log(np.maximum(total, np.finfo(np.float64).tiny)))
 
 
-def _refuse_other_rows(rows: TableRows, run: Path, own: Ints, keys: Ints) -> None:
+def _refuse_other_rows(rows: TableRows, run: Path, run_rows: Ints, keys: Ints) -> None:
     """Raise ``RecipeError`` where the texts are not those that the run divided."""
-    here = {
+    row_keys = {
         int(row): int(key)
         for row, key in zip(rows.table.column("row"), text_keys(rows.table), strict=True)
     }
-    there = {int(row): int(key) for row, key in zip(own, keys, strict=True)}
-    other = sum(there.get(row) != key for row, key in here.items())
-    if other:
-        rule = f"is of other rows: {other:,} of {len(here):,} texts differ"
+    run_keys = {int(row): int(key) for row, key in zip(run_rows, keys, strict=True)}
+    n_different = sum(run_keys.get(row) != key for row, key in row_keys.items())
+    if n_different:
+        rule = f"is of other rows: {n_different:,} of {len(row_keys):,} texts differ"
         raise RecipeError(FOLDS_KEY, rule, str(run), REMEDY)
 
 
@@ -96,26 +98,26 @@ Progress = Callable[[str, int | None, int | None], None]
 TUNED_KEY = "audit.tuned"
 TUNED_FOLDS = 3
 # Of the rows that a fit may see, those that its looks are taken on.
-LOOKED_AT = 0.1
+VALID_SHARE = 0.1
 # Small batches: what counts is updates, and one pass over the rows has few of them.
-BATCH, MOST_STEPS = 16, 120
+BATCH, MAX_STEPS = 16, 120
 # Of the fine-tuning's rate; a usual one hardly moves anything in one pass.
-RATE_TIMES = 2
-LEAST_ROWS = 60
+LEARNING_RATE_FACTOR = 2
+MIN_ROWS = 60
 # A row forward and backward costs as much as three that are read.
-PASSES = 3
+PASSES_PER_UPDATE = 3
 # Each fit reads all rows about twice: for its probes and looks, and to answer.
-READ = 2
+READS_PER_FIT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFold:
     """The positions that one fit learns from (``train``), is looked at on (``valid``) and alone
-    answers (``held``)."""
+    answers (``held_out``)."""
 
     train: Ints
     valid: Ints
-    held: Ints
+    held_out: Ints
 
     @property
     def batch(self) -> int:
@@ -126,17 +128,17 @@ class AuditFold:
     def steps(self) -> int:
         """Updates of contrast: under one pass over its rows, so that no fine-tuning follows, which
         would learn single rows by heart."""
-        return max(1, min(MOST_STEPS, int(0.99 * len(self.train) / self.batch)))
+        return max(1, min(MAX_STEPS, int(0.99 * len(self.train) / self.batch)))
 
-    def settings(self, rate: float) -> dict[str, Any]:
-        """What ``fit`` is told; ``rate`` is that of the contrast."""
+    def settings(self, learning_rate: float) -> dict[str, Any]:
+        """What ``fit`` is told; ``learning_rate`` is that of the contrast."""
         return {
             "train.keep": "last",
             # A stage takes half of a budget; the rest is too little for another phase.
             "train.epochs": 2.001 * self.steps * self.batch / len(self.train),
             "control.policy": "off",
             "methods": {
-                "contrast": {"steps": self.steps, "batch_size": self.batch, "learning_rate": rate}
+                "contrast": {"steps": self.steps, "batch_size": self.batch, "learning_rate": learning_rate}
             },
         }
 
@@ -154,27 +156,27 @@ def refuse_untunable(recipe: Recipe, table: Table) -> None:
             TUNED_KEY, rule, recipe.task, "Leave it out, or name the column with --label."
         )
     known = int((np.asarray(table.column("label")) >= 0).sum())
-    if known < LEAST_ROWS:
-        rule = f"needs {LEAST_ROWS} rows with a label: of fewer a fit on a part learns nothing"
+    if known < MIN_ROWS:
+        rule = f"needs {MIN_ROWS} rows with a label: of fewer a fit on a part learns nothing"
         raise RecipeError(TUNED_KEY, rule, known, "Leave it out.")
 
 
-def divided(labels: Ints, seed: int) -> tuple[tuple[AuditFold, ...], Ints]:
+def split_folds(labels: Ints, seed: int) -> tuple[tuple[AuditFold, ...], Ints]:
     """Three folds, evenly by class; and the rows that no fit sees and each answers, because they
     have no label or are the only one of their class."""
     folds = stratified_folds(labels, TUNED_FOLDS, derive_seed(seed, "tuned"))
     folds[labels < 0] = -1
-    made = []
+    audit_folds = []
     for fold in range(TUNED_FOLDS):
         others = np.flatnonzero((folds >= 0) & (folds != fold))
-        mixed = generator(seed, "tuned", fold).permutation(others)
-        aside = max(2, round(LOOKED_AT * len(mixed)))
-        train, valid = np.sort(mixed[aside:]), np.sort(mixed[:aside])
-        made.append(AuditFold(train, valid, np.flatnonzero(folds == fold)))
-    return tuple(made), np.flatnonzero(folds < 0)
+        shuffled = generator(seed, "tuned", fold).permutation(others)
+        n_valid = max(2, round(VALID_SHARE * len(shuffled)))
+        train, valid = np.sort(shuffled[n_valid:]), np.sort(shuffled[:n_valid])
+        audit_folds.append(AuditFold(train, valid, np.flatnonzero(folds == fold)))
+    return tuple(audit_folds), np.flatnonzero(folds < 0)
 
 
-def tuned_answers(
+def tuned_log_probabilities(
     rows: TableRows, recipe: Recipe, encoder: str, seconds: float, progress: Progress
 ) -> Floats:
     """Log-probabilities [n, classes] of each row, by a model tuned on two thirds of the others.
@@ -188,31 +190,31 @@ def tuned_answers(
     by them from 0.519 to 0.540, in 80 s (``benchmarks/labels.py``, one draw).
     """
     labels = rows.labels
-    folds, outside = divided(labels, recipe.seed)
+    folds, unassigned = split_folds(labels, recipe.seed)
     notify(_cost(folds, len(labels), seconds))
     # What the audit decides is its own; a fit among several is silent.
     with decisions_to(None):
-        prepared = prepare(_bare(recipe, encoder), rows.table)
+        prepared = prepare(_fit_recipe(recipe, encoder), rows.table)
     size, _ = count_parameters(prepared.loaded.network)
     answers = np.zeros((len(labels), len(rows.table.classes)))
     for number, fold in enumerate(folds):
         progress("tuning features", number, TUNED_FOLDS)
         line = default_for(size, len(fold.train), prepared.loaded.defaults, class_count(prepared))
-        settings = fold.settings(RATE_TIMES * line.learning_rate)
+        settings = fold.settings(LEARNING_RATE_FACTOR * line.learning_rate)
         with decisions_to(None):
             fitted = fit(prepared, fold.train, fold.valid, settings)
-        asked = np.concatenate([fold.held, outside])
-        logits = np.asarray(fitted.measure(prepared.examples, asked)[1], dtype=np.float64)
+        positions = np.concatenate([fold.held_out, unassigned])
+        logits = np.asarray(fitted.measure(prepared.examples, positions)[1], dtype=np.float64)
         log_p = log_softmax(logits)
-        answers[fold.held] = log_p[: len(fold.held)]
-        answers[outside] += log_p[len(fold.held) :] / TUNED_FOLDS
+        answers[fold.held_out] = log_p[: len(fold.held_out)]
+        answers[unassigned] += log_p[len(fold.held_out) :] / TUNED_FOLDS
     progress("tuning features", TUNED_FOLDS, TUNED_FOLDS)
     return log_softmax(answers)
 
 
 def _cost(folds: Sequence[AuditFold], rows: int, seconds: float) -> Decision:
-    passed = sum(PASSES * fold.steps * fold.batch + READ * rows for fold in folds)
-    cost = max(1.0, seconds * passed / rows)
+    row_passes = sum(PASSES_PER_UPDATE * fold.steps * fold.batch + READS_PER_FIT * rows for fold in folds)
+    cost = max(1.0, seconds * row_passes / rows)
     because = (
         f"{TUNED_KEY}: each of {max(fold.steps for fold in folds)} updates of contrast, and each "
         f"answers the third of the rows that it has not seen; about {cost:,.0f} s, "
@@ -221,23 +223,23 @@ def _cost(folds: Sequence[AuditFold], rows: int, seconds: float) -> Decision:
     return Decision("tuned features", f"{TUNED_FOLDS} fits", because, prominent=True)
 
 
-def _bare(recipe: Recipe, encoder: str) -> Recipe:
+def _fit_recipe(recipe: Recipe, encoder: str) -> Recipe:
     """What the audit's recipe says of model and machine, and nothing of a run's own rows."""
-    asked, wanted = recipe.model, recipe.train
-    own = {
+    model, train = recipe.model, recipe.train
+    model_settings = {
         "name": encoder,
-        "trust_remote_code": asked.trust_remote_code,
-        "max_length": asked.max_length,
-        "revision": asked.revision,
+        "trust_remote_code": model.trust_remote_code,
+        "max_length": model.max_length,
+        "revision": model.revision,
     }
     return (
         Recipe()
         .with_changes(
-            model=own if encoder == asked.name else {"name": encoder},
+            model=model_settings if encoder == model.name else {"name": encoder},
             train={
-                "threads": wanted.threads,
-                "precision": wanted.precision,
-                "matmul": wanted.matmul,
+                "threads": train.threads,
+                "precision": train.precision,
+                "matmul": train.matmul,
             },
         )
         .model_copy(update={"task": LABELLED_TEXT_TASKS[0], "seed": recipe.seed})

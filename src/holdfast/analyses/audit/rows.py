@@ -1,5 +1,5 @@
-"""The rows that an audit looks at, read as ``train`` would read them, but refusing less: what would
-stop a training is what an audit is for."""
+"""The rows of an audit, read as ``train`` would read them, but with fewer errors: an audit must
+report what would stop a training."""
 
 from __future__ import annotations
 
@@ -35,32 +35,33 @@ from holdfast.tasks import task_definition
 
 @dataclass(frozen=True, slots=True)
 class AuditRows:
-    """The source, and the tables that it is held against: ``sides`` are its own validation and test
-    rows by name, ``against`` others by the name that the user gave. ``beside`` are the other
-    columns of each, the source's as ``source``; ``without`` says why a table has none. ``empty``
-    are the rows of the source that have no text, which are in no table; ``unlabelled`` the texts of
-    ``data.unlabelled``, or else the rows of the source that lack a label, where there are any."""
+    """The source, and the tables that it is compared with: ``splits`` are its own validation and
+    test rows by name, ``against`` others by the name that the user gave. ``other_columns`` are the
+    other columns of each, the source's as ``source``; ``missing_columns`` says why a table has
+    none. ``empty`` are the rows of the source that have no text, which are in no table;
+    ``unlabelled`` the texts of ``data.unlabelled``, or else the rows of the source that lack a
+    label, where there are any."""
 
     recipe: Recipe
     table: Table
-    sides: Mapping[str, Table]
+    splits: Mapping[str, Table]
     against: Mapping[str, Table]
-    beside: Mapping[str, OtherColumns]
-    without: Mapping[str, str]
+    other_columns: Mapping[str, OtherColumns]
+    missing_columns: Mapping[str, str]
     empty: tuple[int, ...] = ()
     unlabelled: Table | None = None
 
     @property
-    def given(self) -> dict[str, Table]:
+    def other_tables(self) -> dict[str, Table]:
         """All tables but the source."""
-        return {**self.sides, **self.against}
+        return {**self.splits, **self.against}
 
 
 def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) -> AuditRows:
-    """Read the source and everything that it is held against. ``names`` are what the user calls
+    """Read the source and everything that it is compared with. ``names`` are what the user calls
     files that stand for rows in memory.
 
-    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file held against itself.
+    Raises ``DataError`` where one cannot be read, ``RecipeError`` for a file compared with itself.
     """
     if recipe.data.path is None:
         raise RecipeError("data.path", "is missing", None, "Name the file that holds the rows.")
@@ -69,33 +70,33 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     for source in (data.path, data.valid, data.test, data.unlabelled, *against):
         if source is not None:
             refuse_missing(source)
-    recipe, worked_out = resolve_task_from_rows(recipe)
-    notify(*worked_out)
+    recipe, task_decisions = resolve_task_from_rows(recipe)
+    notify(*task_decisions)
     table = _source(recipe)
     notify(*table.decisions)
-    own, companions = given_rows(recipe.data, task_definition(recipe.task))
-    notify(*companions)
-    sides = {name: _other(recipe, path, table) for name, path in own.items()}
-    others = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
-    paths = {"source": str(recipe.data.path), **own}
+    split_paths, decisions = given_rows(recipe.data, task_definition(recipe.task))
+    notify(*decisions)
+    splits = {name: _other(recipe, path, table) for name, path in split_paths.items()}
+    against_tables = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
+    paths = {"source": str(recipe.data.path), **split_paths}
     paths |= {names.get(path, path): path for path in against}
-    beside, without = {}, {}
-    for name, each in {"source": table, **sides, **others}.items():
-        beside[name], why = _beside(each, paths[name], recipe.data)
+    other_columns, missing_columns = {}, {}
+    for name, each in {"source": table, **splits, **against_tables}.items():
+        other_columns[name], why = _other_columns(each, paths[name], recipe.data)
         if why:
-            without[name] = why
-    called = {name: replace(each, source=name) for name, each in others.items()}
+            missing_columns[name] = why
+    named = {name: replace(each, source=name) for name, each in against_tables.items()}
     empty = _empty(table, paths["source"], recipe.data)
-    fresh = _unlabelled(recipe, table, paths["source"], names)
+    pool = _unlabelled(recipe, table, paths["source"], names)
     table = replace(table, source=names.get(paths["source"], table.source))
-    return AuditRows(recipe, table, sides, called, beside, without, empty, fresh)
+    return AuditRows(recipe, table, splits, named, other_columns, missing_columns, empty, pool)
 
 
 def _refuse_itself(source: str, against: Sequence[str]) -> None:
-    own = source_path(source)
+    source_file = source_path(source)
     for other in against:
         path = source_path(other)
-        if other == source or (path.exists() and own.exists() and path.samefile(own)):
+        if other == source or (path.exists() and source_file.exists() and path.samefile(source_file)):
             raise RecipeError(
                 "--against",
                 "names the file that is audited, every row of which it would hold",
@@ -140,7 +141,7 @@ def _without_label(recipe: Recipe) -> Table:
 
 
 def _other(recipe: Recipe, path: str, like: Table) -> Table:
-    """Rows to be held against those of ``like``: its columns where they are there, labels and
+    """Rows to be compared with those of ``like``: its columns where they are there, labels and
     answers where they are known."""
     data, columns = recipe.data, like.columns
     text = None if columns.template else columns.text
@@ -164,15 +165,15 @@ def _read_other(
         return load_images(path, replace(options, need_label=False))
     if task in TAGGING_TASKS:
         return task_definition(task).read(path, data, like)
-    there = _there(path, data, group)
-    options = data.row_options(text=text, label=label, group=there, need_label=False)
+    group_column = _group_column(path, data, group)
+    options = data.row_options(text=text, label=label, group=group_column, need_label=False)
     if task in GENERATIVE_TASKS:
         return (load_pairs if task in ENCODER_DECODER_TASKS else load_chats)(path, options)
     classes = like.classes if columns.one_class else None
     return load_table(path, replace(options, template=columns.template, classes=classes or None))
 
 
-def _there(path: str, data: DataPart, group: str | None) -> str | None:
+def _group_column(path: str, data: DataPart, group: str | None) -> str | None:
     """The column of groups, where this file has it too."""
     from holdfast.data.source import read_first_batch
 
@@ -202,17 +203,17 @@ def _unlabelled(recipe: Recipe, table: Table, path: str, names: Mapping[str, str
         return None
     encoding = recipe.data.encoding
     if recipe.data.unlabelled is not None:
-        lot = read_unlabelled_texts(recipe.data.unlabelled, table, encoding)
-        return lot if len(lot) else None
+        pool = read_unlabelled_texts(recipe.data.unlabelled, table, encoding)
+        return pool if len(pool) else None
     if not any(finding.check == "missing_label" for finding in table.findings):
         return None
     raw = read_source(path, encoding, recipe.data.config)
-    lot = unlabelled_table(raw, table.columns)
-    lot = lot.take(np.flatnonzero(~np.isin(lot.column("row"), table.column("row"))))
-    return replace(lot, source=names.get(path, table.source)) if len(lot) else None
+    pool = unlabelled_table(raw, table.columns)
+    pool = pool.take(np.flatnonzero(~np.isin(pool.column("row"), table.column("row"))))
+    return replace(pool, source=names.get(path, table.source)) if len(pool) else None
 
 
-def _beside(table: Table, path: str, data: DataPart) -> tuple[OtherColumns, str]:
+def _other_columns(table: Table, path: str, data: DataPart) -> tuple[OtherColumns, str]:
     """The other columns of a table's source, or why there are none."""
     place = source_path(path)
     if place.is_dir():

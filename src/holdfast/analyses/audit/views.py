@@ -1,4 +1,4 @@
-"""The views that an audit's checks see, each made once, and why one could not be made."""
+"""The views that the audit checks read, each built once, and why a view could not be built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.audit.fold_predictions import folded_answers, refuse_untunable, tuned_answers
+from holdfast.analyses.audit.fold_predictions import (
+    fold_log_probabilities,
+    refuse_untunable,
+    tuned_log_probabilities,
+)
 from holdfast.analyses.audit.rows import AuditRows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
@@ -50,79 +54,79 @@ Progress = Callable[[str, int | None, int | None], None]
 
 @dataclass(frozen=True)
 class Views:
-    """``made`` views, ``without`` why others were not made, by the name of their type; ``gathered``
-    are all rows and their copies."""
+    """``available`` views, ``missing`` why others were not made, by the name of their type;
+    ``all_rows`` are all rows and their copies."""
 
-    made: tuple[Any, ...]
-    without: Mapping[str, str] = field(default_factory=dict)
-    gathered: CombinedRows | None = None
+    available: tuple[Any, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    all_rows: CombinedRows | None = None
 
-    def of(self, kind: type) -> Any:
+    def get(self, view_type: type) -> Any:
         """The view of a type, or ``None``."""
-        return next((view for view in self.made if type(view) is kind), None)
+        return next((view for view in self.available if type(view) is view_type), None)
 
 
-def make_views(found: AuditRows, progress: Progress) -> Views:
+def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
     """Every view of these rows that can be made."""
-    if found.recipe.audit.folds and found.recipe.audit.tuned:
+    if audit_rows.recipe.audit.folds and audit_rows.recipe.audit.tuned:
         rule = "stand for each other: tuned features, or the folds of a run"
         raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one out.")
-    if found.recipe.audit.tuned:
-        refuse_untunable(found.recipe, found.table)
-    rows = TableRows(found.table, found.beside["source"])
+    if audit_rows.recipe.audit.tuned:
+        refuse_untunable(audit_rows.recipe, audit_rows.table)
+    rows = TableRows(audit_rows.table, audit_rows.other_columns["source"])
     progress("looking for copies", None, None)
-    seed = derive_seed(found.recipe.seed, "copies")
-    engine = RayEngine() if found.recipe.audit.engine == "ray" else None
-    gathered = combine_tables(found.table, found.given, seed, engine)
-    others = {name: each for name, each in found.beside.items() if name != "source"}
-    copied = TableCopies(rows, gathered, tuple(found.sides), others)
-    if found.recipe.audit.loose is not None:
-        texts, share = RowTexts(*gathered.tables.values()), found.recipe.audit.loose
-        copied = replace(copied, loose_copies=find_loose_duplicates(texts, share=share, engine=engine))
-    without = {f"columns of {name}": why for name, why in found.without.items()}
-    if found.recipe.task in IMAGE_TASKS:
-        without[Embedded.__name__] = "these are pictures"
-        without[Tokenized.__name__] = "pictures have no tokens"
-        seen = (rows, ThoroughRows(rows), copied, _pictures(rows, found.given), image_sample(rows))
-        return Views(seen, without, gathered)
-    views, reasons = _read_by_model(found, rows, gathered.duplicates, progress)
+    seed = derive_seed(audit_rows.recipe.seed, "copies")
+    engine = RayEngine() if audit_rows.recipe.audit.engine == "ray" else None
+    all_rows = combine_tables(audit_rows.table, audit_rows.other_tables, seed, engine)
+    other_columns = {name: each for name, each in audit_rows.other_columns.items() if name != "source"}
+    copies_view = TableCopies(rows, all_rows, tuple(audit_rows.splits), other_columns)
+    if audit_rows.recipe.audit.loose is not None:
+        texts, share = RowTexts(*all_rows.tables.values()), audit_rows.recipe.audit.loose
+        copies_view = replace(copies_view, loose_copies=find_loose_duplicates(texts, share=share, engine=engine))
+    missing = {f"columns of {name}": why for name, why in audit_rows.missing_columns.items()}
+    if audit_rows.recipe.task in IMAGE_TASKS:
+        missing[Embedded.__name__] = "these are pictures"
+        missing[Tokenized.__name__] = "pictures have no tokens"
+        image_views = (rows, ThoroughRows(rows), copies_view, _pictures(rows, audit_rows.other_tables), image_sample(rows))
+        return Views(image_views, missing, all_rows)
+    views, reasons = _read_by_model(audit_rows, rows, all_rows.duplicates, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
-        copied = replace(copied, inflation=ProbeInflationEstimator(embedded))
+        copies_view = replace(copies_view, inflation=ProbeInflationEstimator(embedded))
     of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "these are texts")
-    without |= {**reasons, **of_texts}
-    return Views((rows, ThoroughRows(rows), copied, *views), without, gathered)
+    missing |= {**reasons, **of_texts}
+    return Views((rows, ThoroughRows(rows), copies_view, *views), missing, all_rows)
 
 
-def _pictures(rows: TableRows, given: Mapping[str, Table] = MappingProxyType({})) -> Images:
+def _pictures(rows: TableRows, other_tables: Mapping[str, Table] = MappingProxyType({})) -> Images:
     paths: list[str] = rows.table.column("path")
-    others = {name: _pictures(TableRows(table)) for name, table in given.items()}
+    others = {name: _pictures(TableRows(table)) for name, table in other_tables.items()}
     return Images(rows, paths, lambda at: read_image(paths[at]).image, others=others)
 
 
 def _read_by_model(
-    found: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
+    audit_rows: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: in its geometry and as its tokens."""
     from holdfast.prepare.embedding import load_encoder
 
-    settings = found.recipe.audit
+    settings = audit_rows.recipe.audit
     if not settings.rows:
         why = "audit.rows is 0: no model was asked"
         return [], {Embedded.__name__: why, Tokenized.__name__: why}
     progress("loading the model", None, None)
-    encoder, told = load_encoder(found.recipe)
-    notify(*told)
-    chosen = _sample(found.table, copies, settings.rows)
-    part = rows if chosen is None else TableRows(rows.table.take(chosen), rows.other_columns.take(chosen))
-    if chosen is not None:
+    encoder, decisions = load_encoder(audit_rows.recipe)
+    notify(*decisions)
+    sample = _sample(audit_rows.table, copies, settings.rows)
+    part = rows if sample is None else TableRows(rows.table.take(sample), rows.other_columns.take(sample))
+    if sample is not None:
         because = (
             f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
             "same whatever the order; copies and checks of single rows see every row"
         )
-        notify(Decision("rows read by the model", f"{len(chosen):,}", because, prominent=True))
-    embedded = _embedded(found, part, encoder, progress)
-    tokens, why = _tokenized(found, part, encoder)
+        notify(Decision("rows read by the model", f"{len(sample):,}", because, prominent=True))
+    embedded = _embedded(audit_rows, part, encoder, progress)
+    tokens, why = _tokenized(audit_rows, part, encoder)
     return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
 
 
@@ -135,46 +139,46 @@ def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
     return np.sort(np.lexsort((np.arange(len(table)), contents))[:most])
 
 
-def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
+def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
     from holdfast.prepare.embedding import EMBEDDED, MIDDLE
 
-    most = found.recipe.audit.rows
-    tables = {name: _first(table, most) for name, table in found.given.items()}
-    waiting = None if found.unlabelled is None else _first(found.unlabelled, most)
+    most = audit_rows.recipe.audit.rows
+    tables = {name: _spread_sample(table, most) for name, table in audit_rows.other_tables.items()}
+    pool = None if audit_rows.unlabelled is None else _spread_sample(audit_rows.unlabelled, most)
     texts = [rows.texts, *(TableRows(table).texts for table in tables.values())]
-    texts += [] if waiting is None else [TableRows(waiting).texts]
-    total, through = sum(len({*each}) for each in texts), 0
+    texts += [] if pool is None else [TableRows(pool).texts]
+    total, n_done = sum(len({*each}) for each in texts), 0
 
     def embed(part: list[str]) -> Vectors:
-        nonlocal through
-        start = through
-        made = encoder(part, lambda n: progress("reading the texts", start + n, total))
-        through = start + len({*part})
-        return made
+        nonlocal n_done
+        start = n_done
+        vectors = encoder(part, lambda n: progress("reading the texts", start + n, total))
+        n_done = start + len({*part})
+        return vectors
 
-    begun = time.perf_counter()
-    own = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
-    seconds = time.perf_counter() - begun
-    through = len({*texts[0]})
+    started = time.perf_counter()
+    source_vectors = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
+    seconds = time.perf_counter() - started
+    n_done = len({*texts[0]})
     others = {
         name: (table, embed(part))
         for (name, table), part in zip(tables.items(), texts[1:], strict=False)
     }
     tuned = None
-    if found.recipe.audit.tuned:
-        tuned = tuned_answers(rows, found.recipe, encoder.name, seconds, progress)
-    if found.recipe.audit.folds:
-        tuned = folded_answers(rows, Path(found.recipe.audit.folds))
+    if audit_rows.recipe.audit.tuned:
+        tuned = tuned_log_probabilities(rows, audit_rows.recipe, encoder.name, seconds, progress)
+    if audit_rows.recipe.audit.folds:
+        tuned = fold_log_probabilities(rows, Path(audit_rows.recipe.audit.folds))
     return Embedded(
         rows,
-        own[0],
+        source_vectors[0],
         "the embedded model" if encoder.name == EMBEDDED else encoder.name,
         encoder,
         others=others,
         tuned_log_p=tuned,
-        middle_vectors=own[1],
-        seed=found.recipe.seed,
-        unlabelled=None if waiting is None else (waiting, embed(texts[-1])),
+        middle_vectors=source_vectors[1],
+        seed=audit_rows.recipe.seed,
+        unlabelled=None if pool is None else (pool, embed(texts[-1])),
         references=references(encoder),
     )
 
@@ -191,18 +195,18 @@ def references(encoder: Encoder) -> dict[str, Vectors]:
     }
 
 
-def _first(table: Table, most: int) -> Table:
-    """A spread of rows over a table that is too large to be embedded whole."""
+def _spread_sample(table: Table, most: int) -> Table:
+    """Evenly spaced rows of a table that is too large to be embedded completely."""
     if len(table) <= most:
         return table
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
 
 
-def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[list[Tokenized], str]:
+def _tokenized(audit_rows: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[list[Tokenized], str]:
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
-    model = found.recipe.model
+    model = audit_rows.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name
-    if found.recipe.task in GENERATIVE_TASKS:
+    if audit_rows.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
             return [], (
                 f"{name} is no model that writes: --set model.name=NAME names the one to be trained"
@@ -219,19 +223,19 @@ def _tokenized(found: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[lis
             limit = choose_max_length(source.folder, config, tokenizer, model.max_length)[0]
         except (ModelError, AttributeError) as error:
             return [], f"the tokens of {name} cannot be counted: {error}"
-    return [_counted(rows, tokenizer, limit, name)], ""
+    return [_count_tokens(rows, tokenizer, limit, name)], ""
 
 
-def _counted(
+def _count_tokens(
     rows: TableRows, tokenizer: PreTrainedTokenizerBase, limit: int, name: str
 ) -> Tokenized:
     texts, unknown = rows.texts, tokenizer.unk_token_id
-    lengths, unread, words = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
+    lengths, unknown_counts, word_counts = (np.zeros(len(texts), dtype=np.int64) for _ in range(3))
     for start in range(0, len(texts), 4096):
         part = texts[start : start + 4096]
         for at, ids in enumerate(tokenizer(part, verbose=False)["input_ids"], start):
             lengths[at] = len(ids)
-            unread[at] = ids.count(unknown) if unknown is not None else 0
-            words[at] = len(texts[at].split())
+            unknown_counts[at] = ids.count(unknown) if unknown is not None else 0
+            word_counts[at] = len(texts[at].split())
     special = tokenizer.num_special_tokens_to_add()
-    return Tokenized(rows, lengths, unread, words, limit, name, special)
+    return Tokenized(rows, lengths, unknown_counts, word_counts, limit, name, special)

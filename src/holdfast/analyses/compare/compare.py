@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.contender import KINDS, Contender, answers_for, contender
+from holdfast.analyses.compare.contender import (
+    LABEL_TYPES,
+    Contender,
+    convert_predictions,
+    load_contender,
+)
 from holdfast.analyses.compare.verdict import (
     PairedRows,
     PairedVerdict,
     by_class,
     differing_rows,
     judge_pairs,
-    paired,
+    pair_rows,
 )
-from holdfast.analyses.row_texts import AnswerKind, kind_of_rows, labels_of_rows, texts_of_rows
+from holdfast.analyses.row_texts import LabelType, label_type_of, labels_of_rows, texts_of_rows
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.predictions import Predictions
@@ -31,7 +36,7 @@ from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.known_rows import SeenRows, seen_rows
 
-POINTS = 1.0
+DEFAULT_MARGIN = 1.0
 # benchmarks/decisions.py, the most in twelve cells of 10,000 simulated pairs (100 to 3,000 rows,
 # 2 to 20 % discordant): equal models that were called better or worse (either in 2.7 % at most),
 # and models that differ by the margin that were called equivalent.
@@ -40,60 +45,60 @@ FALSE_WINS, FALSE_EQUIVALENCE = 0.049, 0.042
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found: the verdict on rows that neither model had seen, the ``whole`` of all
-    rows beside it where that is another number, and where the two differ. ``names`` are the two as
-    the user named them; ``classes`` those that only one of them knows."""
+    """What ``compare`` found: the verdict on rows that neither model had seen, the ``all_rows`` of
+    all rows next to it where that is another number, and where the two differ. ``names`` are the
+    two as the user named them; ``class_differences`` those that only one of them knows."""
 
     names: tuple[str, str]
     pairs: PairedRows
-    found: PairedVerdict
-    differ: Mapping[str, Any]
-    whole: tuple[PairedRows, PairedVerdict] | None = None
-    seen: SeenRows | None = None
-    classes: Mapping[str, Sequence[str]] | None = None
+    verdict: PairedVerdict
+    differing_rows: Mapping[str, Any]
+    all_rows: tuple[PairedRows, PairedVerdict] | None = None
+    overlap: SeenRows | None = None
+    class_differences: Mapping[str, Sequence[str]] | None = None
     warnings: tuple[str, ...] = ()
-    stored: bool = False
+    from_stored: bool = False
 
     def __repr__(self) -> str:
         return brief_repr("Comparison", f"{self.names[0]} and {self.names[1]}", self.because)
 
     @property
     def because(self) -> str:
-        """The answer in a sentence."""
-        return sentence(self.found, self.pairs)
+        """The verdict as a sentence."""
+        return verdict_sentence(self.verdict, self.pairs)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``compare --json``."""
-        made = _block(self.pairs, self.found)
-        made = {
+        document = _block(self.pairs, self.verdict)
+        document = {
             "schema": 1,
-            "verdict": made.pop("verdict"),
-            "difference": made.pop("difference"),
-            "rows_to_settle": made.pop("rows_to_settle"),
+            "verdict": document.pop("verdict"),
+            "difference": document.pop("difference"),
+            "rows_to_settle": document.pop("rows_to_settle"),
             "because": self.because,
-            "a": {"name": self.names[0], **made.pop("a")},
-            "b": {"name": self.names[1], **made.pop("b")},
-            **made,
+            "a": {"name": self.names[0], **document.pop("a")},
+            "b": {"name": self.names[1], **document.pop("b")},
+            **document,
             "false_alarms": {
                 "better_or_worse": FALSE_WINS,
                 "equivalent": FALSE_EQUIVALENCE,
                 "source": "benchmarks/decisions.py",
             },
-            "differ": self.differ,
-            "seen": None if self.seen is None else self.seen.to_json(),
-            "with_seen": None if self.whole is None else _block(*self.whole),
-            "classes": self.classes,
-            "stored_test_rows": self.stored,
+            "differ": self.differing_rows,
+            "seen": None if self.overlap is None else self.overlap.to_json(),
+            "with_seen": None if self.all_rows is None else _block(*self.all_rows),
+            "classes": self.class_differences,
+            "stored_test_rows": self.from_stored,
             "warnings": list(self.warnings),
         }
-        plain: dict[str, Any] = to_json(made)
+        plain: dict[str, Any] = to_json(document)
         return plain
 
 
-def _block(pairs: PairedRows, found: PairedVerdict) -> dict[str, Any]:
+def _block(pairs: PairedRows, verdict: PairedVerdict) -> dict[str, Any]:
     """The numbers in the metric's own unit."""
     return {
-        **found.to_json(pairs.scale),
+        **verdict.to_json(pairs.scale),
         "metric": pairs.metric,
         "higher_is_better": pairs.higher_is_better,
         "a": {"value": pairs.first},
@@ -101,28 +106,28 @@ def _block(pairs: PairedRows, found: PairedVerdict) -> dict[str, Any]:
     }
 
 
-def sentence(found: PairedVerdict, pairs: PairedRows) -> str:
-    """The verdict with its numbers, in words."""
-    if found.why:
-        return f"inconclusive: {found.why}"
-    block = _block(pairs, found)
+def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
+    """The verdict with its numbers, as a sentence."""
+    if verdict.why:
+        return f"inconclusive: {verdict.why}"
+    block = _block(pairs, verdict)
     share = pairs.scale == 1
-    unit, times = (" points", 100.0) if share else ("", 1.0)
+    unit, factor = (" points", 100.0) if share else ("", 1.0)
     gap = block["difference"]
-    size = f"{abs(gap['value']) * times:.3g}{unit}"
-    limits = f"{gap['low'] * times:+.3g} to {gap['high'] * times:+.3g}"
-    margin = f"{block['margin'] * times:.3g}{unit}"
+    size = f"{abs(gap['value']) * factor:.3g}{unit}"
+    limits = f"{gap['low'] * factor:+.3g} to {gap['high'] * factor:+.3g}"
+    margin = f"{block['margin'] * factor:.3g}{unit}"
     margin = margin.removesuffix("s") if margin == "1 points" else margin
     interval = f"the interval of A − B, {limits}{unit}"
-    if found.verdict in ("better", "worse"):
-        less = " (less than the margin)" if abs(found.value) < found.margin else ""
-        return f"A is {found.verdict} than B by {size}{less}; {interval}"
-    if found.verdict == "equivalent":
+    if verdict.verdict in ("better", "worse"):
+        below_margin = " (less than the margin)" if abs(verdict.value) < verdict.margin else ""
+        return f"A is {verdict.verdict} than B by {size}{below_margin}; {interval}"
+    if verdict.verdict == "equivalent":
         return f"A and B are equivalent: they differ by less than {margin}"
     rows = (
         "no practical number of rows would decide it"
-        if found.rows is None
-        else f"about {found.rows - found.n:,} more rows would decide it with a power of 80 %"
+        if verdict.rows_needed is None
+        else f"about {verdict.rows_needed - verdict.n:,} more rows would decide it with a power of 80 %"
     )
     return f"inconclusive: {interval}, excludes neither 0 nor a difference above {margin}; {rows}"
 
@@ -132,7 +137,7 @@ def compare(
     b: str,
     data: str | None = None,
     *,
-    margin: float = POINTS,
+    margin: float = DEFAULT_MARGIN,
     options: InferenceOptions | None = None,
 ) -> Comparison:
     """Is A better than B on the rows of ``data``? ``margin`` in points: of a share, or of the
@@ -147,38 +152,38 @@ def compare(
         raise RecipeError("--margin", rule, margin, "E.g. --margin 1 for one point.")
     options = options or InferenceOptions()
     if data is None:
-        return _on_stored(a, b, margin / 100)
+        return _compare_stored(a, b, margin / 100)
     refuse_missing(data)
     with advising():
-        sides = contender(a, options), contender(b, options)
-        table = _labelled(sides, data, options)
-        for made in table.decisions:
-            notify(made)
-        said = [one.answers(data, options) for one in sides]
-    kind = kind_of_rows(table)
-    said = [answers_for(one, kind, x) for one, x in zip(sides, said, strict=True)]
-    if kind == "text":
+        contenders = load_contender(a, options), load_contender(b, options)
+        table = _labelled(contenders, data, options)
+        for decision in table.decisions:
+            notify(decision)
+        predictions = [one.predict(data, options) for one in contenders]
+    label_type = label_type_of(table)
+    predictions = [convert_predictions(one, label_type, x) for one, x in zip(contenders, predictions, strict=True)]
+    if label_type == "text":
         notify(Decision("answers", "written anew", f"each model writes to {len(table)} rows"))
-    kept, warnings = _answered(table, said, sides)
-    table = table.take(kept)
-    runs = [one.run for one in sides if one.run is not None]
+    positions, warnings = _answered_by_both(table, predictions, contenders)
+    table = table.take(positions)
+    runs = [one.run for one in contenders if one.run is not None]
     with advising():
-        seen = seen_rows(runs, table) if runs else None
-    warnings += _not_known(sides, seen)
-    return _compared(sides, table, said, margin / 100, seen, warnings)
+        overlap = seen_rows(runs, table) if runs else None
+    warnings += _unknown_overlap(contenders, overlap)
+    return _make_comparison(contenders, table, predictions, margin / 100, overlap, warnings)
 
 
-def _labelled(sides: Sequence[Contender], data: str, options: InferenceOptions) -> Table:
-    """The labelled rows, as the first model reads them that knows all of their labels."""
-    reading = [one for one in sides if one.predictor is not None]
-    refused: DataError | None = None
-    for one in reading:
+def _labelled(contenders: Sequence[Contender], data: str, options: InferenceOptions) -> Table:
+    """The labelled rows, read by the first model that knows all of their labels."""
+    readers = [one for one in contenders if one.predictor is not None]
+    first_error: DataError | None = None
+    for one in readers:
         try:
             return one.read(data, options)
         except DataError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
+            first_error = first_error or error
+    if first_error is not None:
+        raise first_error
     from holdfast.data.labels.texts import load_labelled
     from holdfast.data.options import RowOptions
 
@@ -186,108 +191,108 @@ def _labelled(sides: Sequence[Contender], data: str, options: InferenceOptions) 
     return load_labelled(data, RowOptions(text, label, encoding=encoding, rare_below=1))
 
 
-def _answered(
-    table: Table, said: Sequence[Mapping[int, object]], sides: Sequence[Contender]
+def _answered_by_both(
+    table: Table, predictions: Sequence[Mapping[int, object]], contenders: Sequence[Contender]
 ) -> tuple[Ints, tuple[str, ...]]:
-    """The positions of rows that both models answer, and what is said of the others."""
+    """The positions of the rows that both models predict, and a warning about the others."""
     rows = table.column("row").tolist()
-    kept = np.flatnonzero([all(row in one for one in said) for row in rows])
-    if not len(kept):
+    positions = np.flatnonzero([all(row in one for one in predictions) for row in rows])
+    if not len(positions):
         raise DataError(
-            f"{sides[0].path} and {sides[1].path}",
+            f"{contenders[0].path} and {contenders[1].path}",
             "answer none of the labelled rows alike",
             None,
             "Give predictions whose `row` is the 0-based row of DATA.",
         )
-    left = len(rows) - len(kept)
-    return kept, (f"{left} labelled rows have no answer of both and are left out",) if left else ()
+    n_left_out = len(rows) - len(positions)
+    return positions, (f"{n_left_out} labelled rows have no answer of both and are left out",) if n_left_out else ()
 
 
-def _not_known(sides: Sequence[Contender], seen: SeenRows | None) -> tuple[str, ...]:
-    told = []
-    if seen is not None and seen.why:
-        told.append(f"which rows the runs had seen is not known in full: {seen.why}")
-    unknown = [one.path for one in sides if one.run is None]
+def _unknown_overlap(contenders: Sequence[Contender], overlap: SeenRows | None) -> tuple[str, ...]:
+    warnings = []
+    if overlap is not None and overlap.why:
+        warnings.append(f"which rows the runs had seen is not known in full: {overlap.why}")
+    unknown = [one.path for one in contenders if one.run is None]
     if unknown:
-        told.append(f"whether {' and '.join(unknown)} had learned from these rows is not known")
-    return tuple(told)
+        warnings.append(f"whether {' and '.join(unknown)} had learned from these rows is not known")
+    return tuple(warnings)
 
 
-def _compared(
-    sides: Sequence[Contender],
+def _make_comparison(
+    contenders: Sequence[Contender],
     table: Table,
-    said: Sequence[Mapping[int, object]],
+    predictions: Sequence[Mapping[int, object]],
     margin: float,
-    seen: SeenRows | None,
+    overlap: SeenRows | None,
     warnings: tuple[str, ...],
 ) -> Comparison:
     rows = table.column("row")
-    kind, labels = kind_of_rows(table), labels_of_rows(table)
-    made = [_like_labels(kind, labels, [one[int(row)] for row in rows]) for one in said]
+    label_type, labels = label_type_of(table), labels_of_rows(table)
+    aligned = [_match_spelling(label_type, labels, [one[int(row)] for row in rows]) for one in predictions]
     groups = table.column("group") if table.has_groups else None
-    only = _only(sides) if kind in ("class", "several") else None
-    whole = _judged(kind, labels, made, margin, groups, np.arange(len(rows)))
-    unseen = np.arange(len(rows)) if seen is None or seen.unseen is None else seen.unseen
-    part = whole
+    class_differences = _class_differences(contenders) if label_type in ("class", "several") else None
+    all_judged = _judge_rows(label_type, labels, aligned, margin, groups, np.arange(len(rows)))
+    unseen = np.arange(len(rows)) if overlap is None or overlap.unseen is None else overlap.unseen
+    unseen_judged = all_judged
     if len(unseen) < len(rows):
-        part = _judged(kind, labels, made, margin, groups, unseen)
-        left = len(rows) - len(unseen)
-        warnings = (f"{left} rows had been learned from or chosen by, and are left out", *warnings)
-    at = [int(i) for i in unseen]
-    shown = [[one[i] for i in at] for one in (texts_of_rows(table), labels, *made)]
+        unseen_judged = _judge_rows(label_type, labels, aligned, margin, groups, unseen)
+        n_left_out = len(rows) - len(unseen)
+        warnings = (f"{n_left_out} rows had been learned from or chosen by, and are left out", *warnings)
+    positions = [int(i) for i in unseen]
+    shown = [[one[i] for i in positions] for one in (texts_of_rows(table), labels, *aligned)]
     differ: dict[str, Any] = {}
-    if at:
-        differ = dict(differing_rows(part[0], rows[unseen], *shown))
-        differ["by_class"] = by_class(part[0], shown[1])
+    if positions:
+        differ = dict(differing_rows(unseen_judged[0], rows[unseen], *shown))
+        differ["by_class"] = by_class(unseen_judged[0], shown[1])
     return Comparison(
-        (sides[0].path, sides[1].path),
-        part[0],
-        part[1],
+        (contenders[0].path, contenders[1].path),
+        unseen_judged[0],
+        unseen_judged[1],
         differ,
-        whole if part is not whole else None,
-        seen,
-        only,
+        all_judged if unseen_judged is not all_judged else None,
+        overlap,
+        class_differences,
         warnings,
     )
 
 
-def _judged(
-    kind: AnswerKind,
+def _judge_rows(
+    label_type: LabelType,
     labels: Sequence[object],
-    said: Sequence[Sequence[object]],
+    predictions: Sequence[Sequence[object]],
     margin: float,
     groups: Sequence[object] | None,
-    at: Ints,
+    positions: Ints,
 ) -> tuple[PairedRows, PairedVerdict]:
-    if not len(at):
+    if not len(positions):
         return PairedRows("none", True, math.nan, math.nan, np.zeros(0)), judge_pairs(
             np.zeros(0), margin
         )
-    some = [[one[int(i)] for i in at] for one in (labels, *said)]
-    pairs = paired(kind, some[0], some[1], some[2])
-    own = None if groups is None else [groups[int(i)] for i in at]
-    return pairs, judge_pairs(pairs.gap, margin, own)
+    selected = [[one[int(i)] for i in positions] for one in (labels, *predictions)]
+    pairs = pair_rows(label_type, selected[0], selected[1], selected[2])
+    row_groups = None if groups is None else [groups[int(i)] for i in positions]
+    return pairs, judge_pairs(pairs.gap, margin, row_groups)
 
 
-def _like_labels(kind: AnswerKind, labels: Sequence[str], said: list[object]) -> list[object]:
+def _match_spelling(label_type: LabelType, labels: Sequence[str], predictions: list[object]) -> list[object]:
     """Classes in the spelling of the labels: a file of predictions may write them otherwise."""
-    if kind != "class":
-        return said
-    made = [None if one is None else str(one) for one in said]
-    spelled = match_spellings({one for one in made if one}, sorted(set(labels)))
-    return [spelled.get(one, one) if one is not None else None for one in made]
+    if label_type != "class":
+        return predictions
+    texts = [None if one is None else str(one) for one in predictions]
+    spelling = match_spellings({one for one in texts if one}, sorted(set(labels)))
+    return [spelling.get(one, one) if one is not None else None for one in texts]
 
 
-def _only(sides: Sequence[Contender]) -> dict[str, list[str]] | None:
-    """The classes that one of the two alone knows."""
-    one, two = (side.names for side in sides)
+def _class_differences(contenders: Sequence[Contender]) -> dict[str, list[str]] | None:
+    """The classes that only one of the two knows."""
+    one, two = (contender.names for contender in contenders)
     if one is None or two is None or set(one) == set(two):
         return None
     return {"only_a": sorted(set(one) - set(two)), "only_b": sorted(set(two) - set(one))}
 
 
-def _on_stored(a: str, b: str, margin: float) -> Comparison:
-    """The rows that were test rows of both, by what both stored of them."""
+def _compare_stored(a: str, b: str, margin: float) -> Comparison:
+    """Compare on the common test rows of both runs, by their stored predictions."""
     from pathlib import Path
 
     from holdfast.core.run_files import RESULT_FILE
@@ -301,33 +306,33 @@ def _on_stored(a: str, b: str, margin: float) -> Comparison:
                 None,
                 f"Name the rows too: holdfast compare {a} {b} DATA.",
             )
-    told = [FinishedRun(Path(one)).told("test") for one in (a, b)]
-    if any(one.predictions is None for one in told):
+    stored = [FinishedRun(Path(one)).told("test") for one in (a, b)]
+    if any(one.predictions is None for one in stored):
         raise RunError(a, "stored no answers to its test rows", None, "Name labelled rows: DATA.")
-    same = [one.take(at) for one, at in zip(told, same_rows(*told), strict=True)]
-    if not len(same[0]):
+    shared = [one.take(at) for one, at in zip(stored, match_rows(*stored), strict=True)]
+    if not len(shared[0]):
         raise RunError(
             f"{a} and {b}",
             "have no test row in common",
-            ", ".join(sorted({str(one.table.source) for one in told})),
+            ", ".join(sorted({str(one.table.source) for one in stored})),
             "Name rows that neither had learned from: holdfast compare A B DATA.",
         )
-    _refuse_other_labels(a, b, same)
-    # The second's answers by the first's row numbers.
-    rows = same[0].rows.tolist()
+    _refuse_other_labels(a, b, shared)
+    # The second run's predictions by the first run's row numbers.
+    rows = shared[0].rows.tolist()
     answers = [
         {row: x for row, x in zip(rows, one.predictions or (), strict=True) if x is not None}
-        for one in same
+        for one in shared
     ]
-    at = [i for i, row in enumerate(rows) if all(row in one for one in answers)]
-    left = len(told[0]) + len(told[1]) - 2 * len(at)
-    warnings = (f"{left} test rows of one of the two are left out",) if left else ()
-    sides = [Contender(one, run=Path(one)) for one in (a, b)]
-    found = _compared(sides, same[0].table.take(at), answers, margin, None, warnings)
-    return replace(found, stored=True)
+    positions = [i for i, row in enumerate(rows) if all(row in one for one in answers)]
+    n_left_out = len(stored[0]) + len(stored[1]) - 2 * len(positions)
+    warnings = (f"{n_left_out} test rows of one of the two are left out",) if n_left_out else ()
+    contenders = [Contender(one, run=Path(one)) for one in (a, b)]
+    comparison = _make_comparison(contenders, shared[0].table.take(positions), answers, margin, None, warnings)
+    return replace(comparison, from_stored=True)
 
 
-def same_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
+def match_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
     """Where the rows that both hold stand in each [m], [m]: by their numbers where both were read
     from one source and rows of one number hold the same, else by what they hold
     (``texts_of_rows``), of copies the first with the first."""
@@ -336,28 +341,28 @@ def same_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
         _, first, second = np.intersect1d(one.rows, other.rows, return_indices=True)
         if all(texts[i] == others[j] for i, j in zip(first, second, strict=True)):
             return first.astype(np.int64), second.astype(np.int64)
-    there: dict[str, list[int]] = {}
+    positions_by_text: dict[str, list[int]] = {}
     for place, text in reversed(list(enumerate(others))):
-        there.setdefault(text, []).append(place)
-    pairs = [(place, there[text].pop()) for place, text in enumerate(texts) if there.get(text)]
-    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+        positions_by_text.setdefault(text, []).append(place)
+    pairs = [(place, positions_by_text[text].pop()) for place, text in enumerate(texts) if positions_by_text.get(text)]
+    matches = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return matches[:, 0], matches[:, 1]
 
 
-def _refuse_other_labels(a: str, b: str, told: Sequence[Predictions]) -> None:
-    """Two runs on the same rows may have learned other columns of them: one's answers are then no
-    answers to the labels of the other."""
-    (kind, labels), (other, others) = (
-        (kind_of_rows(one.table), list(map(str, labels_of_rows(one.table)))) for one in told
+def _refuse_other_labels(a: str, b: str, predictions: Sequence[Predictions]) -> None:
+    """Two runs on the same rows may have learned different columns. The predictions of one then do
+    not belong to the labels of the other."""
+    (label_type, labels), (other_type, other_labels) = (
+        (label_type_of(one.table), list(map(str, labels_of_rows(one.table)))) for one in predictions
     )
-    if kind == other and labels == others:
+    if label_type == other_type and labels == other_labels:
         return
-    named = [str(one.table.columns.label) for one in told]
-    if kind == other and named[0] == named[1]:
+    label_columns = [str(one.table.columns.label) for one in predictions]
+    if label_type == other_type and label_columns[0] == label_columns[1]:
         return
     raise RunError(
         f"{a} and {b}",
         "answer other questions about the same rows",
-        f"{KINDS[kind][0]} of {named[0]!r}, {KINDS[other][0]} of {named[1]!r}",
+        f"{LABEL_TYPES[label_type][0]} of {label_columns[0]!r}, {LABEL_TYPES[other_type][0]} of {label_columns[1]!r}",
         "Compare models that learned the same labels.",
     )

@@ -1,9 +1,9 @@
-"""How much of one model's score another one keeps, and how often the two say the same.
+"""How much of one model's score another one retains, and how often their predictions agree.
 
-What a student keeps of its teacher: ``distilled`` of ``result.json``.
+The student compared with its teacher: ``distilled`` of ``result.json``.
 
-Its teachers, and the same model trained without them, are held against it on the test rows, once:
-nothing is chosen by that.
+The student is compared once, on the test rows, with its teachers and with the same model trained
+without them. Nothing is chosen by this.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, TypedDict
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, FittedSession, NoAnswer
-from holdfast.analyses.compare.compare import sentence
-from holdfast.analyses.compare.verdict import PairedRows, PairedVerdict, judge_pairs, paired
-from holdfast.analyses.row_texts import AnswerKind, kind_of_rows, labels_of_rows
+from holdfast.analyses.compare.compare import verdict_sentence
+from holdfast.analyses.compare.verdict import PairedRows, PairedVerdict, judge_pairs, pair_rows
+from holdfast.analyses.row_texts import LabelType, label_type_of, labels_of_rows
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import Predictions
 from holdfast.contract.run_folder import RECIPE, open_run
@@ -44,31 +44,31 @@ from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.training.task import device_batch
 
 
-def kept_share(
-    pairs: PairedRows, found: PairedVerdict, seed: np.random.Generator, groups: Ints | None = None
+def retained_share(
+    pairs: PairedRows, verdict: PairedVerdict, seed: np.random.Generator, groups: Ints | None = None
 ) -> dict[str, Any]:
     """The second model's score ÷ the first one's, of the same rows, with its 95 % interval.
 
-    Of right and wrong answers the ratio is resampled by rows (BCa; of whole ``groups`` [n]
+    Of correct and wrong predictions the ratio is resampled by rows (BCa; of whole ``groups`` [n]
     Student's, one group left out at a time). Of other scores it is 1 − difference ÷ score, with the
-    interval of the paired difference ``found``. An error has none: no share of it is kept.
+    interval of the paired difference ``verdict``. An error has none: no share of it is kept.
     """
     if not pairs.higher_is_better:
         return _unknown("the metric is an error, of which no share is kept: see the difference")
     if not len(pairs.gap) or not pairs.first > 0:
         return _unknown("the teacher's score is 0, or there are no rows")
     value = pairs.second / pairs.first
-    if pairs.right is None:
-        if found.why:
-            return {**_unknown(found.why), "value": value}
-        low, high = (1 - end * pairs.scale / pairs.first for end in (found.high, found.low))
+    if pairs.correct is None:
+        if verdict.why:
+            return {**_unknown(verdict.why), "value": value}
+        low, high = (1 - end * pairs.scale / pairs.first for end in (verdict.high, verdict.low))
         return Estimate(value, low, high).to_json()
-    both = np.column_stack([np.asarray(one, dtype=np.float64) for one in pairs.right])
-    codes = np.arange(len(both)) if groups is None else groups
+    correct = np.column_stack([np.asarray(one, dtype=np.float64) for one in pairs.correct])
+    codes = np.arange(len(correct)) if groups is None else groups
     codes, atoms = fold_atoms(codes, int(codes.max()) + 1)
-    table = sums(both, codes, atoms)
-    made = bootstrap(lambda w: _ratio(w @ table), np.ones(atoms, dtype=np.int64), seed=seed)
-    limits = (made.low, made.high) if groups is None else made.student(atoms, 0.95)
+    table = sums(correct, codes, atoms)
+    resampled = bootstrap(lambda w: _ratio(w @ table), np.ones(atoms, dtype=np.int64), seed=seed)
+    limits = (resampled.low, resampled.high) if groups is None else resampled.student(atoms, 0.95)
     low, high = (float(one[0]) for one in limits)
     if not (math.isfinite(low) and math.isfinite(high)):
         return {**_unknown("the rows are too few for an interval"), "value": value}
@@ -81,30 +81,30 @@ def _ratio(sums_of: Floats) -> Floats:
 
 
 def agreement(
-    kind: AnswerKind, first: Sequence[object], second: Sequence[object], groups: Ints | None = None
+    label_type: LabelType, first: Sequence[object], second: Sequence[object], groups: Ints | None = None
 ) -> dict[str, Any]:
     """The share of rows of which both say the same (a set of labels whatever its order), with
     Wilson's interval; of numbers the correlation of the two."""
     if not len(first):
         return _unknown("there are no rows")
-    if kind == "number":
-        one, two = (
+    if label_type == "number":
+        first_values, second_values = (
             np.array([np.nan if x is None else x for x in s], float) for s in (first, second)
         )
-        known = np.isfinite(one) & np.isfinite(two)
-        if known.sum() < 3 or not (one[known].std() > 0 and two[known].std() > 0):
+        finite = np.isfinite(first_values) & np.isfinite(second_values)
+        if finite.sum() < 3 or not (first_values[finite].std() > 0 and second_values[finite].std() > 0):
             return _unknown("the numbers do not vary")
-        value = float(np.corrcoef(one[known], two[known])[0, 1])
+        value = float(np.corrcoef(first_values[finite], second_values[finite])[0, 1])
         return {"value": value, "low": None, "high": None, "what": "correlation"}
-    plain = (lambda x: sorted(x or ())) if kind == "several" else (lambda x: x)
-    same = np.array([plain(a) == plain(b) for a, b in zip(first, second, strict=True)])
+    normalize = (lambda x: sorted(x or ())) if label_type == "several" else (lambda x: x)
+    agrees = np.array([normalize(a) == normalize(b) for a, b in zip(first, second, strict=True)])
     if groups is None:
-        low, high = wilson(float(same.sum()), len(same))
+        low, high = wilson(float(agrees.sum()), len(agrees))
     else:
-        low, high = wilson_by_groups(same, groups)
+        low, high = wilson_by_groups(agrees, groups)
         if math.isnan(low):
-            return {**_unknown("the rows are of one group"), "value": float(same.mean())}
-    return Estimate(float(same.mean()), float(low), float(high)).to_json()
+            return {**_unknown("the rows are of one group"), "value": float(agrees.mean())}
+    return Estimate(float(agrees.mean()), float(low), float(high)).to_json()
 
 
 def _unknown(why: str) -> dict[str, Any]:
@@ -112,9 +112,9 @@ def _unknown(why: str) -> dict[str, Any]:
 
 
 # Rows that the two are timed on, and how often; the quickest counts, which nothing else disturbed.
-TIMED_ROWS, TIMES = 32, 3
+TIMED_ROWS, TIMING_REPEATS = 32, 3
 # A text takes as long as it is: teacher and student write to so many rows to be compared.
-MOST_WRITTEN = 60
+MAX_GENERATED_ROWS = 60
 MARGIN = 0.01
 # What ``compare`` calls A and B, of a student with its teacher and without.
 WORDS = {
@@ -126,113 +126,114 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rivals:
-    """The ``teacher``, and the student ``alone``, trained without it, or why there is none; what is
-    known of sizes and times."""
+class DistillationReferences:
+    """The ``teacher``, and the student ``baseline``, trained without it, or why there is none; what
+    is known of sizes and times."""
 
     teacher: Predictor
-    alone: Predictor | str
+    baseline: Predictor | str
     block: Mapping[str, Any]
 
 
-def find(session: FittedSession) -> Rivals | NoAnswer | None:
+def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
     """Train the student without its teachers, and time both."""
     fitted = session.fitted
-    wanted = fitted.recipe.distill
-    if not wanted.teacher:
+    settings = fitted.recipe.distill
+    if not settings.teacher:
         return None
-    runs = [Path(one) for one in wanted.teacher]
+    runs = [Path(one) for one in settings.teacher]
     if fitted.recipe.task in DECODER_TASKS and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]:
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
-    alone = _alone(fitted) if wanted.alone else "set by you: distill.alone=false"
+    baseline = _train_without_teacher(fitted) if settings.alone else "set by you: distill.alone=false"
     lessons = fitted.training_plan.prepared.lessons
     assert isinstance(lessons, Lessons)
     parameters, _ = count_parameters(fitted.training_plan.loaded.network)
-    known = [open_run(run).get("model_facts", {}).get("parameters") for run in runs]
+    sizes = [open_run(run).get("model_facts", {}).get("parameters") for run in runs]
     block = {
-        "teacher": {"runs": [run.name for run in runs], "parameters": _total(known)},
-        "student": {"model": _shown(fitted.recipe), "parameters": parameters},
+        "teacher": {"runs": [run.name for run in runs], "parameters": _total(sizes)},
+        "student": {"model": _student_name(fitted.recipe), "parameters": parameters},
         "speed": _speed(session, lessons),
     }
-    return Rivals(teacher, alone, block)
+    return DistillationReferences(teacher, baseline, block)
 
 
-def confirm(found: Rivals, session: FittedSession, test: Predictions) -> Mapping[str, Any]:
-    """The student beside its teachers, and beside itself without them, on the test rows."""
+def confirm(references: DistillationReferences, session: FittedSession, test: Predictions) -> Mapping[str, Any]:
+    """Compare the student with its teachers, and with itself trained without them, on the test
+    rows."""
     fitted = session.fitted
-    told = _written(fitted, test)
-    table, groups = told.table, told.groups
-    kind, labels = kind_of_rows(table), labels_of_rows(table)
-    said = _plain(told.predictions or ())
-    taught = _plain(found.teacher.answer(table).predictions)
-    pairs = paired(kind, labels, taught, said)
-    apart = judge_pairs(-pairs.gap, MARGIN, groups)
-    by_teacher = judge_pairs(pairs.gap, MARGIN, groups)
+    compared = _comparable_rows(fitted, test)
+    table, groups = compared.table, compared.groups
+    label_type, labels = label_type_of(table), labels_of_rows(table)
+    predictions = _empty_as_none(compared.predictions or ())
+    teacher_predictions = _empty_as_none(references.teacher.answer(table).predictions)
+    pairs = pair_rows(label_type, labels, teacher_predictions, predictions)
+    against_teacher = judge_pairs(-pairs.gap, MARGIN, groups)
+    teacher_verdict = judge_pairs(pairs.gap, MARGIN, groups)
     seed = fitted.recipe.seed
-    kept = kept_share(pairs, by_teacher, generator(seed, "kept share"), groups)
+    retained = retained_share(pairs, teacher_verdict, generator(seed, "kept share"), groups)
     block: dict[str, Any] = {
         "metric": pairs.metric,
         "n": len(table),
-        "teacher": {**found.block["teacher"], "value": pairs.first},
-        "student": {**found.block["student"], "value": pairs.second},
-        "kept": kept,
-        "agreement": agreement(kind, taught, said, groups),
-        "against_teacher": _difference(apart, pairs.scale),
-        "speed": found.block["speed"],
+        "teacher": {**references.block["teacher"], "value": pairs.first},
+        "student": {**references.block["student"], "value": pairs.second},
+        "kept": retained,
+        "agreement": agreement(label_type, teacher_predictions, predictions, groups),
+        "against_teacher": _difference(against_teacher, pairs.scale),
+        "speed": references.block["speed"],
     }
-    if isinstance(found.alone, str):
-        block["alone"] = {"why": found.alone}
+    if isinstance(references.baseline, str):
+        block["alone"] = {"why": references.baseline}
     else:
-        bare = _plain(found.alone.answer(table).predictions)
-        gain = paired(kind, labels, said, bare)
-        settled = judge_pairs(gain.gap, MARGIN, groups)
-        words = sentence(settled, gain)
-        for name, meant in WORDS.items():
-            words = words.replace(name, meant)
+        baseline_predictions = _empty_as_none(references.baseline.answer(table).predictions)
+        gain = pair_rows(label_type, labels, predictions, baseline_predictions)
+        gain_verdict = judge_pairs(gain.gap, MARGIN, groups)
+        words = verdict_sentence(gain_verdict, gain)
+        for name, meaning in WORDS.items():
+            words = words.replace(name, meaning)
         block["alone"] = {
             "value": gain.second,
-            **_difference(settled, gain.scale),
+            **_difference(gain_verdict, gain.scale),
             "because": words,
         }
-    return {**block, "because": " ".join([*_untaught(fitted), _because(block)])}
+    return {**block, "because": " ".join([*_discarded_training(fitted), _because(block)])}
 
 
-def _untaught(fitted: FittedModel) -> list[str]:
+def _discarded_training(fitted: FittedModel) -> list[str]:
     """What the student is where no step of its training is kept; nothing where one is."""
-    trained = fitted.trained
-    if trained.best_step or trained.selected_average is not None or not trained.last_step:
+    training = fitted.trained
+    if training.best_step or training.selected_average is not None or not training.last_step:
         return []
     head = ", with a linear probe as its last layer" if begins_as_probe(fitted.listeners) else ""
-    steps = count_phrase(trained.last_step, "step")
+    steps = count_phrase(training.last_step, "step")
     return [
         f"The distillation was discarded: none of its {steps} was kept, so the saved model is the "
         f"student before distillation{head}."
     ]
 
 
-def _written(fitted: FittedModel, told: Predictions) -> Predictions:
-    """The test rows whose answers are compared: all, or of a model that writes some of those that
-    it wrote to for its score."""
+def _comparable_rows(fitted: FittedModel, predictions: Predictions) -> Predictions:
+    """The test rows whose answers are compared: all, or of a generative model some of those that it
+    wrote to for its score."""
     if fitted.recipe.task not in GENERATIVE_TASKS:
-        return told
-    answers = told.predictions or ()
-    at: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
-    at = at[:MOST_WRITTEN]
-    return replace(told.take(at), wrong=None, confidence=None, errors=None)
+        return predictions
+    answers = predictions.predictions or ()
+    positions: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
+    positions = positions[:MAX_GENERATED_ROWS]
+    return replace(predictions.take(positions), wrong=None, confidence=None, errors=None)
 
 
-def _plain(said: Sequence[object]) -> list[Any]:
+def _empty_as_none(predictions: Sequence[object]) -> list[Any]:
     """Answers as the labels are written; an empty one is none."""
-    return [None if one is None or (isinstance(one, str) and one == "") else one for one in said]
+    return [None if one is None or (isinstance(one, str) and one == "") else one for one in predictions]
 
 
-def _difference(found: PairedVerdict, scale: float) -> dict[str, Any]:
+def _difference(verdict: PairedVerdict, scale: float) -> dict[str, Any]:
     """A verdict and its difference, in the metric's own unit."""
-    return {"verdict": found.verdict, "difference": to_json(found.difference(scale))}
+    return {"verdict": verdict.verdict, "difference": to_json(verdict.difference(scale))}
 
 
-class KeptShare(TypedDict):
+class RetainedShare(TypedDict):
     """The share of its teacher's score that a student keeps."""
 
     value: float
@@ -241,28 +242,28 @@ class KeptShare(TypedDict):
 
 
 def _because(block: Mapping[str, Any]) -> str:
-    kept, speed = block["kept"], block["speed"]["value"]
-    quick = f" at {speed:.2g} times its speed" if speed is not None else ""
+    retained, speed = block["kept"], block["speed"]["value"]
+    speed_words = f" at {speed:.2g} times its speed" if speed is not None else ""
     value, name = block["student"]["value"], block["metric"].replace("_", " ")
-    if kept["value"] is None:
-        taught = block["teacher"]["value"]
-        return f"The student's {name} is {value:.3g}, its teacher's {taught:.3g}{quick}."
-    told = f"{_kept_words(kept, name)}{quick}"
+    if retained["value"] is None:
+        teacher_score = block["teacher"]["value"]
+        return f"The student's {name} is {value:.3g}, its teacher's {teacher_score:.3g}{speed_words}."
+    sentence = f"{_retained_sentence(retained, name)}{speed_words}"
     gain = block["alone"].get("difference")
     if gain is None or gain["value"] is None:
-        return f"{told}."
-    more = f"{100 * gain['value']:+.1f} points{_span(gain, '+')}"
-    return f"{told}; beside the same model without a teacher: {more}."
+        return f"{sentence}."
+    gain_words = f"{100 * gain['value']:+.1f} points{_span(gain, '+')}"
+    return f"{sentence}; beside the same model without a teacher: {gain_words}."
 
 
-def _kept_words(kept: KeptShare, name: str) -> str:
+def _retained_sentence(retained: RetainedShare, name: str) -> str:
     """A share of more than all is no merit of the student unless its interval says so."""
-    share = f"{100 * kept['value']:.1f} %{_span(kept, '')}"
-    if kept["value"] < 1:
+    share = f"{100 * retained['value']:.1f} %{_span(retained, '')}"
+    if retained["value"] < 1:
         return f"The student keeps {share} of its teacher's {name}"
-    above = kept["low"] is not None and kept["low"] > 1
-    stands = "is above its teacher" if above else "is not shown to be below its teacher"
-    return f"The student {stands} in {name} (student ÷ teacher {share})"
+    above = retained["low"] is not None and retained["low"] > 1
+    comparison = "is above its teacher" if above else "is not shown to be below its teacher"
+    return f"The student {comparison} in {name} (student ÷ teacher {share})"
 
 
 def _span(estimate: Mapping[str, Any], sign: str) -> str:
@@ -272,11 +273,11 @@ def _span(estimate: Mapping[str, Any], sign: str) -> str:
     return f" ({low} to {high})"
 
 
-def _total(known: Sequence[Any]) -> int | None:
-    return sum(known) if all(isinstance(one, int) for one in known) else None
+def _total(sizes: Sequence[Any]) -> int | None:
+    return sum(sizes) if all(isinstance(one, int) for one in sizes) else None
 
 
-def _shown(recipe: Recipe) -> str:
+def _student_name(recipe: Recipe) -> str:
     model = recipe.model
     name = Path(model.name).name if Path(model.name).is_absolute() else model.name
     # A student that was cut out of its teacher lies in the run's folder called model.
@@ -285,48 +286,48 @@ def _shown(recipe: Recipe) -> str:
 
 
 def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
-    """How long teacher and student take for the same validation rows, one beside the other."""
+    """How long teacher and student take for the same validation rows."""
     import torch
 
-    fitted, sides = session.fitted, session.fitted.training_plan.splits
-    count = min(TIMED_ROWS, len(sides.valid))
+    fitted, splits = session.fitted, session.fitted.training_plan.splits
+    count = min(TIMED_ROWS, len(splits.valid))
     if not count:
         return {"value": None, "why": "there are no validation rows to time"}
     if fitted.recipe.task in GENERATIVE_TASKS:
         device, task = fitted.job.accelerator.device, fitted.job.task
         rows = np.arange(min(count, 8))
-        batch = device_batch(task, sides.valid, rows, device)
+        batch = device_batch(task, splits.valid, rows, device)
         network: Any = fitted.network.to(device).eval()
         (teacher,) = lessons.teachers
         teacher.network.to(device)
 
-        def asked() -> None:
+        def run_teacher() -> None:
             with torch.inference_mode():
                 teacher.batch(task, batch)
 
-        def answered() -> None:
+        def run_student() -> None:
             with torch.inference_mode():
                 task.forward(network, batch)
 
         count = len(rows)
     else:
-        table: Table = sides.valid_rows.table.take(np.arange(min(count, len(sides.valid_rows))))
-        examples: Any = sides.valid.take(np.arange(len(table)))
+        table: Table = splits.valid_rows.table.take(np.arange(min(count, len(splits.valid_rows))))
+        examples: Any = splits.valid.take(np.arange(len(table)))
         predictor, count = session.predictor, len(table)
 
-        def asked() -> None:
+        def run_teacher() -> None:
             for one in lessons.teachers:
                 one.network.cpu()
                 one.rows(table, examples)
 
-        def answered() -> None:
+        def run_student() -> None:
             predictor.answer(table)
 
-    slow, quick = [], []
-    for _ in range(TIMES):
-        slow.append(_seconds(asked))
-        quick.append(_seconds(answered))
-    teacher_ms, student_ms = (1000 * min(each) / count for each in (slow, quick))
+    teacher_seconds, student_seconds = [], []
+    for _ in range(TIMING_REPEATS):
+        teacher_seconds.append(_seconds(run_teacher))
+        student_seconds.append(_seconds(run_student))
+    teacher_ms, student_ms = (1000 * min(each) / count for each in (teacher_seconds, student_seconds))
     return {
         "value": round(teacher_ms / student_ms, 2),
         "teacher_ms": round(teacher_ms, 3),
@@ -336,29 +337,29 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     }
 
 
-def _seconds(act: Callable[[], None]) -> float:
+def _seconds(action: Callable[[], None]) -> float:
     start = time.perf_counter()
-    act()
+    action()
     return time.perf_counter() - start
 
 
-def _alone(fitted: FittedModel) -> Predictor | str:
+def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
     """The same model, trained as ``train`` would on the same rows, by their labels alone."""
-    ready, recipe = fitted.training_plan, fitted.recipe
-    bare = _without_teacher(recipe)
+    plan, recipe = fitted.training_plan, fitted.recipe
+    baseline_recipe = _without_teacher(recipe)
     because = (
         "the same model, rows and seed, by the labels alone (distill.alone=false leaves it out)"
     )
     notify(Decision("student alone", "trained to be held against", because))
-    rows, (train, valid) = pooled(ready.splits.train_rows.table, ready.splits.valid_rows.table)
-    lot = ready.prepared.added
-    own = [] if lot is None else [i for i, origin in enumerate(lot.origins) if origin != ORIGIN]
+    rows, (train, valid) = pooled(plan.splits.train_rows.table, plan.splits.valid_rows.table)
+    added = plan.prepared.added
+    positions = [] if added is None else [i for i, origin in enumerate(added.origins) if origin != ORIGIN]
     try:
-        prepared = prepare(bare, rows)
-        if lot is not None and own:
-            origins = tuple(lot.origins[i] for i in own)
+        prepared = prepare(baseline_recipe, rows)
+        if added is not None and positions:
+            origins = tuple(added.origins[i] for i in positions)
             prepared = prepared.extended(
-                AddedRows(lot.table.take(own), np.asarray(lot.weights)[own], origins)
+                AddedRows(added.table.take(positions), np.asarray(added.weights)[positions], origins)
             )
         return Predictor.of(fit(prepared, train, valid))
     except InputError as error:
@@ -371,16 +372,16 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     model, train = recipe.model, recipe.train
     (first, *_) = recipe.distill.teacher or ("",)
     if Path(model.name) == Path(first) / "model":
-        began = read_recipe(Path(first) / RECIPE).model
-        kept = {"layers": model.layers, "layers_kept": model.layers_kept, "pooling": model.pooling}
-        model = ModelPart(**{**began.model_dump(include={"name", "revision"}), **kept})
-    decided = {key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")}
+        teacher_model = read_recipe(Path(first) / RECIPE).model
+        depth = {"layers": model.layers, "layers_kept": model.layers_kept, "pooling": model.pooling}
+        model = ModelPart(**{**teacher_model.model_dump(include={"name", "revision"}), **depth})
+    train_settings = {key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")}
     return Recipe.model_validate(
         recipe.model_dump()
         | {
             "distill": DistillPart().model_dump(),
             "model": model.model_dump(),
-            "train": TrainPart(**decided).model_dump(),
+            "train": TrainPart(**train_settings).model_dump(),
             "methods": {},
             "data": {**recipe.data.model_dump(), "unlabelled": None, "unlabelled_by": None},
         }

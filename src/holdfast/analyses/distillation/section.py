@@ -1,4 +1,4 @@
-"""What a student keeps of its teacher: from ``distilled`` of result.json alone."""
+"""The student compared with its teacher: from ``distilled`` of result.json."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def distilled(run: RunFiles) -> Document | None:
             name,
             number(one.number("value")),
             "not known" if one.whole("parameters") is None else count(one["parameters"]),
-            "not timed" if (found := speed.number(time)) is None else f"{found:.3g}",
+            "not timed" if (time_ms := speed.number(time)) is None else f"{time_ms:.3g}",
         )
         for name, one, time in (
             ("Teacher", teacher, "teacher_ms"),
             ("Student", student, "student_ms"),
         )
     ]
-    beside = [
-        _beside("Student's score ÷ teacher's", raw, "kept"),
-        _beside("Says what the teacher says", raw, "agreement"),
-        _beside("Student less teacher", raw.block("against_teacher"), "difference"),
+    comparisons = [
+        _comparison_row("Student's score ÷ teacher's", raw, "kept"),
+        _comparison_row("Says what the teacher says", raw, "agreement"),
+        _comparison_row("Student less teacher", raw.block("against_teacher"), "difference"),
     ]
     if "value" in alone:
         alike = "as the student"
         score = number(alone.number("value"))
         lines.append(("Student without a teacher", score, alike, alike))
-        beside.append(_beside("With a teacher minus without", alone, "difference"))
+        comparisons.append(_comparison_row("With a teacher minus without", alone, "difference"))
     name = metric_name(str(raw.get("metric")))
     tables = (
         DocumentTable(
@@ -49,7 +49,7 @@ def distilled(run: RunFiles) -> Document | None:
         DocumentTable(
             "One beside the other, with 95 % intervals",
             ("What", "Value", "Interval"),
-            tuple(beside),
+            tuple(comparisons),
         ),
     )
     notes = (str(alone["why"]),) if "why" in alone else ()
@@ -57,9 +57,9 @@ def distilled(run: RunFiles) -> Document | None:
     return Document.of(str(raw["because"]), (f"Its teacher: {runs}.",), tables, notes)
 
 
-def _beside(name: str, block: Block, key: str) -> tuple[str, str, str]:
-    found = block.estimate(key)
-    return name, number(found.value), interval(found)
+def _comparison_row(name: str, block: Block, key: str) -> tuple[str, str, str]:
+    estimate = block.estimate(key)
+    return name, number(estimate.value), interval(estimate)
 
 
 SECTIONS = (Section("distilled", "What it keeps of its teacher", distilled),)

@@ -1,7 +1,7 @@
-"""What a model gets wrong, row by row: which class it takes for which, and the hardest rows, each
-beside the training rows nearest to it, which say what it learned there.
+"""A model's errors, row by row: which classes it confuses, and the hardest rows, each with the
+training rows nearest to it.
 
-``holdfast errors`` shows what the run found of them, with its slices, and asks more of it.
+``holdfast errors`` shows those that the run stored, with its slices, and can run further analyses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.analysis import Analysis, Session, confirmed_again
-from holdfast.analyses.row_scores import Badness, badness, rate_estimate
-from holdfast.analyses.row_texts import given_labels, read_texts
+from holdfast.analyses.analysis import Analysis, Session, recompute_block
+from holdfast.analyses.row_scores import RowErrors, rate_estimate, row_errors
+from holdfast.analyses.row_texts import decode_labels, read_texts
 from holdfast.analyses.slices import analysis as slices
 from holdfast.analyses.slices.conditions import RowFacts
 from holdfast.analyses.slices.topics import WordSpace
@@ -30,7 +30,7 @@ from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
 
 # Of more training rows a fixed sample is looked through.
-MOST_LEARNED = 10_000
+MAX_TRAINING_ROWS = 10_000
 NO_TEXTS = "rows are no texts whose words could be compared"
 NO_CLASSES = "answers are not one class each"
 OLDER = "a version of Holdfast made this run that did not keep what it says of validation rows"
@@ -38,10 +38,10 @@ ONE_GROUP = "no interval: all its rows are of one group"
 HARDEST, NEAREST = 10, 3
 CONFUSIONS, EXAMPLES = 10, 2
 # Below this cosine a training row has little in common with the row.
-ALIKE = 0.35
-SHOWN = 300
+MIN_COSINE = 0.35
+SHOWN_CHARACTERS = 300
 # Kinds of the data map (``training/listeners/examples.py``) that a wrong label makes of a row.
-SUSPECT = ("unlearnable", "memorized", "relearned")
+SUSPECT_REGIONS = ("unlearnable", "memorized", "relearned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,98 +55,98 @@ class TrainingNeighbours:
     labels: tuple[object, ...]
     vectors: Floats
     space: WordSpace
-    kinds: Mapping[int, str]
+    regions: Mapping[int, str]
 
     @classmethod
-    def of(cls, table: Table, kinds: Mapping[int, str], seed: int) -> TrainingNeighbours | None:
+    def from_table(cls, table: Table, regions: Mapping[int, str], seed: int) -> TrainingNeighbours | None:
         """At most 10,000 of the training rows; ``None`` where there are no texts."""
-        if len(table) > MOST_LEARNED:
+        if len(table) > MAX_TRAINING_ROWS:
             order = generator(seed, "training rows looked up").permutation(len(table))
-            table = table.take(np.sort(order[:MOST_LEARNED]))
+            table = table.take(np.sort(order[:MAX_TRAINING_ROWS]))
         texts = read_texts(table)
         words = () if texts is None else RowFacts(len(table), texts).words
         space = None if texts is None else WordSpace.fit(words)
         if texts is None or space is None:
             return None
-        labels = tuple(given_labels(table))
+        labels = tuple(decode_labels(table))
         rows = np.asarray(table.column("row"), dtype=np.int64)
-        return cls(rows, texts, labels, space(words), space, kinds)
+        return cls(rows, texts, labels, space(words), space, regions)
 
     def nearest(
         self, vector: Floats, count: int, among: Bools | None = None
     ) -> list[dict[str, Any]]:
         """The nearest rows for JSON, the nearest first, of those that are at all alike."""
         # Rounded, so that rows that are as near stand in the order of the source.
-        near = np.round(self.vectors @ vector, 6)
+        cosines = np.round(self.vectors @ vector, 6)
         if among is not None:
-            near = np.where(among, near, -1.0)
-        order = np.argsort(-near, kind="stable")[:count]
+            cosines = np.where(among, cosines, -1.0)
+        order = np.argsort(-cosines, kind="stable")[:count]
         return [
             {
                 "row": int(self.rows[place]),
-                "text": self.texts[place][:SHOWN],
+                "text": self.texts[place][:SHOWN_CHARACTERS],
                 "label": self.labels[place],
                 "alike": round(float(self.vectors[place] @ vector), 3),
-                "kind": self.kinds.get(int(self.rows[place])),
+                "kind": self.regions.get(int(self.rows[place])),
             }
             for place in order
-            if near[place] >= ALIKE
+            if cosines[place] >= MIN_COSINE
         ]
 
 
 @dataclass(frozen=True, eq=False)
-class AnsweredRows:
-    """What a model said of test rows, and the training rows that they are looked up in."""
+class PredictedRows:
+    """A model's predictions for test rows, and the training rows that they are looked up in."""
 
-    told: Predictions
-    learned: TrainingNeighbours | None
+    predictions: Predictions
+    neighbours: TrainingNeighbours | None
 
     @cached_property
     def texts(self) -> tuple[str, ...] | None:
-        return read_texts(self.told.table)
+        return read_texts(self.predictions.table)
 
     @cached_property
     def vectors(self) -> Floats | None:
         """The rows in the space of the training rows [n, d]."""
-        if self.texts is None or self.learned is None:
+        if self.texts is None or self.neighbours is None:
             return None
-        return self.learned.space(RowFacts(len(self.told), self.texts).words)
+        return self.neighbours.space(RowFacts(len(self.predictions), self.texts).words)
 
-    def shown(self, place: int) -> dict[str, Any]:
-        """A row as a reader finds it in the source."""
-        text = None if self.texts is None else self.texts[place][:SHOWN]
-        return {"row": int(self.told.rows[place]), "text": text}
+    def row_json(self, place: int) -> dict[str, Any]:
+        """The row number and text for JSON."""
+        text = None if self.texts is None else self.texts[place][:SHOWN_CHARACTERS]
+        return {"row": int(self.predictions.rows[place]), "text": text}
 
     def nearest(
         self, place: int, count: int, label: str | None = None
     ) -> list[dict[str, Any]] | None:
         """The training rows nearest to a row (of one ``label``); ``None`` without texts."""
-        if self.learned is None or self.vectors is None:
+        if self.neighbours is None or self.vectors is None:
             return None
         among = None
         if label is not None:
-            among = np.array([str(one) == label for one in self.learned.labels])
-        return self.learned.nearest(self.vectors[place], count, among)
+            among = np.array([str(one) == label for one in self.neighbours.labels])
+        return self.neighbours.nearest(self.vectors[place], count, among)
 
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:
-    """Nothing is looked for: what the training rows were like is put in order."""
-    return (TrainingNeighbours.of(session.train_rows, session.kinds, session.recipe.seed),)
+    """Nothing is searched: the training rows are prepared as neighbours."""
+    return (TrainingNeighbours.from_table(session.train_rows, session.data_map_regions, session.recipe.seed),)
 
 
 def confirm(
-    found: tuple[TrainingNeighbours | None], session: Session, test: Predictions
+    candidates: tuple[TrainingNeighbours | None], session: Session, test: Predictions
 ) -> dict[str, Any]:
     """``confusions`` and ``hardest``, with a why where a part does not apply."""
-    rows, bad = AnsweredRows(test, found[0]), badness(test)
-    block: dict[str, Any] = {"schema": 1, "what": bad.what, "confusions": []}
+    rows, row_error = PredictedRows(test, candidates[0]), row_errors(test)
+    block: dict[str, Any] = {"schema": 1, "what": row_error.measure, "confusions": []}
     one_class = test.table.columns.one_class and test.predictions is not None
-    if one_class and test.wrong is not None and test.table.classes and bad.is_rate:
+    if one_class and test.wrong is not None and test.table.classes and row_error.is_rate:
         block["confusions"] = confusions(session.valid if session.has("valid") else None, rows)
     else:
         block["confusions_why"] = NO_CLASSES
-    block["hardest"] = hardest_rows(rows, bad)
-    if rows.learned is None:
+    block["hardest"] = hardest_rows(rows, row_error)
+    if rows.neighbours is None:
         block["nearest_why"] = NO_TEXTS
     return block
 
@@ -154,100 +154,100 @@ def confirm(
 ANALYSIS = Analysis("errors", ("errors",), find, confirm)
 
 
-def confusions(valid: Predictions | None, rows: AnsweredRows) -> list[dict[str, Any]]:
+def confusions(valid: Predictions | None, rows: PredictedRows) -> list[dict[str, Any]]:
     """The pairs (class, answer) that are most frequent among the test rows, at most ten: how many
     rows, which share of the class (Wilson, by groups where there are some), how many of the
     validation rows, and for up to two rows the nearest training row of the class that was answered,
     which the model may have taken it for."""
-    pairs, before = Counter(_pairs(rows.told)), Counter(_pairs(valid) if valid else ())
-    ordered = sorted(pairs, key=lambda pair: (-pairs[pair], -before[pair], pair))
-    return [_of_pair(pair, before[pair] if valid else None, rows) for pair in ordered[:CONFUSIONS]]
+    pairs, valid_pairs = Counter(_pairs(rows.predictions)), Counter(_pairs(valid) if valid else ())
+    ordered = sorted(pairs, key=lambda pair: (-pairs[pair], -valid_pairs[pair], pair))
+    return [_confusion(pair, valid_pairs[pair] if valid else None, rows) for pair in ordered[:CONFUSIONS]]
 
 
-def _pairs(told: Predictions) -> list[tuple[str, str]]:
+def _pairs(predictions: Predictions) -> list[tuple[str, str]]:
     """The pair of each wrong row."""
-    labels = told.table.column("label")
-    assert told.predictions is not None
-    assert told.wrong is not None
+    labels = predictions.table.column("label")
+    assert predictions.predictions is not None
+    assert predictions.wrong is not None
     return [
-        (told.table.classes[labels[place]], str(told.predictions[place]))
-        for place in np.flatnonzero(told.wrong)
+        (predictions.table.classes[labels[place]], str(predictions.predictions[place]))
+        for place in np.flatnonzero(predictions.wrong)
         if labels[place] >= 0
     ]
 
 
-def _of_pair(pair: tuple[str, str], before: int | None, rows: AnsweredRows) -> dict[str, Any]:
-    (label, answer), test = pair, rows.told
+def _confusion(pair: tuple[str, str], n_valid: int | None, rows: PredictedRows) -> dict[str, Any]:
+    (label, answer), test = pair, rows.predictions
     of_class = np.flatnonzero(test.table.column("label") == test.table.classes.index(label))
     assert test.predictions is not None
     hits = np.array([str(test.predictions[place]) == answer for place in of_class], dtype=bool)
-    taken = of_class[hits]
-    taken = taken[np.argsort(-test.losses[taken], kind="stable")]
+    confused = of_class[hits]
+    confused = confused[np.argsort(-test.losses[confused], kind="stable")]
     groups = np.asarray(test.table.column("group")) if test.table.has_groups else None
-    own = None if groups is None else groups[of_class].astype(str)
+    class_groups = None if groups is None else groups[of_class].astype(str)
     examples = []
-    for place in taken[:EXAMPLES].tolist():
-        like = rows.nearest(place, 1, answer)
+    for place in confused[:EXAMPLES].tolist():
+        neighbours = rows.nearest(place, 1, answer)
         loss = float(test.losses[place])
-        examples.append({**rows.shown(place), "loss": loss, "like": like[0] if like else None})
+        examples.append({**rows.row_json(place), "loss": loss, "like": neighbours[0] if neighbours else None})
     return {
         "label": label,
         "answer": answer,
-        "n": len(taken),
-        "share": rate_estimate(hits, own, ONE_GROUP).to_json(),
-        "on_validation": before,
+        "n": len(confused),
+        "share": rate_estimate(hits, class_groups, ONE_GROUP).to_json(),
+        "on_validation": n_valid,
         "examples": examples,
     }
 
 
-def hardest_rows(rows: AnsweredRows, bad: Badness) -> list[dict[str, Any]]:
+def hardest_rows(rows: PredictedRows, row_error: RowErrors) -> list[dict[str, Any]]:
     """The ten rows of the largest loss among those that are wrong (of numbers, tags and written
     texts those of the largest badness [n]), each with its three nearest training rows and a
     sentence that says what these let one suspect."""
-    told, values = rows.told, bad.values
-    by = told.losses if bad.is_rate else values
-    order = np.lexsort((told.rows, -np.nan_to_num(by, nan=np.inf)))
-    chosen = [int(place) for place in order if np.isfinite(values[place]) and values[place] > 0]
-    labels = given_labels(told.table)
-    found = []
-    for place in chosen[:HARDEST]:
-        chances = told.probabilities if bad.is_rate else None
+    predictions, values = rows.predictions, row_error.values
+    ranked_by = predictions.losses if row_error.is_rate else values
+    order = np.lexsort((predictions.rows, -np.nan_to_num(ranked_by, nan=np.inf)))
+    positions = [int(place) for place in order if np.isfinite(values[place]) and values[place] > 0]
+    labels = decode_labels(predictions.table)
+    entries = []
+    for place in positions[:HARDEST]:
+        probabilities = predictions.probabilities if row_error.is_rate else None
         entry: dict[str, Any] = {
-            **rows.shown(place),
+            **rows.row_json(place),
             "label": labels[place],
-            "prediction": None if told.predictions is None else told.predictions[place],
-            "confidence": None if chances is None else float(chances[place].max()),
-            bad.what: float(values[place]),
-            "loss": float(told.losses[place]),
+            "prediction": None if predictions.predictions is None else predictions.predictions[place],
+            "confidence": None if probabilities is None else float(probabilities[place].max()),
+            row_error.measure: float(values[place]),
+            "loss": float(predictions.losses[place]),
         }
-        near = rows.nearest(place, NEAREST)
-        if near is not None:
-            entry |= {"nearest": near, "because": _suspicion(entry, near, bad.is_rate)}
-        found.append(entry)
-    return found
+        neighbours = rows.nearest(place, NEAREST)
+        if neighbours is not None:
+            entry |= {"nearest": neighbours, "because": _suspicion(entry, neighbours, row_error.is_rate)}
+        entries.append(entry)
+    return entries
 
 
-def _suspicion(entry: Mapping[str, Any], near: list[dict[str, Any]], wrong: bool) -> str:
-    """What the nearest training rows say of an error."""
-    if not near:
+def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong: bool) -> str:
+    """A sentence on what the nearest training rows suggest about an error."""
+    if not neighbours:
         return "no training row is similar to it"
     if not wrong:
-        return f"{len(near)} training rows are similar to it"
-    doubted = [n for n in near if n["kind"] in SUSPECT and n["label"] == entry["prediction"]]
-    if doubted:
+        return f"{len(neighbours)} training rows are similar to it"
+    suspects = [n for n in neighbours if n["kind"] in SUSPECT_REGIONS and n["label"] == entry["prediction"]]
+    if suspects:
         return (
-            f"training row {doubted[0]['row']} is similar, has the predicted label, and was hard "
+            f"training row {suspects[0]['row']} is similar, has the predicted label, and was hard "
             "to learn: check whether that label is wrong"
         )
-    as_said = sum(n["label"] == entry["prediction"] for n in near)
-    as_labelled = sum(n["label"] == entry["label"] for n in near)
-    if 2 * as_said > len(near):
+    n_predicted = sum(n["label"] == entry["prediction"] for n in neighbours)
+    n_labelled = sum(n["label"] == entry["label"] for n in neighbours)
+    if 2 * n_predicted > len(neighbours):
         return (
-            f"{as_said} of the {len(near)} nearest training rows have the predicted label: check "
+            f"{n_predicted} of the {len(neighbours)} nearest training rows have the predicted label: check "
             "whether this row's label is wrong"
         )
-    if as_labelled:
-        return f"{as_labelled} of the {len(near)} nearest training rows have this row's label"
+    if n_labelled:
+        return f"{n_labelled} of the {len(neighbours)} nearest training rows have this row's label"
     return "the nearest training rows have other labels: examples like this one are missing"
 
 
@@ -256,12 +256,12 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
     ``result.json`` has them; of a run by an older version they are worked out from what it stored.
     ``robust`` asks the model about changed test rows, which opens them again; ``topics`` asks the
     stored answers a second question, about clusters of frozen MiniLM vectors of the texts. Of a
-    model that writes there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
+    generative model there are ``worth`` and ``outputs`` too, of the texts that the run wrote.
 
     Raises ``RunError`` for a folder that is no finished run, or whose sources have changed where
     their texts are needed; ``RecipeError`` for ``robust`` where a model writes texts.
     """
-    from holdfast.analyses.outputs import written_blocks
+    from holdfast.analyses.outputs import generation_blocks
     from holdfast.analyses.robustness.analysis import refuse_task, robustness
 
     run = FinishedRun(folder)
@@ -277,16 +277,16 @@ def errors(folder: Path, *, robust: bool = False, topics: bool = False) -> dict[
     rows = result.get("errors")
     if rows is None:
         rows = wrong_rows(run)
-    found = {
+    blocks = {
         "schema": 1,
         "task": result["task"],
         "slices": failing,
         **{name: value for name, value in rows.items() if name != "schema"},
-        **written_blocks(result),
+        **generation_blocks(result),
         "topics": topic_slices(run) if topics else None,
         "robustness": robustness(run) if robust else None,
     }
-    document: dict[str, Any] = to_json(found)
+    document: dict[str, Any] = to_json(blocks)
     return document
 
 
@@ -295,7 +295,7 @@ def failing_slices(run: FinishedRun) -> dict[str, Any]:
     if not run.has("valid") or not run.has("test"):
         return {"why": OLDER}
     notify(Decision("slices", "looked for now", "the run has none stored"))
-    return confirmed_again(slices.ANALYSIS, run)
+    return recompute_block(slices.ANALYSIS, run)
 
 
 def topic_slices(run: FinishedRun) -> dict[str, Any]:
@@ -305,7 +305,7 @@ def topic_slices(run: FinishedRun) -> dict[str, Any]:
     texts = f"{len(run.valid) + len(run.test)} texts"
     because = "they become vectors of the sentence encoder that comes along (English)"
     notify(Decision("topics", texts, because, prominent=True))
-    return confirmed_again(slices.TOPICS, run)
+    return recompute_block(slices.TOPICS, run)
 
 
 def wrong_rows(run: FinishedRun) -> dict[str, Any]:
@@ -313,4 +313,4 @@ def wrong_rows(run: FinishedRun) -> dict[str, Any]:
     if not run.has("test"):
         return {"why": "the run stored no answers to test rows", "confusions": [], "hardest": []}
     notify(Decision("hardest rows", "looked up now", "the run has none stored"))
-    return confirmed_again(ANALYSIS, run)
+    return recompute_block(ANALYSIS, run)

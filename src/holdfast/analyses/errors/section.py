@@ -1,4 +1,4 @@
-"""What a model learned near its errors: hard rows beside the training rows nearest to them."""
+"""Hard rows, each with the training rows nearest to it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The words and pairs of words that carry each class: candidates from what a model says of training
-and validation rows, and the test that taking them out of test rows costs more than taking out
-others of the same rows.
+"""The words and pairs of words that carry each class: candidates from the predictions for training
+and validation rows, and the test that removing them from test rows costs more than removing other
+words of the same rows.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
-from holdfast.analyses.explain.explain import asked_text, texts_of
-from holdfast.analyses.explain.masking import log_odds, rounded, words_of
+from holdfast.analyses.explain.explain import text_query, texts_of
+from holdfast.analyses.explain.masking import log_odds, round_or_none, split_words
 from holdfast.contract.predictions import Predictions
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
@@ -32,15 +32,15 @@ from holdfast.stats.two_samples import holm
 from holdfast.tasks.classes.answers import TextPredictor
 
 Words = tuple[str, ...]
-MOST, FEATURES = 6, 600
-LEAST_ROWS, LEAST_SHARE = 5, 0.02
+MAX_CANDIDATES, MAX_FEATURES = 6, 600
+MIN_ROWS, MIN_SHARE = 5, 0.02
 # Test rows of each candidate: all signs of their differences are tried.
-ROWS = 12
+TEST_ROWS = 12
 RIDGE = 5.0
 # Beyond these odds a model that is surer says no more about its words.
-SUREST = 6.0
+MAX_LOG_ODDS = 6.0
 LEVEL = 0.05
-SAME_ROWS = 0.8
+MAX_OVERLAP = 0.8
 NOT_HERE = "words that carry a class are looked for where texts have classes or labels"
 NOTHING = "no word stands in enough of the rows: five, and 2 % of them"
 FALSE_ALARMS = {
@@ -54,79 +54,80 @@ FALSE_ALARMS = {
 class WordCandidates:
     """The candidates, and how many rows they were looked for in."""
 
-    found: tuple[WordCandidate, ...]
+    candidates: tuple[WordCandidate, ...]
     rows: int
 
 
 def find(session: Session) -> WordCandidates | NoAnswer:
-    told = (session.train, session.valid)
-    if "text" not in told[0].table.rows.column_names or told[0].probabilities is None:
+    splits = (session.train, session.valid)
+    if "text" not in splits[0].table.rows.column_names or splits[0].probabilities is None:
         return NoAnswer(NOT_HERE)
-    texts = [row for side in told for row in texts_of(side.table)]
-    chances = np.concatenate([np.asarray(side.probabilities) for side in told])
-    found = candidates(texts, chances, told[0].names, _labels(told))
-    return WordCandidates(found, len(texts)) if found else NoAnswer(NOTHING)
+    texts = [row for split in splits for row in texts_of(split.table)]
+    probabilities = np.concatenate([np.asarray(split.probabilities) for split in splits])
+    candidates = find_word_candidates(texts, probabilities, splits[0].names, _labels(splits))
+    return WordCandidates(candidates, len(texts)) if candidates else NoAnswer(NOTHING)
 
 
-def _labels(told: Sequence[Predictions]) -> Ints | None:
+def _labels(splits: Sequence[Predictions]) -> Ints | None:
     """The class of each row, where it has one."""
-    if any(not side.table.columns.one_class for side in told):
+    if any(not split.table.columns.one_class for split in splits):
         return None
-    return np.concatenate([np.asarray(side.table.column("label")) for side in told])
+    return np.concatenate([np.asarray(split.table.column("label")) for split in splits])
 
 
 def confirm(searched: WordCandidates, session: Session, test: Predictions) -> dict[str, Any]:
-    costs, others = [], []
-    for one in searched.found:
-        mine, theirs = costs_of(session.predictor, one, test.table)
-        costs.append(mine)
-        others.append(theirs)
+    costs, other_costs = [], []
+    for candidate in searched.candidates:
+        word_costs, control_costs = removal_costs(session.predictor, candidate, test.table)
+        costs.append(word_costs)
+        other_costs.append(control_costs)
     return {
         "rows_searched": searched.rows,
-        "words": [one.to_json() for one in confirmed(searched.found, costs, others)],
+        "words": [one.to_json() for one in confirm_words(searched.candidates, costs, other_costs)],
         "false_alarms": FALSE_ALARMS,
     }
 
 
-def costs_of(predictor: Predictor, one: WordCandidate, table: Table) -> tuple[Floats, Floats]:
+def removal_costs(predictor: Predictor, candidate: WordCandidate, table: Table) -> tuple[Floats, Floats]:
     """By how much the log-odds of the candidate's class fall without its words, and without as many
-    others of the same row, [n] of at most ``ROWS`` rows with them, the first in a fixed order."""
-    use = predictor.model
-    assert isinstance(use, TextPredictor)
-    place = use.names.index(one.name)
-    mine, theirs = [], []
+    others of the same row, [n] of at most ``TEST_ROWS`` rows with them, the first in a fixed
+    order."""
+    model = predictor.model
+    assert isinstance(model, TextPredictor)
+    class_index = model.names.index(candidate.name)
+    word_costs, control_costs = [], []
     texts = texts_of(table)
-    for at in _holding(one, texts):
+    for at in _rows_with(candidate, texts):
         with predictor.alone():
-            asked = asked_text(use, table, at)
-            units = asked.read.parted.words(texts[at])
-            taken = places_of(one.words, units)
-            key = (" ".join(one.words), *texts[at])
-            control = others_of(taken, len(units), generator(0, "other words", *key))
+            query = text_query(model, table, at)
+            units = query.read.row_units.words(texts[at])
+            removed = positions_of(candidate.words, units)
+            key = (" ".join(candidate.words), *texts[at])
+            control = draw_other_units(removed, len(units), generator(0, "other words", *key))
             if control is None:
                 continue
             masks = np.ones((3, len(units)), dtype=bool)
-            masks[1, taken], masks[2, control] = False, False
-            outputs = asked.outputs(masks)
-        sets = use.label_kind == "several"
-        odds = outputs[:, place] if sets else log_odds(outputs, place)
-        mine.append(float(odds[0] - odds[1]))
-        theirs.append(float(odds[0] - odds[2]))
-    return np.asarray(mine), np.asarray(theirs)
+            masks[1, removed], masks[2, control] = False, False
+            outputs = query.outputs(masks)
+        sets = model.label_kind == "several"
+        odds = outputs[:, class_index] if sets else log_odds(outputs, class_index)
+        word_costs.append(float(odds[0] - odds[1]))
+        control_costs.append(float(odds[0] - odds[2]))
+    return np.asarray(word_costs), np.asarray(control_costs)
 
 
-def _holding(one: WordCandidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
-    """Rows with the candidate's words, at most ``ROWS``."""
-    order = generator(0, "rows of a word", *one.words).permutation(len(texts))
-    found = []
+def _rows_with(candidate: WordCandidate, texts: Sequence[tuple[str, ...]]) -> list[int]:
+    """Rows with the candidate's words, at most ``TEST_ROWS``."""
+    order = generator(0, "rows of a word", *candidate.words).permutation(len(texts))
+    positions = []
     for at in order:
         row = texts[at]
         # Quick, before a text is taken apart.
-        if all(word in " ".join(row).lower() for word in one.words) and one.words in grams(row):
-            found.append(int(at))
-        if len(found) == ROWS:
+        if all(word in " ".join(row).lower() for word in candidate.words) and candidate.words in word_ngrams(row):
+            positions.append(int(at))
+        if len(positions) == TEST_ROWS:
             break
-    return sorted(found)
+    return sorted(positions)
 
 
 ANALYSIS = Analysis("words that carry a class", ("reasons",), find, confirm)
@@ -134,33 +135,33 @@ ANALYSIS = Analysis("words that carry a class", ("reasons",), find, confirm)
 
 @dataclass(frozen=True, slots=True)
 class WordCandidate:
-    """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold
-    them. ``own`` is the share of the class's rows that do, and ``others`` that of all others;
-    ``None`` where a row may have several labels."""
+    """``words`` that may carry the class ``name``: ``rows`` of those that were searched hold them.
+    ``class_share`` is the share of the class's rows that do, and ``other_share`` that of all
+    others; ``None`` where a row may have several labels."""
 
     name: str
     words: Words
     rows: int
-    own: float | None = None
-    others: float | None = None
+    class_share: float | None = None
+    other_share: float | None = None
 
     @property
     def gives_away(self) -> bool:
         """Whether nearly all rows of the class have the words, and next to no other row, though
         the class is not called so: a sign of how the rows were gathered, not of the class."""
-        if self.own is None or self.others is None or self.rows < MIN_ROWS_WITH_WORD:
+        if self.class_share is None or self.other_share is None or self.rows < MIN_ROWS_WITH_WORD:
             return False
         named = any(is_in_class_name(self.name, word) for word in self.words)
-        return self.own >= DOMINANT_CLASS_SHARE and self.others <= 1 - MIN_PURITY and not named
+        return self.class_share >= DOMINANT_CLASS_SHARE and self.other_share <= 1 - MIN_PURITY and not named
 
     def to_json(self) -> dict[str, Any]:
-        found = {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}
-        shares = {"of_class": rounded(self.own), "of_others": rounded(self.others)}
-        return found if self.own is None else {**found, **shares}
+        block = {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}
+        shares = {"of_class": round_or_none(self.class_share), "of_others": round_or_none(self.other_share)}
+        return block if self.class_share is None else {**block, **shares}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Carried:
+class WordEffect:
     """A candidate on test rows. ``costs`` [n] is by how much the log-odds of its class fall without
     its words, ``others`` [n] without as many others of the same row; ``p`` is Holm's."""
 
@@ -176,125 +177,125 @@ class Carried:
 
     def to_json(self) -> dict[str, Any]:
         gap = paired_t(self.costs, self.others)
-        found = len(self.costs) > 0
+        has_rows = len(self.costs) > 0
         return {
             **self.candidate.to_json(),
             "n": len(self.costs),
             "confirmed": self.confirmed,
             "gives_away": self.confirmed and self.candidate.gives_away,
-            "p": rounded(self.p),
-            "log_odds": rounded(float(self.costs.mean())) if found else None,
-            "log_odds_of_others": rounded(float(self.others.mean())) if found else None,
+            "p": round_or_none(self.p),
+            "log_odds": round_or_none(float(self.costs.mean())) if has_rows else None,
+            "log_odds_of_others": round_or_none(float(self.others.mean())) if has_rows else None,
             "difference": {
-                "value": rounded(gap.value),
-                "low": rounded(gap.low),
-                "high": rounded(gap.high),
+                "value": round_or_none(gap.value),
+                "low": round_or_none(gap.low),
+                "high": round_or_none(gap.high),
             },
             "rows_to_settle": self.rows_to_settle,
         }
 
 
-def grams(texts: Sequence[str]) -> set[Words]:
+def word_ngrams(texts: Sequence[str]) -> set[Words]:
     """The words of a row, in small letters, and each pair of neighbours."""
-    found: set[Words] = set()
+    ngrams: set[Words] = set()
     for text in texts:
-        before = ""
-        for unit in words_of(text):
+        previous = ""
+        for unit in split_words(text):
             word = text[unit.start : unit.stop].lower()
             if not any(letter.isalnum() for letter in word):
-                before = ""
+                previous = ""
                 continue
-            found.add((word,))
-            if before:
-                found.add((before, word))
-            before = word
-    return found
+            ngrams.add((word,))
+            if previous:
+                ngrams.add((previous, word))
+            previous = word
+    return ngrams
 
 
-def candidates(
+def find_word_candidates(
     texts: Sequence[Sequence[str]],
-    chances: Floats,
+    probabilities: Floats,
     names: Sequence[str],
     labels: Ints | None = None,
-    most: int = MOST,
+    limit: int = MAX_CANDIDATES,
 ) -> tuple[WordCandidate, ...]:
-    """The ``most`` candidates of rows [n] whose probabilities ``chances`` [n, names] a model gave,
-    and whose classes are ``labels`` [n] where each has one:
-    those of the largest coefficients, in the spread of their word, of one ridge regression of the
-    log-odds on which words there are. Each class in turn, the strongest first; of words that stand
-    in the same rows only one."""
-    held = [grams(row) for row in texts]
-    counts = Counter(gram for row in held for gram in row)
-    least = max(LEAST_ROWS, round(LEAST_SHARE * len(held)))
-    often = sorted((g for g, n in counts.items() if least <= n <= len(held) - least))
-    often = sorted(often, key=lambda gram: -counts[gram])[:FEATURES]
-    if not often:
+    """The ``limit`` candidates of rows [n] whose probabilities ``probabilities`` [n, names] a model
+    gave, and whose classes are ``labels`` [n] where each has one: those of the largest
+    coefficients, in the spread of their word, of one ridge regression of the log-odds on which
+    words there are. Each class in turn, the strongest first; of words that stand in the same rows
+    only one."""
+    row_ngrams = [word_ngrams(row) for row in texts]
+    counts = Counter(gram for row in row_ngrams for gram in row)
+    min_rows = max(MIN_ROWS, round(MIN_SHARE * len(row_ngrams)))
+    frequent = sorted((g for g, n in counts.items() if min_rows <= n <= len(row_ngrams) - min_rows))
+    frequent = sorted(frequent, key=lambda gram: -counts[gram])[:MAX_FEATURES]
+    if not frequent:
         return ()
-    column = {gram: place for place, gram in enumerate(often)}
-    there = np.zeros((len(held), len(often)))
-    for place, row in enumerate(held):
-        there[place, [column[gram] for gram in row if gram in column]] = 1.0
-    p = np.clip(np.asarray(chances, dtype=np.float64), 1e-9, 1 - 1e-9)
-    odds = np.clip(np.log(p / (1 - p)), -SUREST, SUREST)
-    x, y = there - there.mean(axis=0), odds - odds.mean(axis=0)
-    weight = np.linalg.solve(x.T @ x + RIDGE * np.eye(len(often)), x.T @ y)
-    strength = weight * there.std(axis=0)[:, None]
+    column = {gram: place for place, gram in enumerate(frequent)}
+    presence = np.zeros((len(row_ngrams), len(frequent)))
+    for place, row in enumerate(row_ngrams):
+        presence[place, [column[gram] for gram in row if gram in column]] = 1.0
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-9, 1 - 1e-9)
+    odds = np.clip(np.log(p / (1 - p)), -MAX_LOG_ODDS, MAX_LOG_ODDS)
+    x, y = presence - presence.mean(axis=0), odds - odds.mean(axis=0)
+    weight = np.linalg.solve(x.T @ x + RIDGE * np.eye(len(frequent)), x.T @ y)
+    strength = weight * presence.std(axis=0)[:, None]
     ranked = [list(np.argsort(-strength[:, k], kind="stable")) for k in range(len(names))]
     order = sorted(range(len(names)), key=lambda k: -strength[:, k].max())
-    chosen: list[tuple[int, int]] = []
-    while len(chosen) < most and any(ranked):
+    selected: list[tuple[int, int]] = []
+    while len(selected) < limit and any(ranked):
         for k in order:
-            best = _next(ranked[k], [one for one, _ in chosen], there)
-            if best is not None and strength[best, k] > 0 and len(chosen) < most:
-                chosen.append((best, k))
+            best = _next_distinct(ranked[k], [one for one, _ in selected], presence)
+            if best is not None and strength[best, k] > 0 and len(selected) < limit:
+                selected.append((best, k))
             else:
                 ranked[k] = []
     return tuple(
-        WordCandidate(names[k], often[g], counts[often[g]], *_shares(there[:, g], labels, k))
-        for g, k in chosen
+        WordCandidate(names[k], frequent[g], counts[frequent[g]], *_shares(presence[:, g], labels, k))
+        for g, k in selected
     )
 
 
-def _shares(there: Floats, labels: Ints | None, k: int) -> Sequence[float | None]:
+def _shares(presence: Floats, labels: Ints | None, k: int) -> Sequence[float | None]:
     if labels is None:
         return None, None
-    sides = there[labels == k], there[labels != k]
-    return [float(side.mean()) if len(side) else 0.0 for side in sides]
+    groups = presence[labels == k], presence[labels != k]
+    return [float(group.mean()) if len(group) else 0.0 for group in groups]
 
 
-def _next(ranked: list[int], taken: Sequence[int], there: Floats) -> int | None:
+def _next_distinct(ranked: list[int], selected: Sequence[int], presence: Floats) -> int | None:
     while ranked:
         place = ranked.pop(0)
-        own = there[:, place] > 0
+        rows = presence[:, place] > 0
         overlaps = (
-            (own & (there[:, one] > 0)).sum() / (own | (there[:, one] > 0)).sum() for one in taken
+            (rows & (presence[:, one] > 0)).sum() / (rows | (presence[:, one] > 0)).sum() for one in selected
         )
-        if all(share < SAME_ROWS for share in overlaps):
+        if all(share < MAX_OVERLAP for share in overlaps):
             return int(place)
     return None
 
 
-def places_of(words: Words, units: Sequence[str]) -> Ints:
+def positions_of(words: Words, units: Sequence[str]) -> Ints:
     """The units that are of any of the places where ``words`` stand one behind the other."""
     lowered = [unit.lower() for unit in units]
-    found = [
+    positions = [
         at + step
         for at in range(len(lowered) - len(words) + 1)
         if tuple(lowered[at : at + len(words)]) == words
         for step in range(len(words))
     ]
-    return np.unique(np.asarray(found, dtype=np.int64))
+    return np.unique(np.asarray(positions, dtype=np.int64))
 
 
-def others_of(taken: Ints, units: int, rng: np.random.Generator) -> Ints | None:
+def draw_other_units(removed: Ints, units: int, rng: np.random.Generator) -> Ints | None:
     """As many other units, drawn at random; ``None`` where there are not so many."""
-    left = np.setdiff1d(np.arange(units), taken)
-    return rng.choice(left, len(taken), replace=False) if len(left) >= len(taken) > 0 else None
+    available = np.setdiff1d(np.arange(units), removed)
+    return rng.choice(available, len(removed), replace=False) if len(available) >= len(removed) > 0 else None
 
 
-def confirmed(
-    found: Sequence[WordCandidate], costs: Sequence[Floats], others: Sequence[Floats]
-) -> tuple[Carried, ...]:
+def confirm_words(
+    candidates: Sequence[WordCandidate], costs: Sequence[Floats], other_costs: Sequence[Floats]
+) -> tuple[WordEffect, ...]:
     """Each candidate on its test rows [n].
 
     Were its words like others of their rows, the two of each row might as well be exchanged: p is
@@ -303,22 +304,22 @@ def confirmed(
     settle a difference as large as the one that was seen, by a t-test, and be enough for exchanges
     to tell; ``None`` where there are as many.
     """
-    p_values = holm(np.array([exchange_p(a - b) for a, b in zip(costs, others, strict=True)]))
-    carried = []
-    for one, mine, theirs, p in zip(found, costs, others, p_values, strict=True):
-        gap, more = mine - theirs, None
+    p_values = holm(np.array([exchange_p(a - b) for a, b in zip(costs, other_costs, strict=True)]))
+    effects = []
+    for one, word_costs, control_costs, p in zip(candidates, costs, other_costs, p_values, strict=True):
+        gap, rows_needed = word_costs - control_costs, None
         if p > LEVEL and len(gap) >= 2 and gap.mean() > 0:
-            alpha = LEVEL / len(found)
-            more = rows_needed_for_power(gap, float(gap.mean()), alpha=alpha)
-            more = more and max(more, math.ceil(-math.log2(alpha)))
-            more = None if more is None or more <= len(gap) else more
-        carried.append(Carried(one, mine, theirs, float(p), more))
-    return tuple(carried)
+            alpha = LEVEL / len(candidates)
+            rows_needed = rows_needed_for_power(gap, float(gap.mean()), alpha=alpha)
+            rows_needed = rows_needed and max(rows_needed, math.ceil(-math.log2(alpha)))
+            rows_needed = None if rows_needed is None or rows_needed <= len(gap) else rows_needed
+        effects.append(WordEffect(one, word_costs, control_costs, float(p), rows_needed))
+    return tuple(effects)
 
 
 def exchange_p(gap: Floats) -> float:
     """The one-sided p-value of paired differences [n] with a mean of 0 or less: the share of all
-    2ⁿ choices of their signs whose mean is as large (Fisher 1935). At most ``ROWS`` rows."""
+    2ⁿ choices of their signs whose mean is as large (Fisher 1935). At most ``TEST_ROWS`` rows."""
     n = len(gap)
     if not n:
         return 1.0

@@ -1,9 +1,9 @@
-"""Rows with some of their units taken away, through a classifier of texts or pictures, or a tagger.
+"""Rows with some of their units removed, through a classifier of texts or images, or a tagger.
 
 A word is taken away by the tokenizer's mask token in place of each of its pieces, where there is
 one: the other words keep their places, and what is left is also the start of integrated gradients,
 so that both methods answer the same question. Without a mask token its pieces are left out. A
-square of a picture is covered with the colour that the model's own processor takes for the mean (0
+square of an image is covered with the colour that the model's own processor takes for the mean (0
 once it is normalised), which is also the start of integrated gradients.
 """
 
@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.explain.masking import (
-    MOST,
+    MAX_UNITS,
     Case,
     Gradients,
     MaskedScore,
-    Parted,
+    RowUnits,
     Unit,
-    chance_of_odds,
     in_batches,
-    in_place_of,
     integrated_gradients,
     odds_case,
-    parted,
+    probability_of_log_odds,
+    replaced_embeddings,
+    split_units,
 )
 from holdfast.contract.predictions import Bools
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, Ints, log_sum_exp
 from holdfast.data.tags.scheme import OUTSIDE
-from holdfast.models.loading.tokenizer import beginnings
+from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.tasks.classes.encoding import TextModel
 from holdfast.tasks.images.losses import VisionModel
 from holdfast.tasks.images.pixels import PixelTensors
@@ -42,56 +42,56 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-TOKENS = 2048
+TOKENS_AT_ONCE = 2048
 # Of a row with many labels those that are surest are explained.
-MOST_TARGETS = 3
+MAX_TARGETS = 3
 Layer = Callable[[Floats], Floats]
 
 
-def same(logits: Floats) -> Floats:
+def identity(logits: Floats) -> Floats:
     """A network's outputs as they are: what stands beside a text adds nothing."""
     return logits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EncodedRow:
-    """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``parted``
+class TokenizedRow:
+    """One row as a model reads it: ``ids`` [T], ``types`` [T] where it has segments; ``row_units``
     says which pieces are of which word."""
 
     ids: Ints
     types: Ints | None
-    parted: Parted
+    row_units: RowUnits
 
     @property
     def words(self) -> int:
-        return len(self.parted.units)
+        return len(self.row_units.units)
 
     @property
     def at_once(self) -> int:
         """How many forms of the row are passed together."""
-        return max(1, TOKENS // max(1, len(self.ids)))
+        return max(1, TOKENS_AT_ONCE // max(1, len(self.ids)))
 
 
-def read_row(model: TextModel, texts: Sequence[str]) -> EncodedRow:
+def read_row(model: TextModel, texts: Sequence[str]) -> TokenizedRow:
     """Tokenise one row as the model is asked with it; ``texts`` are one text, or a pair.
 
     Raises ``ModelError`` for a tokenizer that does not tell which pieces are of which word.
     """
     tokenizer = check_fast(model.tokenizer)
-    given = [beginnings(tokenizer, [text], model.max_length)[0] for text in texts]
+    beginnings_of_texts = [text_beginnings(tokenizer, [text], model.max_length)[0] for text in texts]
     encoded = tokenizer(
-        *given,
-        truncation="longest_first" if len(given) > 1 else True,
+        *beginnings_of_texts,
+        truncation="longest_first" if len(beginnings_of_texts) > 1 else True,
         max_length=model.max_length,
         padding=False,
         return_offsets_mapping=True,
     )
-    found = parted(texts, encoded["offset_mapping"], encoded.sequence_ids(0))
+    row_units = split_units(texts, encoded["offset_mapping"], encoded.sequence_ids(0))
     types = encoded.get("token_type_ids")
-    return EncodedRow(
+    return TokenizedRow(
         np.asarray(encoded["input_ids"], dtype=np.int64),
         None if types is None else np.asarray(types, dtype=np.int64),
-        found,
+        row_units,
     )
 
 
@@ -107,32 +107,33 @@ def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def lessened(read: EncodedRow, kept: Bools, mask: int | None, pad: int) -> dict[str, Any]:
-    """The batch of a row with only ``kept`` [m, units] of its words: each piece of the others is
-    ``mask``, or left out where that is ``None`` (the rest is padded on the right with ``pad``)."""
+def masked_batch(read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: int) -> dict[str, Any]:
+    """The batch of a row with only ``keep`` [m, units] of its words: each piece of the others is
+    ``mask_id``, or left out where that is ``None`` (the rest is padded on the right with
+    ``pad_id``)."""
     import torch
 
-    owner = read.parted.owner
-    gone = np.zeros((len(kept), len(owner)), dtype=bool)
+    owner = read.row_units.owner
+    removed = np.zeros((len(keep), len(owner)), dtype=bool)
     inside = owner >= 0
-    gone[:, inside] = ~kept[:, owner[inside]]
-    ids = np.broadcast_to(read.ids, gone.shape)
-    types = None if read.types is None else np.broadcast_to(read.types, gone.shape)
-    there = np.ones(gone.shape, dtype=bool)
-    if mask is not None:
-        ids = np.where(gone, mask, ids)
+    removed[:, inside] = ~keep[:, owner[inside]]
+    ids = np.broadcast_to(read.ids, removed.shape)
+    types = None if read.types is None else np.broadcast_to(read.types, removed.shape)
+    attention = np.ones(removed.shape, dtype=bool)
+    if mask_id is not None:
+        ids = np.where(removed, mask_id, ids)
     else:
         # Those that stay, in their order, then the gaps.
-        order = np.argsort(gone, axis=1, kind="stable")
-        there = ~np.take_along_axis(gone, order, axis=1)
-        longest = max(1, int(there.sum(axis=1).max()))
-        order, there = order[:, :longest], there[:, :longest]
-        ids = np.where(there, np.take_along_axis(ids, order, axis=1), pad)
+        order = np.argsort(removed, axis=1, kind="stable")
+        attention = ~np.take_along_axis(removed, order, axis=1)
+        longest = max(1, int(attention.sum(axis=1).max()))
+        order, attention = order[:, :longest], attention[:, :longest]
+        ids = np.where(attention, np.take_along_axis(ids, order, axis=1), pad_id)
         if types is not None:
-            types = np.where(there, np.take_along_axis(types, order, axis=1), 0)
+            types = np.where(attention, np.take_along_axis(types, order, axis=1), 0)
     batch = {
         "input_ids": torch.tensor(np.ascontiguousarray(ids), dtype=torch.long),
-        "attention_mask": torch.tensor(there.astype(np.int64)),
+        "attention_mask": torch.tensor(attention.astype(np.int64)),
     }
     if types is not None:
         batch["token_type_ids"] = torch.tensor(np.ascontiguousarray(types), dtype=torch.long)
@@ -141,28 +142,28 @@ def lessened(read: EncodedRow, kept: Bools, mask: int | None, pad: int) -> dict[
 
 @dataclass(frozen=True, eq=False)
 class TextQuery:
-    """A row, the model that is asked, and ``beside``: what the columns beside the text make of the
-    outputs [m, classes]."""
+    """A row, the model that is asked, and ``adjust_outputs``: what the columns next to the text
+    make of the outputs [m, classes]."""
 
     model: TextModel
-    read: EncodedRow
-    beside: Layer = same
+    read: TokenizedRow
+    adjust_outputs: Layer = identity
 
     @property
     def differentiable(self) -> bool:
         """Only a saved model has its word embeddings in reach, and what stands beside a text is not
         differentiated."""
-        return self.beside is same and hasattr(self.model.network, "model")
+        return self.adjust_outputs is identity and hasattr(self.model.network, "model")
 
-    def outputs(self, kept: Bools) -> Floats:
-        """The outputs [m, classes] of the row with only ``kept`` [m, units] of its words."""
+    def outputs(self, keep: Bools) -> Floats:
+        """The outputs [m, classes] of the row with only ``keep`` [m, units] of its words."""
         tokenizer = self.model.tokenizer
-        mask, pad = tokenizer.mask_token_id, int(tokenizer.pad_token_id or 0)
+        mask_id, pad_id = tokenizer.mask_token_id, int(tokenizer.pad_token_id or 0)
 
-        def ask(some: Bools) -> Tensor:
-            return self.model.network(**lessened(self.read, some, mask, pad)).float()
+        def forward(some: Bools) -> Tensor:
+            return self.model.network(**masked_batch(self.read, some, mask_id, pad_id)).float()
 
-        return self.beside(in_batches(ask, kept, self.read.at_once))
+        return self.adjust_outputs(in_batches(forward, keep, self.read.at_once))
 
     def gradients(self, score: Callable[[Tensor], Tensor]) -> Gradients:
         """Integrated gradients of ``score`` (of the network's outputs) from all words masked to the
@@ -172,59 +173,59 @@ class TextQuery:
         network = self.model.network
         table: Any = network.model.get_input_embeddings()  # type: ignore[attr-defined]
         tokenizer, read = self.model.tokenizer, self.read
-        everything = np.array([np.zeros(read.words), np.ones(read.words)], dtype=bool)
-        mask = tokenizer.mask_token_id
-        start_mask = mask if mask is not None else tokenizer.pad_token_id
-        batch = lessened(read, everything, start_mask, 0)
+        none_and_all = np.array([np.zeros(read.words), np.ones(read.words)], dtype=bool)
+        mask_id = tokenizer.mask_token_id
+        start_id = mask_id if mask_id is not None else tokenizer.pad_token_id
+        batch = masked_batch(read, none_and_all, start_id, 0)
         ids = batch.pop("input_ids")
         with torch.no_grad():
             start, end = table(ids).float().split(1)
 
-        def scored(states: Tensor) -> Tensor:
+        def score_states(states: Tensor) -> Tensor:
             size = len(states)
-            beside = {name: value[:1].expand(size, -1) for name, value in batch.items()}
-            with in_place_of(table, states):
+            inputs = {name: value[:1].expand(size, -1) for name, value in batch.items()}
+            with replaced_embeddings(table, states):
                 # The ids themselves are read by some for their positions.
-                found = network(input_ids=ids[1:].expand(size, -1), **beside)
-            return score(found.double())
+                output = network(input_ids=ids[1:].expand(size, -1), **inputs)
+            return score(output.double())
 
-        return integrated_gradients(scored, start, end).of_units(read.parted.owner, read.words)
+        return integrated_gradients(score_states, start, end).of_units(read.row_units.owner, read.words)
 
 
-def class_cases(asked: TextQuery, target: int | None = None) -> list[Case]:
+def class_cases(query: TextQuery, target: int | None = None) -> list[Case]:
     """The case of the answer of one class, the likeliest or ``target``; see ``odds_case``."""
-    gradients = asked.gradients if asked.differentiable else None
-    classes = asked.model.classes
-    return [odds_case(asked.outputs, asked.read.words, classes, gradients, target)]
+    gradients = query.gradients if query.differentiable else None
+    classes = query.model.classes
+    return [odds_case(query.outputs, query.read.words, classes, gradients, target)]
 
 
-def label_cases(asked: TextQuery) -> list[Case]:
-    """A case for each label that a row of several is given, at most ``MOST_TARGETS`` of the surest;
+def label_cases(query: TextQuery) -> list[Case]:
+    """A case for each label that a row of several is given, at most ``MAX_TARGETS`` of the surest;
     of a row that is given none, for the likeliest."""
-    outputs = asked.outputs(np.ones((1, asked.read.words), dtype=bool))[0]
-    given = [int(place) for place in np.argsort(-outputs, kind="stable") if outputs[place] > 0]
-    return [_one_output(asked, p, "log-odds") for p in given[:MOST_TARGETS] or [outputs.argmax()]]
+    outputs = query.outputs(np.ones((1, query.read.words), dtype=bool))[0]
+    predicted = [int(place) for place in np.argsort(-outputs, kind="stable") if outputs[place] > 0]
+    return [_one_output(query, p, "log-odds") for p in predicted[:MAX_TARGETS] or [outputs.argmax()]]
 
 
-def number_cases(asked: TextQuery) -> list[Case]:
+def number_cases(query: TextQuery) -> list[Case]:
     """The case of an answer that is a number, in the user's unit."""
-    return [_one_output(asked, 0, "output")]
+    return [_one_output(query, 0, "output")]
 
 
-def _one_output(asked: TextQuery, place: int, measure: str) -> Case:
-    def ask(kept: Bools) -> Floats:
-        return np.asarray(asked.outputs(kept)[:, place], dtype=np.float64)
+def _one_output(query: TextQuery, place: int, measure: str) -> Case:
+    def score(keep: Bools) -> Floats:
+        return np.asarray(query.outputs(keep)[:, place], dtype=np.float64)
 
     def gradients() -> Gradients:
-        return asked.gradients(lambda found: found[:, place])
+        return query.gradients(lambda found: found[:, place])
 
     odds = measure == "log-odds"
     return Case(
-        asked.model.classes[place] if odds else "",
+        query.model.classes[place] if odds else "",
         measure,
-        MaskedScore(ask, asked.read.words),
-        gradients if asked.differentiable else None,
-        chance_of_odds if odds else None,
+        MaskedScore(score, query.read.words),
+        gradients if query.differentiable else None,
+        probability_of_log_odds if odds else None,
     )
 
 
@@ -235,31 +236,31 @@ class Sentence:
 
     model: TextModel
     words: tuple[str, ...]
-    read: EncodedRow
+    read: TokenizedRow
     firsts: Ints
 
     @property
     def text(self) -> str:
         return " ".join(self.words)
 
-    def logits(self, kept: Bools) -> Floats:
-        """The logits [m, read words, tags] with only ``kept`` [m, units] of the words."""
+    def logits(self, keep: Bools) -> Floats:
+        """The logits [m, read words, tags] with only ``keep`` [m, units] of the words."""
         tokenizer = self.model.tokenizer
-        mask = tokenizer.mask_token_id
+        mask_id = tokenizer.mask_token_id
         # Left out, a word would have no place for its own tag.
-        mask = mask if mask is not None else tokenizer.unk_token_id
+        mask_id = mask_id if mask_id is not None else tokenizer.unk_token_id
 
-        def ask(some: Bools) -> Tensor:
-            found = self.model.network(**lessened(self.read, some, mask, 0))
-            return self.at_words(found, self.firsts).float()
+        def forward(some: Bools) -> Tensor:
+            output = self.model.network(**masked_batch(self.read, some, mask_id, 0))
+            return self.at_words(output, self.firsts).float()
 
-        return in_batches(ask, kept, self.read.at_once)
+        return in_batches(forward, keep, self.read.at_once)
 
-    def at_words(self, found: Tensor, firsts: Ints) -> Tensor:
+    def at_words(self, output: Tensor, firsts: Ints) -> Tensor:
         """A network's outputs [m, places, tags] at these pieces."""
-        # A learnt prompt stands before the pieces.
-        own = found[:, found.shape[1] - len(self.read.ids) :]
-        return own[:, firsts.tolist()]
+        # A soft prompt stands before the pieces.
+        piece_output = output[:, output.shape[1] - len(self.read.ids) :]
+        return piece_output[:, firsts.tolist()]
 
 
 def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
@@ -276,22 +277,22 @@ def read_sentence(model: TextModel, words: Sequence[str]) -> Sentence:
     read, firsts = np.unique(of_word, return_index=True)
     firsts, read = firsts[read >= 0], read[read >= 0]
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
-    joined = max(1, -(-len(read) // MOST))
+    words_per_unit = max(1, -(-len(read) // MAX_UNITS))
     unit_of = np.full(len(words) + 1, -1, dtype=np.int64)
-    unit_of[read] = np.arange(len(read)) // joined
+    unit_of[read] = np.arange(len(read)) // words_per_unit
     units = []
-    for one in range(-(-len(read) // joined)):
+    for one in range(-(-len(read) // words_per_unit)):
         inside = np.flatnonzero(unit_of[:-1] == one)
         last = inside[-1]
         units.append(Unit(0, int(starts[inside[0]]), int(starts[last]) + len(words[last])))
     owner = np.where(of_word >= 0, unit_of[of_word], -1)
     types = encoded.get("token_type_ids")
-    found = EncodedRow(
+    tokenized = TokenizedRow(
         np.asarray(encoded["input_ids"][0], dtype=np.int64),
         None if types is None else np.asarray(types[0], dtype=np.int64),
-        Parted(tuple(units), owner, joined, len(words) - len(read)),
+        RowUnits(tuple(units), owner, words_per_unit, len(words) - len(read)),
     )
-    return Sentence(model, tuple(words), found, firsts)
+    return Sentence(model, tuple(words), tokenized, firsts)
 
 
 def tag_cases(sentence: Sentence) -> list[Case]:
@@ -302,44 +303,44 @@ def tag_cases(sentence: Sentence) -> list[Case]:
     logits = sentence.logits(np.ones((1, units), dtype=bool))[0]
     tags = logits.argmax(axis=1)
     inside = np.flatnonzero([names[tag] != OUTSIDE for tag in tags])
-    watched = inside if len(inside) else np.arange(len(tags))
-    chosen = tags[watched]
+    positions = inside if len(inside) else np.arange(len(tags))
+    predicted_tags = tags[positions]
 
-    def ask(kept: Bools) -> Floats:
-        wide = sentence.logits(kept)[:, watched].astype(np.float64)
-        own = np.take_along_axis(wide, np.broadcast_to(chosen, wide.shape[:2])[..., None], axis=2)
-        return np.asarray((own[..., 0] - log_sum_exp(wide)).mean(axis=1))
+    def mean_log_probability(keep: Bools) -> Floats:
+        logits_at = sentence.logits(keep)[:, positions].astype(np.float64)
+        tag_logits = np.take_along_axis(logits_at, np.broadcast_to(predicted_tags, logits_at.shape[:2])[..., None], axis=2)
+        return np.asarray((tag_logits[..., 0] - log_sum_exp(logits_at)).mean(axis=1))
 
-    def score(found: Tensor) -> Tensor:
+    def score(output: Tensor) -> Tensor:
         import torch
 
-        at = sentence.at_words(found, sentence.firsts[watched]).log_softmax(dim=-1)
-        places = torch.as_tensor(chosen).expand(len(at), -1).unsqueeze(-1)
+        at = sentence.at_words(output, sentence.firsts[positions]).log_softmax(dim=-1)
+        places = torch.as_tensor(predicted_tags).expand(len(at), -1).unsqueeze(-1)
         return at.gather(2, places)[..., 0].mean(dim=1)
 
-    asked = TextQuery(sentence.model, sentence.read)
-    can = hasattr(sentence.model.network, "model")
-    gradients = (lambda: asked.gradients(score)) if can else None
-    shown = sorted({names[tag].partition("-")[2] or names[tag] for tag in chosen})
+    query = TextQuery(sentence.model, sentence.read)
+    differentiable = hasattr(sentence.model.network, "model")
+    gradients = (lambda: query.gradients(score)) if differentiable else None
+    shown = sorted({names[tag].partition("-")[2] or names[tag] for tag in predicted_tags})
     return [
         Case(
             ", ".join(shown) if len(inside) else OUTSIDE,
             "log probability",
-            MaskedScore(ask, units),
+            MaskedScore(mean_log_probability, units),
             gradients,
             lambda scores: np.exp(np.minimum(scores, 0.0)),
         )
     ]
 
 
-SIDE = 8
+SQUARES_PER_SIDE = 8
 # Values of pixels that are passed together.
-TOGETHER = 1 << 22
+VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class Covered:
-    """A picture as the model reads it (``pixels`` [1, channels, H, W]) in ``down`` × ``across``
+class ImageSquares:
+    """An image as the model reads it (``pixels`` [1, channels, H, W]) in ``down`` × ``across``
     squares, row by row."""
 
     model: VisionModel
@@ -355,39 +356,39 @@ class Covered:
         columns = np.arange(wide) * self.across // wide
         return np.asarray(rows[:, None] * self.across + columns[None, :])
 
-    def logits(self, kept: Bools) -> Floats:
-        """The logits [m, classes] with only ``kept`` [m, squares] to be seen."""
+    def logits(self, keep: Bools) -> Floats:
+        """The logits [m, classes] with only ``keep`` [m, squares] to be seen."""
         import torch
 
         owner = self.owner
 
-        def ask(some: Bools) -> Tensor:
-            seen = torch.from_numpy(some[:, owner]).unsqueeze(1)
-            return self.model.network(pixel_values=self.pixels * seen).float()
+        def forward(some: Bools) -> Tensor:
+            visible = torch.from_numpy(some[:, owner]).unsqueeze(1)
+            return self.model.network(pixel_values=self.pixels * visible).float()
 
-        return in_batches(ask, kept, max(1, TOGETHER // self.pixels.numel()))
+        return in_batches(forward, keep, max(1, VALUES_AT_ONCE // self.pixels.numel()))
 
     def gradients(self, score: Callable[[Tensor], Tensor]) -> Gradients:
-        """Integrated gradients of ``score`` (of the network's outputs) from the empty picture,
-        summed over each square."""
+        """Integrated gradients of ``score`` (of the network's outputs) from the empty image, summed
+        over each square."""
         import torch
 
-        def scored(pixels: Tensor) -> Tensor:
+        def score_pixels(pixels: Tensor) -> Tensor:
             return score(self.model.network(pixel_values=pixels).double())
 
-        path = integrated_gradients(scored, torch.zeros_like(self.pixels), self.pixels)
+        path = integrated_gradients(score_pixels, torch.zeros_like(self.pixels), self.pixels)
         return path.of_units(self.owner.ravel(), self.down * self.across, over=1)
 
 
-def covered(model: VisionModel, path: str, side: int = SIDE) -> Covered:
-    """The picture at ``path`` as the model reads it, in ``side`` × ``side`` squares (fewer where it
-    has fewer pixels)."""
+def read_image(model: VisionModel, path: str, squares_per_side: int = SQUARES_PER_SIDE) -> ImageSquares:
+    """The image at ``path`` as the model reads it, in ``squares_per_side`` × ``squares_per_side``
+    squares (fewer where it has fewer pixels)."""
     pixels = PixelTensors([path], model.processor, model.channels)([0])
     high, wide = int(pixels.shape[-2]), int(pixels.shape[-1])
-    return Covered(model, pixels, min(side, high), min(side, wide))
+    return ImageSquares(model, pixels, min(squares_per_side, high), min(squares_per_side, wide))
 
 
-def picture_cases(seen: Covered) -> list[Case]:
-    """The case of the picture's class: its log-odds against all others."""
-    squares = seen.down * seen.across
-    return [odds_case(seen.logits, squares, seen.model.classes, seen.gradients)]
+def image_cases(image: ImageSquares) -> list[Case]:
+    """The case of the image's class: its log-odds against all others."""
+    squares = image.down * image.across
+    return [odds_case(image.logits, squares, image.model.classes, image.gradients)]

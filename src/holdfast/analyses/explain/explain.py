@@ -1,4 +1,4 @@
-"""``holdfast explain``: why a finished run says what it says of these rows."""
+"""``holdfast explain``: why a finished run makes its predictions for these rows."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy as np
 from holdfast.analyses.explain.classifiers import (
     TextQuery,
     class_cases,
-    covered,
+    identity,
+    image_cases,
     label_cases,
     number_cases,
-    picture_cases,
+    read_image,
     read_row,
     read_sentence,
-    same,
     tag_cases,
 )
 from holdfast.analyses.explain.explanation import ExplainedRow, Explanation, reason_of
 from holdfast.analyses.explain.generation import (
     GeneratedRow,
     GeneratorSource,
-    causal_writer,
-    pair_writer,
-    written,
-    written_cases,
+    causal_model,
+    generation_cases,
+    read_generated_row,
+    seq2seq_model,
 )
-from holdfast.analyses.explain.masking import Case, Parted
+from holdfast.analyses.explain.masking import Case, RowUnits
 from holdfast.contract.inference import TaskPredictions, Data, InferenceOptions
 from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
@@ -66,13 +66,13 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
-    """A row as it is to be explained: what is known of it without a reason, its cases, and what is
-    asked for once they are explained."""
+class RowToExplain:
+    """A row to explain: the row without its reasons, its cases, and the generated text to attribute
+    afterwards."""
 
     row: ExplainedRow
     cases: list[Case]
-    after: GeneratedRow | None = None
+    generated: GeneratedRow | None = None
 
 
 def explain(
@@ -86,8 +86,9 @@ def explain(
     """Explain the answers of a finished run to the rows of a file or a list, at most ``rows`` of
     them, in their order.
 
-    ``progress`` hears how many are done. Raises as ``predict`` does; ``RecipeError`` for fewer than
-    one row, ``ModelError`` where the tokenizer does not tell which pieces are of which word.
+    ``progress`` is called with the number of finished rows. Raises as ``predict`` does;
+    ``RecipeError`` for fewer than one row, ``ModelError`` where the tokenizer does not tell which
+    pieces are of which word.
     """
     if rows < 1:
         raise RecipeError("--rows", "must be at least 1", rows, "Name how many rows to explain.")
@@ -95,13 +96,13 @@ def explain(
         refuse_missing(data)
     predictor = Predictor.load(run)
     source = data if isinstance(data, str) else "the list"
-    asked = predictor.ask(data, options)
-    return explain_asked(predictor, asked, str(run), source, rows=rows, progress=progress)
+    request = predictor.ask(data, options)
+    return explain_rows(predictor, request, str(run), source, rows=rows, progress=progress)
 
 
-def explain_asked(
+def explain_rows(
     predictor: Predictor,
-    asked: Rows,
+    request: Rows,
     run: str,
     source: str,
     *,
@@ -111,99 +112,99 @@ def explain_asked(
     """The same of a predictor that is loaded, and of rows that are read; ``run`` and ``source`` are
     how the two are called."""
     started = time.perf_counter()
-    table = asked.table
+    table = request.table
     places = table.column("row")
-    reach = min(rows, len(asked.raw))
-    chosen, left = table.take(np.flatnonzero(np.asarray(places) < reach)), len(asked.raw) - reach
-    decisions = [*predictor.decisions, *asked.decisions]
-    if left:
-        because = f"an explanation takes hundreds of passes a row; --rows {len(asked.raw)} for all"
-        decisions.append(Decision("rows", f"the first {rows:,} of {len(asked.raw):,}", because))
+    n_rows = min(rows, len(request.raw))
+    explained_table, n_left = table.take(np.flatnonzero(np.asarray(places) < n_rows)), len(request.raw) - n_rows
+    decisions = [*predictor.decisions, *request.decisions]
+    if n_left:
+        because = f"an explanation takes hundreds of passes a row; --rows {len(request.raw)} for all"
+        decisions.append(Decision("rows", f"the first {rows:,} of {len(request.raw):,}", because))
     notify(*decisions)
-    labels = _labels(asked.raw, predictor.part.label)
-    answers = predictor.answer(chosen) if len(chosen) else None
-    open_one, taken_away = opener(predictor, chosen, answers)
-    found = {}
-    for place in range(len(chosen)):
+    labels = _labels(request.raw, predictor.part.label)
+    answers = predictor.answer(explained_table) if len(explained_table) else None
+    read_row_at, removal = row_reader(predictor, explained_table, answers)
+    explained_rows = {}
+    for place in range(len(explained_table)):
         with predictor.alone():
-            found[int(chosen.column("row")[place])] = explained(open_one(place))
-        progress(place + 1, len(chosen))
-    told = []
-    for row in range(reach):
-        one = found.get(row)
+            explained_rows[int(explained_table.column("row")[place])] = explain_row(read_row_at(place))
+        progress(place + 1, len(explained_table))
+    rows_in_order = []
+    for row in range(n_rows):
+        one = explained_rows.get(row)
         if one is None:
-            why = asked.because.get(row, "it has no text")
+            why = request.because.get(row, "it has no text")
             one = ExplainedRow(row, because=why)
-        told.append(replace(one, label=labels(row)))
+        rows_in_order.append(replace(one, label=labels(row)))
     return Explanation(
-        run, source, _task(predictor), tuple(told), left, taken_away, time.perf_counter() - started
+        run, source, _task(predictor), tuple(rows_in_order), n_left, removal, time.perf_counter() - started
     )
 
 
-def explained(opened: Opened) -> ExplainedRow:
-    """The row with a reason for each of its cases; the same whatever rows stand beside it."""
-    row = opened.row
+def explain_row(prepared: RowToExplain) -> ExplainedRow:
+    """The row with a reason for each of its cases; the same whatever rows stand next to it."""
+    row = prepared.row
     if row.because or not row.words:
         return replace(row, because=row.because or NOTHING_READ)
     key = "\x1f".join(row.texts)
-    reasons = tuple(reason_of(case, key, case.target) for case in opened.cases)
-    after = opened.after.by_target(row.words) if opened.after is not None else []
-    return replace(row, reasons=reasons, by_target=tuple(after))
+    reasons = tuple(reason_of(case, key, case.target) for case in prepared.cases)
+    by_target = prepared.generated.by_target(row.words) if prepared.generated is not None else []
+    return replace(row, reasons=reasons, by_target=tuple(by_target))
 
 
-def opener(
+def row_reader(
     predictor: Predictor, table: Table, answers: TaskPredictions | None
-) -> tuple[Callable[[int], Opened], str]:
+) -> tuple[Callable[[int], RowToExplain], str]:
     """What opens the row at a place of ``table``, and how a unit is taken away there.
 
     Raises ``RecipeError`` for a kind of model that cannot be explained.
     """
     use = predictor.model
-    said = list(answers.predictions) if answers else []
-    sure = list(answers.confidence) if answers else []
+    predictions = list(answers.predictions) if answers else []
+    confidences = list(answers.confidence) if answers else []
 
-    def begun(place: int, texts: tuple[str, ...]) -> ExplainedRow:
+    def new_row(place: int, texts: tuple[str, ...]) -> ExplainedRow:
         row = int(table.column("row")[place])
-        return ExplainedRow(row, texts, prediction=said[place], confidence=sure[place])
+        return ExplainedRow(row, texts, prediction=predictions[place], confidence=confidences[place])
 
     if isinstance(use, TextPredictor):
         masks = use.models[0].tokenizer.mask_token_id is not None
-        return lambda at: _text(use, table, at, begun), MASKED if masks else LEFT_OUT
+        return lambda at: _read_text(use, table, at, new_row), MASKED if masks else LEFT_OUT
     if isinstance(use, TagPredictor):
-        return lambda at: _sentence(use.models[0], table, at, begun), MASKED
+        return lambda at: _read_tagged(use.models[0], table, at, new_row), MASKED
     if isinstance(use, ImagePredictor):
-        return lambda at: _picture(use, table, at, begun), COVERED
+        return lambda at: _read_picture(use, table, at, new_row), COVERED
     if isinstance(use, (CausalLMPredictor, Seq2SeqPredictor)):
-        return lambda at: _written(use, table, at, begun, str(said[at])), LEFT_OUT
+        return lambda at: _read_generation(use, table, at, new_row, str(predictions[at])), LEFT_OUT
     raise RecipeError(
         "holdfast explain", "cannot explain this kind of model", type(use).__name__, ""
     )
 
 
-Begun = Callable[[int, tuple[str, ...]], ExplainedRow]
+RowFactory = Callable[[int, tuple[str, ...]], ExplainedRow]
 
 
 def text_cases(use: TextPredictor, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
-    asked = asked_text(use, table, place)
-    make = {"class": class_cases, "several": label_cases, "number": number_cases}[use.label_kind]
-    return asked, make(asked) if asked.read.words else []
+    query = text_query(use, table, place)
+    make_cases = {"class": class_cases, "several": label_cases, "number": number_cases}[use.label_kind]
+    return query, make_cases(query) if query.read.words else []
 
 
-def asked_text(use: TextPredictor, table: Table, place: int) -> TextQuery:
+def text_query(use: TextPredictor, table: Table, place: int) -> TextQuery:
     """The row at ``place`` as the first model reads it."""
     model = use.models[0]
     texts = texts_at(table, place)
-    beside = same
+    adjust_outputs = identity
     if isinstance(model, TextWithExtraFeatures):
-        one, layer, classes = table.take([place]), model.layer, model.classes
-        nothing = layer.add(np.zeros((1, len(classes))), one, classes)
+        row, layer, classes = table.take([place]), model.layer, model.classes
+        column_output = layer.add(np.zeros((1, len(classes))), row, classes)
 
-        def beside(logits: Floats) -> Floats:
+        def adjust_outputs(logits: Floats) -> Floats:
             # What the other columns add is the same whatever words are left.
-            return layer.scale * logits + nothing
+            return layer.scale * logits + column_output
 
-    return TextQuery(model, read_row(model, texts), beside)
+    return TextQuery(model, read_row(model, texts), adjust_outputs)
 
 
 def texts_at(table: Table, place: int) -> tuple[str, ...]:
@@ -221,36 +222,36 @@ def _text_columns(table: Table) -> list[str]:
     return [name for name in ("text", "text_pair") if name in table.rows.column_names]
 
 
-def in_words(row: ExplainedRow, parts: Parted) -> ExplainedRow:
+def with_units(row: ExplainedRow, parts: RowUnits) -> ExplainedRow:
     """The row with the words that its model reads."""
-    return replace(row, units=parts.units, unread=parts.unread, joined=parts.joined)
+    return replace(row, units=parts.units, unread=parts.unread, joined=parts.words_per_unit)
 
 
-def _text(use: TextPredictor, table: Table, place: int, begun: Begun) -> Opened:
-    asked, cases = text_cases(use, table, place)
-    return Opened(in_words(begun(place, texts_at(table, place)), asked.read.parted), cases)
+def _read_text(use: TextPredictor, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
+    query, cases = text_cases(use, table, place)
+    return RowToExplain(with_units(new_row(place, texts_at(table, place)), query.read.row_units), cases)
 
 
-def _sentence(model: TextModel, table: Table, place: int, begun: Begun) -> Opened:
+def _read_tagged(model: TextModel, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
     sentence = read_sentence(model, list(table.column("tokens")[place]))
-    row = in_words(begun(place, (sentence.text,)), sentence.read.parted)
-    return Opened(row, tag_cases(sentence) if row.units else [])
+    row = with_units(new_row(place, (sentence.text,)), sentence.read.row_units)
+    return RowToExplain(row, tag_cases(sentence) if row.units else [])
 
 
-def _picture(use: ImagePredictor, table: Table, place: int, begun: Begun) -> Opened:
+def _read_picture(use: ImagePredictor, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
     path = str(table.column("path")[place])
-    seen = covered(use.models[0], path)
-    row = replace(begun(place, (path,)), grid=(seen.down, seen.across), picture=thumbnail(path))
-    return Opened(row, picture_cases(seen))
+    squares = read_image(use.models[0], path)
+    row = replace(new_row(place, (path,)), grid=(squares.down, squares.across), picture=thumbnail(path))
+    return RowToExplain(row, image_cases(squares))
 
 
-def _written(
-    use: CausalLMPredictor | Seq2SeqPredictor, table: Table, place: int, begun: Begun, answer: str
-) -> Opened:
-    tokenizer, plain = use.tokenizer, use.network.plain
+def _read_generation(
+    use: CausalLMPredictor | Seq2SeqPredictor, table: Table, place: int, new_row: RowFactory, answer: str
+) -> RowToExplain:
+    tokenizer, network = use.tokenizer, use.network.plain
     if isinstance(use, Seq2SeqPredictor):
         source = str(table.column("text")[place])
-        inside, writer, special = (0, len(source)), pair_writer(plain), True
+        inside, writer, special = (0, len(source)), seq2seq_model(network), True
         shown = source
     else:
         turns = read_row_turns(table.take([place]))[0]
@@ -263,15 +264,15 @@ def _written(
         else:
             shown = source = str(table.column("text")[place])
             inside = (0, len(source))
-        writer, special = causal_writer(plain), False
+        writer, special = causal_model(network), False
     longest = use.recipe.model.max_length or LONGEST_ANSWER
-    read = GeneratorSource(source, inside, special, longest)
-    made = written(writer, plain.get_input_embeddings(), tokenizer, read, answer)
-    row = begun(place, (shown,))
-    if made is None:
-        return Opened(replace(row, because="the model writes nothing to it"), [])
-    row = in_words(row, made.parted)
-    return Opened(row, written_cases(made, answer) if row.units else [], made)
+    generator_source = GeneratorSource(source, inside, special, longest)
+    generated = read_generated_row(writer, network.get_input_embeddings(), tokenizer, generator_source, answer)
+    row = new_row(place, (shown,))
+    if generated is None:
+        return RowToExplain(replace(row, because="the model writes nothing to it"), [])
+    row = with_units(row, generated.row_units)
+    return RowToExplain(row, generation_cases(generated, answer) if row.units else [], generated)
 
 
 def _labels(raw: Raw, name: str | None) -> Callable[[int], object]:

@@ -1,5 +1,5 @@
-"""Explained answers: the maps of both methods, what each is worth and what may be shown; the rows
-of one source, and whether their maps are worth anything together.
+"""Explained predictions: the maps of both methods, how faithful each is and which may be shown; the
+rows of one source, and whether their maps together are better than random.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from holdfast.analyses.explain.faithfulness import LEVEL, Faithful, agreement, faithfulness, joint_p
-from holdfast.analyses.explain.masking import Case, Unit, leave_one_out, rounded
+from holdfast.analyses.explain.faithfulness import (
+    LEVEL,
+    FaithfulnessScores,
+    agreement,
+    faithfulness,
+    joint_p,
+)
+from holdfast.analyses.explain.masking import Case, Unit, leave_one_out, round_or_none
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Floats
 from holdfast.core.seeds import generator
@@ -21,7 +27,7 @@ from holdfast.stats.paired_tests import paired_t, rows_needed_for_power
 Worth = Literal["better than random", "not better than random", "too few words", "hardly moves"]
 LEAVE_ONE_OUT, GRADIENTS = "leave_one_out", "integrated_gradients"
 # The most that an answer's probability must fall, on the map's way, for the map to be shown.
-MOVED = 0.05
+MIN_FALL = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +37,7 @@ class Map:
 
     method: str
     values: Floats
-    faithful: Faithful
+    faithful: FaithfulnessScores
     worth: Worth
 
     @property
@@ -39,21 +45,22 @@ class Map:
         return self.worth == "better than random"
 
     def to_json(self) -> dict[str, Any]:
-        found = self.faithful
+        scores = self.faithful
         names = ("aopc", "naopc", "naopc_random", "sufficiency", "p")
         return {
-            "values": [rounded(value) for value in self.values],
+            "values": [round_or_none(value) for value in self.values],
             "worth": self.worth,
-            **{name: rounded(getattr(found, name)) for name in names},
-            "orders": found.orders,
+            **{name: round_or_none(getattr(scores, name)) for name in names},
+            "orders": scores.orders,
         }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reason:
     """Why a model gives ``target`` to a row: ``score`` is that of the row, ``empty`` that without
-    any unit, in ``measure``; ``chance`` and ``empty_chance`` the same as probabilities, and
-    ``without`` [units] the probability without each unit, ``None`` where there are none.
+    any unit, in ``measure``; ``probability`` and ``empty_probability`` the same as probabilities,
+    and ``probability_without`` [units] the probability without each unit, ``None`` where there are
+    none.
 
     ``maps`` are of integrated gradients, where the model can be asked for them (with the ``gap`` of
     their sum), and of leave-one-out; ``agreement`` is their rank correlation. ``passes`` rows were
@@ -64,9 +71,9 @@ class Reason:
     measure: str
     score: float
     empty: float
-    chance: float | None
-    empty_chance: float | None
-    without: Floats | None
+    probability: float | None
+    empty_probability: float | None
+    probability_without: Floats | None
     maps: tuple[Map, ...]
     agreement: float | None
     gap: float | None
@@ -83,77 +90,77 @@ class Reason:
         return {
             "target": self.target,
             "measure": self.measure,
-            "score": rounded(self.score),
-            "empty": rounded(self.empty),
-            "probability": rounded(self.chance),
-            "probability_empty": rounded(self.empty_chance),
+            "score": round_or_none(self.score),
+            "empty": round_or_none(self.empty),
+            "probability": round_or_none(self.probability),
+            "probability_empty": round_or_none(self.empty_probability),
             "probability_without": None
-            if self.without is None
-            else [rounded(value) for value in self.without],
+            if self.probability_without is None
+            else [round_or_none(value) for value in self.probability_without],
             "shown": self.map.shown,
             "worth": self.map.worth,
             "maps": {one.method: one.to_json() for one in self.maps},
-            "agreement": rounded(self.agreement),
-            "gradients_gap": rounded(self.gap),
+            "agreement": round_or_none(self.agreement),
+            "gradients_gap": round_or_none(self.gap),
             "passes": {"forward": self.passes, "backward": self.gradient_passes},
         }
 
 
 def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Reason:
     """Explain a case. ``names`` seed the random orders: the same row is explained alike whatever
-    rows stand beside it. ``maps`` are further ones to be judged as ``given``.
+    rows stand next to it. ``maps`` are further ones to be judged as ``given``.
 
     Integrated gradients stand first: on the rows they were compared on, they were the more faithful
     (``benchmarks/RESULTS.md``).
     """
-    kept = case.kept
-    slope = case.gradients() if case.gradients else None
-    without_one = leave_one_out(kept)
-    methods = {} if slope is None else {GRADIENTS: slope.values}
+    masked_score = case.masked_score
+    gradients = case.gradients() if case.gradients else None
+    without_one = leave_one_out(masked_score)
+    methods = {} if gradients is None else {GRADIENTS: gradients.values}
     methods |= {LEAVE_ONE_OUT: without_one}
     methods |= {f"given_{place}": values for place, values in enumerate(maps)}
-    found = faithfulness(kept, tuple(methods.values()), generator(0, "orders", *names))
-    judged = tuple(
+    scores = faithfulness(masked_score, tuple(methods.values()), generator(0, "orders", *names))
+    judged_maps = tuple(
         Map(method, values, one, worth_of(case, one))
-        for (method, values), one in zip(methods.items(), found, strict=True)
+        for (method, values), one in zip(methods.items(), scores, strict=True)
     )
-    chance = case.chance
-    ends = None if chance is None else chance(np.array([kept.whole, kept.empty]))
-    without = None
-    if chance is not None:
-        without = chance(kept.whole - without_one)
+    to_probability = case.to_probability
+    end_probabilities = None if to_probability is None else to_probability(np.array([masked_score.full, masked_score.empty]))
+    probability_without = None
+    if to_probability is not None:
+        probability_without = to_probability(masked_score.full - without_one)
     return Reason(
         case.target,
         case.measure,
-        kept.whole,
-        kept.empty,
-        None if ends is None else float(ends[0]),
-        None if ends is None else float(ends[1]),
-        without,
-        judged,
-        None if slope is None else agreement(without_one, slope.values),
-        None if slope is None else slope.gap,
-        kept.passes,
-        0 if slope is None else slope.passes,
+        masked_score.full,
+        masked_score.empty,
+        None if end_probabilities is None else float(end_probabilities[0]),
+        None if end_probabilities is None else float(end_probabilities[1]),
+        probability_without,
+        judged_maps,
+        None if gradients is None else agreement(without_one, gradients.values),
+        None if gradients is None else gradients.gap,
+        masked_score.passes,
+        0 if gradients is None else gradients.passes,
     )
 
 
-def worth_of(case: Case, found: Faithful) -> Worth:
+def worth_of(case: Case, scores: FaithfulnessScores) -> Worth:
     """What a map may be called. A row of so few words that no order could be told from chance says
     so; so does an answer that hardly changes whatever the map takes away."""
-    if found.least_p > LEVEL:
+    if scores.least_p > LEVEL:
         return "too few words"
-    if not found.better:
+    if not scores.better:
         return "not better than random"
-    if case.chance is not None:
-        falls = case.chance(np.array([case.kept.whole]))[0] - case.chance(found.scores)
-        if float(falls.max()) < MOVED:
+    if case.to_probability is not None:
+        falls = case.to_probability(np.array([case.masked_score.full]))[0] - case.to_probability(scores.scores)
+        if float(falls.max()) < MIN_FALL:
             return "hardly moves"
     return "better than random"
 
 
 # Of so many rows together a test can tell more than of each alone.
-TOGETHER = 5
+MIN_ROWS = 5
 FALSE_ALARMS = {
     "share": 0.0325,
     "of": 400,
@@ -165,8 +172,8 @@ FALSE_ALARMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainedRow:
-    """One row: ``texts`` as the model read them (a picture's path), ``units`` their parts (of a
-    picture ``grid``, squares down and across), and a ``Reason`` for each answer.
+    """One row: ``texts`` as the model read them (an image's path), ``units`` their parts (of an
+    image ``grid``, squares down and across), and a ``Reason`` for each answer.
 
     ``because`` says why a row has none. ``unread`` words lie beyond what the model reads;
     ``joined`` neighbouring words are one unit. ``picture`` is a small copy as a data URI.
@@ -189,7 +196,7 @@ class ExplainedRow:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The units as they stand in the texts; of a picture its squares by row and column."""
+        """The units as they stand in the texts; of an image its squares by row and column."""
         if self.grid is not None:
             down, across = self.grid
             return tuple(f"{r + 1}/{c + 1}" for r in range(down) for c in range(across))
@@ -200,10 +207,10 @@ class ExplainedRow:
         shown = [
             {**reason.to_json(), "shown": together and reason.map.shown} for reason in self.reasons
         ]
-        found: dict[str, Any] = {
+        block: dict[str, Any] = {
             "row": self.row,
             "prediction": self.prediction,
-            "confidence": rounded(self.confidence, 6),
+            "confidence": round_or_none(self.confidence, 6),
             "label": self.label,
             "texts": list(self.texts),
             "units": list(self.words),
@@ -214,10 +221,10 @@ class ExplainedRow:
             "reasons": shown,
         }
         if self.grid is not None:
-            found["grid"] = list(self.grid)
+            block["grid"] = list(self.grid)
         if self.by_target:
-            found["by_target"] = list(self.by_target)
-        return found
+            block["by_target"] = list(self.by_target)
+        return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,19 +248,19 @@ class Together:
     @property
     def worth_showing(self) -> bool:
         """Whether maps may be shown: of fewer than five rows each stands for itself."""
-        return self.n < TOGETHER or (self.p is not None and self.p <= LEVEL)
+        return self.n < MIN_ROWS or (self.p is not None and self.p <= LEVEL)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "n": self.n,
             "better_than_random": self.better,
             "p": None if self.p is None else float(f"{self.p:.3g}"),
-            "naopc": rounded(self.naopc),
-            "naopc_random": rounded(self.random),
+            "naopc": round_or_none(self.naopc),
+            "naopc_random": round_or_none(self.random),
             "difference": {
-                "value": rounded(self.difference),
-                "low": rounded(self.low),
-                "high": rounded(self.high),
+                "value": round_or_none(self.difference),
+                "low": round_or_none(self.low),
+                "high": round_or_none(self.high),
             },
             "rows_to_settle": self.rows_to_settle,
         }
@@ -292,14 +299,14 @@ class Explanation:
     @property
     def worth_showing(self) -> bool:
         """Whether the rows' maps together are better than random orders, or too few to say."""
-        found = self.together
-        return bool(found) and found[0].worth_showing
+        methods = self.together
+        return bool(methods) and methods[0].worth_showing
 
     @property
     def agreement(self) -> float | None:
         """The median rank correlation of the two methods; ``None`` without rows."""
-        found = [r.agreement for row in self.rows for r in row.reasons if r.agreement is not None]
-        return float(np.median(found)) if found else None
+        correlations = [r.agreement for row in self.rows for r in row.reasons if r.agreement is not None]
+        return float(np.median(correlations)) if correlations else None
 
     @property
     def passes(self) -> int:
@@ -331,7 +338,7 @@ class Explanation:
             "taken_away": self.taken_away,
             "worth_showing": self.worth_showing,
             "faithfulness": {one.method: one.to_json() for one in self.together},
-            "agreement": rounded(self.agreement),
+            "agreement": round_or_none(self.agreement),
             "false_alarms": FALSE_ALARMS,
             "passes": {"forward": self.passes, "backward": self.gradient_passes},
             "notes": list(self.notes),
@@ -355,28 +362,28 @@ class Explanation:
 def _together(maps: Sequence[Map]) -> Together:
     """Rows of too few words are left out: no order of theirs could be told from chance."""
     judged = [one for one in maps if one.faithful.least_p <= LEVEL]
-    faithful: list[Faithful] = [one.faithful for one in judged]
+    faithful: list[FaithfulnessScores] = [one.faithful for one in judged]
     pairs = [
         (one.naopc, one.naopc_random)
         for one in faithful
         if one.naopc is not None and one.naopc_random is not None
     ]
-    own: Floats = np.array([pair[0] for pair in pairs])
+    naopc_values: Floats = np.array([pair[0] for pair in pairs])
     random: Floats = np.array([pair[1] for pair in pairs])
-    gap = paired_t(own, random)
+    gap = paired_t(naopc_values, random)
     p = joint_p(faithful)
-    settle, enough = None, len(pairs) >= TOGETHER
+    rows_needed, enough = None, len(pairs) >= MIN_ROWS
     if p is not None and p > LEVEL and gap.value > 0:
-        settle = rows_needed_for_power(own - random, gap.value)
+        rows_needed = rows_needed_for_power(naopc_values - random, gap.value)
     return Together(
         maps[0].method,
         len(judged),
         sum(one.shown for one in judged),
         p,
-        float(own.mean()) if pairs else None,
+        float(naopc_values.mean()) if pairs else None,
         float(random.mean()) if pairs else None,
         gap.value,
         gap.low if enough else None,
         gap.high if enough else None,
-        settle,
+        rows_needed,
     )

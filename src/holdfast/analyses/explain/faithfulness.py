@@ -1,5 +1,5 @@
-"""Whether a map of a row is true to the model: its score falls faster when units are taken away in
-the map's order than in a random one."""
+"""Whether a map of a row is faithful to the model: its score falls faster when units are removed in
+the map's order than in a random order."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from holdfast.contract.predictions import Bools
 from holdfast.core.records import Floats, Ints
 
 # Below this every set of units is asked: both limits are then exact, and orders cost nothing more.
-ALL_SETS = 8
+MAX_EXACT_UNITS = 8
 POINTS = 8
-RANDOM, RANDOM_OF_ALL = 19, 999
-WIDTH, CANDIDATES = 2, 8
+RANDOM_ORDERS, RANDOM_ORDERS_EXACT = 19, 999
+BEAM_WIDTH, CANDIDATES = 2, 8
 LEVEL = 0.05
 _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Faithful:
-    """How true a map is.
+class FaithfulnessScores:
+    """How faithful a map is.
 
     ``aopc`` is the mean fall of the score over the points of the curve, ``naopc`` in [0, 1] the
     same between the ``low`` and the ``high`` that any order reaches; ``naopc_random`` is the mean
@@ -51,7 +51,7 @@ class Faithful:
         return self.p <= LEVEL
 
 
-def points_of(units: int, points: int = POINTS) -> Ints:
+def curve_points(units: int, points: int = POINTS) -> Ints:
     """How many units are gone at each point of the curve, ascending, all of them at the last; the
     first are counted one by one, since they are what a reader looks at."""
     if units <= points:
@@ -59,67 +59,67 @@ def points_of(units: int, points: int = POINTS) -> Ints:
     return np.unique(np.geomspace(1, units, points).round().astype(np.int64))
 
 
-def curves(kept: MaskedScore, orders: Sequence[Ints], points: Ints) -> Floats:
+def curves(masked_score: MaskedScore, orders: Sequence[Ints], points: Ints) -> Floats:
     """The scores [orders, points] of the row without the first units of each order."""
-    masks = np.ones((len(orders), len(points), kept.units), dtype=bool)
+    masks = np.ones((len(orders), len(points), masked_score.units), dtype=bool)
     for line, order in zip(masks, orders, strict=True):
-        for place, gone in enumerate(points):
-            line[place, order[:gone]] = False
-    return kept(masks.reshape(-1, kept.units)).reshape(len(orders), len(points))
+        for place, n_removed in enumerate(points):
+            line[place, order[:n_removed]] = False
+    return masked_score(masks.reshape(-1, masked_score.units)).reshape(len(orders), len(points))
 
 
 def faithfulness(
-    kept: MaskedScore, maps: Sequence[Floats], rng: np.random.Generator
-) -> tuple[Faithful, ...]:
+    masked_score: MaskedScore, maps: Sequence[Floats], rng: np.random.Generator
+) -> tuple[FaithfulnessScores, ...]:
     """Each of the ``maps`` [units] of one row, against the same random orders and limits.
 
         AOPC(order) = mean over the points k of [score(row) − score(row without its first k units)]
         NAOPC = (AOPC − low) / (high − low)                              (arXiv 2408.08137)
 
-    ``low`` and ``high`` are exact up to ``ALL_SETS`` units; beyond, a beam search finds them, so
-    that they may lie further out. The test is exact: were the map's order a random one, every rank
-    among the ``RANDOM`` orders would be as likely (ties count against the map).
+    ``low`` and ``high`` are exact up to ``MAX_EXACT_UNITS`` units; beyond, a beam search finds
+    them, so that they may lie further out. The test is exact: were the map's order a random one,
+    every rank among the ``RANDOM_ORDERS`` orders would be as likely (ties count against the map).
     """
-    units = kept.units
-    points = points_of(units)
-    small = units <= ALL_SETS
+    units = masked_score.units
+    points = curve_points(units)
+    small = units <= MAX_EXACT_UNITS
     if small:
         # Asked together, and known from here on.
-        kept(_all_sets(units))
-    whole = kept.whole
-    draws = RANDOM_OF_ALL if small else RANDOM
+        masked_score(_all_sets(units))
+    full_score = masked_score.full
+    draws = RANDOM_ORDERS_EXACT if small else RANDOM_ORDERS
     orders = [order_of(values) for values in maps] + [order_of(-values) for values in maps]
     orders += [rng.permutation(units) for _ in range(draws)]
-    lines = curves(kept, orders, points)
-    falls = whole - lines.mean(axis=1)
-    own, back, random = np.split(falls, [len(maps), 2 * len(maps)])
-    low, high = _all_limits(kept, units) if small else _beam_limits(kept, maps, points, rng)
-    low, high = min(low, *own, *back, *random), max(high, *own, *back, *random)
-    wide = high - low
+    lines = curves(masked_score, orders, points)
+    falls = full_score - lines.mean(axis=1)
+    map_falls, reversed_falls, random = np.split(falls, [len(maps), 2 * len(maps)])
+    low, high = _all_limits(masked_score, units) if small else _beam_limits(masked_score, maps, points, rng)
+    low, high = min(low, *map_falls, *reversed_falls, *random), max(high, *map_falls, *reversed_falls, *random)
+    span = high - low
 
-    def normed(value: float) -> float | None:
-        return (value - low) / wide if wide > _SAME else None
+    def normalize(value: float) -> float | None:
+        return (value - low) / span if span > _SAME else None
 
     possible = min(draws + 1, math.factorial(min(units, 12)))
-    found = []
-    for line, mine, theirs in zip(lines, own, back, strict=False):
-        as_fast = int((random >= mine - _SAME * max(1.0, abs(mine))).sum())
-        p = (1 + as_fast) / (draws + 1)
-        found.append(
-            Faithful(
-                aopc=float(mine),
+    scores = []
+    for line, map_fall, reversed_fall in zip(lines, map_falls, reversed_falls, strict=False):
+        n_as_fast = int((random >= map_fall - _SAME * max(1.0, abs(map_fall))).sum())
+        p = (1 + n_as_fast) / (draws + 1)
+        scores.append(
+            FaithfulnessScores(
+                aopc=float(map_fall),
                 low=low,
                 high=high,
-                naopc=normed(mine),
-                naopc_random=normed(float(random.mean())),
-                sufficiency=normed(theirs),
+                naopc=normalize(map_fall),
+                naopc_random=normalize(float(random.mean())),
+                sufficiency=normalize(reversed_fall),
                 p=p,
                 least_p=1 / possible,
                 orders=draws,
                 scores=line,
             )
         )
-    return tuple(found)
+    return tuple(scores)
 
 
 def order_of(values: Floats) -> Ints:
@@ -132,11 +132,11 @@ def _all_sets(units: int) -> Bools:
     return np.asarray(codes & 1, dtype=bool)
 
 
-def _all_limits(kept: MaskedScore, units: int) -> tuple[float, float]:
+def _all_limits(masked_score: MaskedScore, units: int) -> tuple[float, float]:
     """The least and the largest AOPC of all orders: the best way through all sets of units, from
     the row to nothing, taking one unit away at a time."""
     masks = _all_sets(units)
-    fall = kept.whole - kept(masks)
+    fall = masked_score.full - masked_score(masks)
     least, most = np.zeros(len(masks)), np.zeros(len(masks))
     # A set is reached from those with one unit more, which have larger numbers.
     for code in range(len(masks) - 2, -1, -1):
@@ -147,55 +147,55 @@ def _all_limits(kept: MaskedScore, units: int) -> tuple[float, float]:
 
 
 def _beam_limits(
-    kept: MaskedScore, maps: Sequence[Floats], points: Ints, rng: np.random.Generator
+    masked_score: MaskedScore, maps: Sequence[Floats], points: Ints, rng: np.random.Generator
 ) -> tuple[float, float]:
-    whole = kept.whole
+    full_score = masked_score.full
     ends = []
     for sign in (-1.0, 1.0):
-        beam: list[tuple[float, Bools]] = [(0.0, np.ones(kept.units, dtype=bool))]
-        for more in np.diff(points, prepend=0):
-            grown = [
+        beam: list[tuple[float, Bools]] = [(0.0, np.ones(masked_score.units, dtype=bool))]
+        for n_more in np.diff(points, prepend=0):
+            extended = [
                 (total, mask)
                 for total, left in beam
-                for mask in _next(left, int(more), maps, sign, rng)
+                for mask in _extend(left, int(n_more), maps, sign, rng)
             ]
-            masks = np.unique(np.stack([mask for _, mask in grown]), axis=0)
-            falls = dict(zip(map(bytes, masks), sign * (whole - kept(masks)), strict=True))
+            masks = np.unique(np.stack([mask for _, mask in extended]), axis=0)
+            falls = dict(zip(map(bytes, masks), sign * (full_score - masked_score(masks)), strict=True))
             best: dict[bytes, tuple[float, Bools]] = {}
-            for total, mask in grown:
+            for total, mask in extended:
                 reached = total + falls[bytes(mask)]
                 if bytes(mask) not in best or reached > best[bytes(mask)][0]:
                     best[bytes(mask)] = (reached, mask)
-            beam = sorted(best.values(), key=lambda one: -one[0])[:WIDTH]
+            beam = sorted(best.values(), key=lambda one: -one[0])[:BEAM_WIDTH]
         ends.append(sign * beam[0][0] / len(points))
     return ends[0], ends[1]
 
 
-def _next(
-    left: Bools, more: int, maps: Sequence[Floats], sign: float, rng: np.random.Generator
+def _extend(
+    keep: Bools, n_more: int, maps: Sequence[Floats], sign: float, rng: np.random.Generator
 ) -> list[Bools]:
-    """Ways to take ``more`` units from those that are left: what the maps name first, and some at
+    """Ways to take ``n_more`` units from those that are left: what the maps name first, and some at
     random where they are taken together."""
-    there = np.flatnonzero(left)
+    remaining = np.flatnonzero(keep)
     ranked = [
-        there[np.argsort(-sign * np.asarray(values)[there], kind="stable")] for values in maps
+        remaining[np.argsort(-sign * np.asarray(values)[remaining], kind="stable")] for values in maps
     ]
-    if more == 1:
+    if n_more == 1:
         # In turn from each map, each unit once.
         turns = dict.fromkeys(itertools.chain.from_iterable(zip(*ranked, strict=True)))
-        chosen = [np.array([unit]) for unit in list(turns)[:CANDIDATES]]
+        removals = [np.array([unit]) for unit in list(turns)[:CANDIDATES]]
     else:
-        chosen = [line[:more] for line in ranked]
-        chosen += [rng.choice(there, more, replace=False) for _ in range(2)]
+        removals = [line[:n_more] for line in ranked]
+        removals += [rng.choice(remaining, n_more, replace=False) for _ in range(2)]
     masks = []
-    for units in chosen:
-        mask = left.copy()
+    for units in removals:
+        mask = keep.copy()
         mask[units] = False
         masks.append(mask)
     return masks
 
 
-def joint_p(faithful: Sequence[Faithful]) -> float | None:
+def joint_p(faithful: Sequence[FaithfulnessScores]) -> float | None:
     """Whether the maps of several rows together are better than random orders: the chance of so
     small a sum of their p-values, were each map's order a random one. Exact, but for ties, which
     make it larger. ``None`` without rows."""
@@ -209,9 +209,9 @@ def joint_p(faithful: Sequence[Faithful]) -> float | None:
         single = np.zeros(length)
         single[np.arange(1, orders + 2) * (grid // (orders + 1))] = 1 / (orders + 1)
         spectrum *= np.fft.rfft(single) ** sum(one.orders == orders for one in faithful)
-    chances = np.fft.irfft(spectrum, length)
-    reached = round(sum(one.p for one in faithful) * grid)
-    return float(np.clip(chances[: reached + 1].sum(), 0.0, 1.0))
+    probabilities = np.fft.irfft(spectrum, length)
+    observed = round(sum(one.p for one in faithful) * grid)
+    return float(np.clip(probabilities[: observed + 1].sum(), 0.0, 1.0))
 
 
 def agreement(first: Floats, second: Floats) -> float | None:

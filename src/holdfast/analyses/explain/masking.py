@@ -1,6 +1,6 @@
-"""What a model says of a row of which only some units (words, marks, squares) are left: the one
-thing that every kind of task must bring for its answers to be explained; and what that says of each
-unit, by leaving it out and by integrated gradients (arXiv 1703.01365).
+"""Predictions for a row of which only some units (words, marks, squares) are kept, which is all
+that a task must provide to be explained; and the importance of each unit by leaving it out and by
+integrated gradients (arXiv 1703.01365).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ALONE = (
 )
 _UNIT = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])\w)+(?:['’\-](?:(?![{_ALONE}])\w)+)*|[^\w\s]+")
 # Of a longer text neighbouring words are joined: each costs passes of its own.
-MOST = 128
+MAX_UNITS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Parted:
+class RowUnits:
     """The ``units`` of a row and, for each of its pieces, the unit that it is of (``owner``
-    [pieces], −1 for the marks of the model). ``joined`` is how many words a unit holds at most;
-    ``unread`` are the words beyond what the model reads."""
+    [pieces], −1 for the marks of the model). ``words_per_unit`` is how many words a unit holds at
+    most; ``unread`` are the words beyond what the model reads."""
 
     units: tuple[Unit, ...]
     owner: Ints
-    joined: int = 1
+    words_per_unit: int = 1
     unread: int = 0
 
     def words(self, texts: Sequence[str]) -> tuple[str, ...]:
@@ -55,22 +55,22 @@ class Parted:
         return tuple(texts[one.part][one.start : one.stop] for one in self.units)
 
 
-def words_of(text: str, part: int = 0) -> list[Unit]:
+def split_words(text: str, part: int = 0) -> list[Unit]:
     """Words with their hyphens and apostrophes, runs of other marks, and single letters where a
     script has no spaces.
 
     >>> [(u.start, u.stop) for u in words_of("Don't, no!")]
     [(0, 5), (5, 6), (7, 9), (9, 10)]
     """
-    return [Unit(part, found.start(), found.end()) for found in _UNIT.finditer(text)]
+    return [Unit(part, match.start(), match.end()) for match in _UNIT.finditer(text)]
 
 
-def parted(
+def split_units(
     texts: Sequence[str],
     offsets: Sequence[tuple[int, int]],
     sequences: Sequence[int | None],
-    most: int = MOST,
-) -> Parted:
+    max_units: int = MAX_UNITS,
+) -> RowUnits:
     """The units of a row that is read as pieces.
 
     Parameters
@@ -78,55 +78,55 @@ def parted(
     texts : one text, or the two of a pair.
     offsets : of each piece, the characters of its text that it stands for.
     sequences : of each piece, which text it is of; ``None`` for the marks of the model.
-    most : units, at least 1; in a longer row ``Parted.joined`` neighbouring words are one.
+    max_units : at least 1; in a longer row ``RowUnits.words_per_unit`` neighbouring words are one.
 
     A piece that reaches over several words joins them. Words of which no piece is read are counted
     in ``unread``.
     """
-    found = [unit for part, text in enumerate(texts) for unit in words_of(text, part)]
+    words = [unit for part, text in enumerate(texts) for unit in split_words(text, part)]
     owner = np.full(len(offsets), -1, dtype=np.int64)
-    group = np.arange(len(found))
+    group = np.arange(len(words))
     for piece, ((start, stop), part) in enumerate(zip(offsets, sequences, strict=True)):
         if part is None or stop <= start:
             continue
         inside = [
             place
-            for place, unit in enumerate(found)
+            for place, unit in enumerate(words)
             if unit.part == part and unit.start < stop and start < unit.stop
         ]
         if inside:
             group[inside] = group[inside].min()
             owner[piece] = inside[0]
-    return _joined(found, group, owner, most)
+    return _merge_units(words, group, owner, max_units)
 
 
-def _joined(found: list[Unit], group: Ints, owner: Ints, most: int) -> Parted:
+def _merge_units(words: list[Unit], group: Ints, owner: Ints, max_units: int) -> RowUnits:
     read = np.unique(group[owner[owner >= 0]])
-    joined = max(1, -(-len(read) // most))
+    words_per_unit = max(1, -(-len(read) // max_units))
     # Words of two texts are never one.
-    part_of = np.array([found[place].part for place in read], dtype=np.int64)
+    part_of = np.array([words[place].part for place in read], dtype=np.int64)
     chunk = np.empty(len(read), dtype=np.int64)
     count = 0
     for part in np.unique(part_of):
         places = np.flatnonzero(part_of == part)
-        chunk[places] = count + np.arange(len(places)) // joined
+        chunk[places] = count + np.arange(len(places)) // words_per_unit
         count = int(chunk[places[-1]]) + 1
-    to_chunk = np.full(len(found) + 1, -1, dtype=np.int64)
+    to_chunk = np.full(len(words) + 1, -1, dtype=np.int64)
     to_chunk[read] = chunk
     units = []
     for one in range(count):
         members = np.flatnonzero(np.isin(group, read[chunk == one]))
-        whole = [found[place] for place in members]
-        units.append(Unit(whole[0].part, whole[0].start, max(unit.stop for unit in whole)))
-    owners = np.where(owner >= 0, to_chunk[group[owner]], -1) if len(found) else owner
-    unread = len(found) - int(np.isin(group, read).sum())
-    return Parted(tuple(units), owners, joined, unread)
+        unit_words = [words[place] for place in members]
+        units.append(Unit(unit_words[0].part, unit_words[0].start, max(unit.stop for unit in unit_words)))
+    owners = np.where(owner >= 0, to_chunk[group[owner]], -1) if len(words) else owner
+    unread = len(words) - int(np.isin(group, read).sum())
+    return RowUnits(tuple(units), owners, words_per_unit, unread)
 
 
 # Points of the Gauss–Legendre rule: exact for a gradient that is a polynomial of degree 31.
 STEPS = 16
 # Values of the inputs that are passed together.
-TOGETHER = 1 << 20
+VALUES_AT_ONCE = 1 << 20
 
 
 class MaskedScore:
@@ -136,23 +136,23 @@ class MaskedScore:
     asked.
     """
 
-    def __init__(self, ask: Callable[[Bools], Floats], units: int) -> None:
-        self._ask = ask
-        self._known: dict[bytes, float] = {}
+    def __init__(self, score: Callable[[Bools], Floats], units: int) -> None:
+        self._score = score
+        self._cache: dict[bytes, float] = {}
         self.units = units
         self.passes = 0
 
-    def __call__(self, kept: Bools) -> Floats:
-        keys = [line.tobytes() for line in np.packbits(kept, axis=1)]
-        new = {key: place for place, key in enumerate(keys) if key not in self._known}
+    def __call__(self, keep: Bools) -> Floats:
+        keys = [line.tobytes() for line in np.packbits(keep, axis=1)]
+        new = {key: place for place, key in enumerate(keys) if key not in self._cache}
         if new:
             self.passes += len(new)
-            found = self._ask(kept[list(new.values())])
-            self._known.update(zip(new, map(float, found), strict=True))
-        return np.asarray([self._known[key] for key in keys])
+            scores = self._score(keep[list(new.values())])
+            self._cache.update(zip(new, map(float, scores), strict=True))
+        return np.asarray([self._cache[key] for key in keys])
 
     @property
-    def whole(self) -> float:
+    def full(self) -> float:
         """The score of the row as it is."""
         return float(self(np.ones((1, self.units), dtype=bool))[0])
 
@@ -166,18 +166,18 @@ class MaskedScore:
 class Case:
     """One answer of a model to one row, to be explained.
 
-    ``target`` is the answer; ``kept`` gives its score, in ``measure`` (``log-odds``, ``output`` or
-    ``log probability``), with some units taken away. ``gradients()`` [units] are the integrated
-    gradients of the same score, ``None`` where the model cannot be asked for them; ``gap`` of them
-    is how far their sum is from the difference that they stand for. ``chance`` turns scores into
-    probabilities; ``None`` where there are none.
+    ``target`` is the answer; ``masked_score`` gives its score, in ``measure`` (``log-odds``,
+    ``output`` or ``log probability``), with some units taken away. ``gradients()`` [units] are the
+    integrated gradients of the same score, ``None`` where the model cannot be asked for them;
+    ``gap`` of them is how far their sum is from the difference that they stand for.
+    ``to_probability`` turns scores into probabilities; ``None`` where there are none.
     """
 
     target: str
     measure: str
-    kept: MaskedScore
+    masked_score: MaskedScore
     gradients: Callable[[], Gradients] | None = None
-    chance: Callable[[Floats], Floats] | None = None
+    to_probability: Callable[[Floats], Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Gradients:
     passes: int
 
 
-def leave_one_out(kept: MaskedScore) -> Floats:
+def leave_one_out(masked_score: MaskedScore) -> Floats:
     """What each unit adds to the score [units]: the score of the row less that of the row without
     the unit.
 
@@ -199,19 +199,19 @@ def leave_one_out(kept: MaskedScore) -> Floats:
     from the masked unit to the unit itself nothing else changes, so the integral of the gradient is
     the difference of its ends. It takes one pass a unit instead of one for every unit and step.
     """
-    return kept.whole - kept(~np.eye(kept.units, dtype=bool))
+    return masked_score.full - masked_score(~np.eye(masked_score.units, dtype=bool))
 
 
-def chance_of_odds(scores: Floats) -> Floats:
+def probability_of_log_odds(scores: Floats) -> Floats:
     """Log-odds → probability."""
     return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(scores, dtype=np.float64))))
 
 
 def log_odds(logits: Floats, place: int) -> Floats:
     """Logits [m, classes] → the log-odds [m] of the class at ``place`` against all others."""
-    wide = np.asarray(logits, dtype=np.float64)
-    others = np.delete(wide, place, axis=1)
-    return np.asarray(wide[:, place] - log_sum_exp(others))
+    values = np.asarray(logits, dtype=np.float64)
+    others = np.delete(values, place, axis=1)
+    return np.asarray(values[:, place] - log_sum_exp(others))
 
 
 def odds_case(
@@ -229,37 +229,37 @@ def odds_case(
     if place is None:
         place = int(outputs(np.ones((1, units), dtype=bool))[0].argmax())
 
-    def score(found: Tensor) -> Tensor:
+    def score(output: Tensor) -> Tensor:
         import torch
 
-        others = torch.cat([found[:, :place], found[:, place + 1 :]], dim=1)
-        return found[:, place] - torch.logsumexp(others, dim=1)
+        others = torch.cat([output[:, :place], output[:, place + 1 :]], dim=1)
+        return output[:, place] - torch.logsumexp(others, dim=1)
 
     return Case(
         classes[place],
         "log-odds",
         MaskedScore(lambda kept: log_odds(outputs(kept), place), units),
         None if gradients is None else lambda: gradients(score),
-        chance_of_odds,
+        probability_of_log_odds,
     )
 
 
-def in_batches(ask: Callable[[Bools], Tensor], kept: Bools, size: int) -> Floats:
-    """What ``ask`` says [m, …] of ``kept`` [m, units], ``size`` rows at a time."""
+def in_batches(forward: Callable[[Bools], Tensor], keep: Bools, size: int) -> Floats:
+    """What ``forward`` says [m, …] of ``keep`` [m, units], ``size`` rows at a time."""
     import torch
 
     with torch.inference_mode():
-        parts = [ask(kept[at : at + size]) for at in range(0, len(kept), size)]
+        parts = [forward(keep[at : at + size]) for at in range(0, len(keep), size)]
     return np.concatenate([part.cpu().numpy() for part in parts])
 
 
-def rounded(value: float | None, digits: int = 4) -> float | None:
+def round_or_none(value: float | None, digits: int = 4) -> float | None:
     """A number as JSON has it; ``None`` for one that is not finite."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class InputGradients:
     """``values`` [...] as the input, what each of its numbers adds; ``gap``: their sum less the
     difference of the scores at the two ends, which the rule of finitely many points leaves."""
 
@@ -272,13 +272,13 @@ class Path:
         unit by their ``owner`` [pieces]; pieces of no unit (−1) are left out."""
         pieces = self.values.sum(dim=over)[0].double().cpu().numpy().ravel()
         inside = owner >= 0
-        found = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
-        return Gradients(np.asarray(found, dtype=np.float64), self.gap, self.passes)
+        sums = np.bincount(owner[inside], weights=pieces[inside], minlength=units)
+        return Gradients(np.asarray(sums, dtype=np.float64), self.gap, self.passes)
 
 
 def integrated_gradients(
     score: Callable[[Tensor], Tensor], start: Tensor, end: Tensor, steps: int = STEPS
-) -> Path:
+) -> InputGradients:
     """The integrated gradients of ``score`` along the straight way from ``start`` to ``end``.
 
         values = (end − start) · ∫₀¹ ∂score(start + α (end − start)) / ∂input dα
@@ -296,7 +296,7 @@ def integrated_gradients(
     shares = torch.tensor(weights / 2, dtype=end.dtype, device=end.device)
     shape = (-1, *[1] * (end.dim() - 1))
     total = torch.zeros_like(end)
-    size = max(1, TOGETHER // max(1, end.numel()))
+    size = max(1, VALUES_AT_ONCE // max(1, end.numel()))
     for begin in range(0, steps, size):
         part = slice(begin, begin + size)
         points = (start + alphas[part].view(shape) * (end - start)).detach().requires_grad_(True)
@@ -306,11 +306,11 @@ def integrated_gradients(
     with torch.no_grad():
         ends = float(score(end)[0]) - float(score(start)[0])
     values = (total * (end - start)).detach()
-    return Path(values, float(values.double().sum()) - ends, steps + 2)
+    return InputGradients(values, float(values.double().sum()) - ends, steps + 2)
 
 
 @contextmanager
-def in_place_of(table: nn.Module, states: Tensor) -> Iterator[None]:
+def replaced_embeddings(table: nn.Module, states: Tensor) -> Iterator[None]:
     """A model's word embeddings (``table``) give ``states`` [B, T, E], whatever they are asked."""
 
     def give(module: object, inputs: object, output: object) -> Tensor:

@@ -1,4 +1,5 @@
-"""What carries each class: the words whose taking out costs an answer more than others do."""
+"""What carries each class: the words whose removal costs a prediction more than that of other
+words."""
 
 from __future__ import annotations
 
@@ -14,10 +15,10 @@ from holdfast.report.section import CLEAN, RelianceCheck, Section
 def reasons(run: RunFiles) -> Document | None:
     """``None`` for runs of older versions, and of tasks without classes of texts."""
     block = run.part("reasons")
-    return carried(block) if block.blocks("words") else None
+    return word_document(block) if block.blocks("words") else None
 
 
-def carried(block: Mapping[str, Any]) -> Document:
+def word_document(block: Mapping[str, Any]) -> Document:
     """The words that were confirmed, and every candidate."""
     lines = tuple(
         (
@@ -55,17 +56,17 @@ def carried(block: Mapping[str, Any]) -> Document:
 def _sentence(block: Mapping[str, Any]) -> str:
     """The words that were confirmed, class by class."""
     words = block["words"]
-    held: dict[str, list[str]] = {}
+    words_by_class: dict[str, list[str]] = {}
     for one in words:
         if one["confirmed"]:
-            held.setdefault(str(one["class"]), []).append(f"“{one['words']}”")
-    tried = count(len(words))
-    if not held:
+            words_by_class.setdefault(str(one["class"]), []).append(f"“{one['words']}”")
+    n_candidates = count(len(words))
+    if not words_by_class:
         return (
-            f"No word is shown to carry a class: removing any of {tried} candidates from test rows "
+            f"No word is shown to carry a class: removing any of {n_candidates} candidates from test rows "
             "did not lower the class's log-odds significantly more than removing other words."
         )
-    named = "; ".join(f"{name}: {', '.join(found)}" for name, found in held.items())
+    named = "; ".join(f"{name}: {', '.join(words_of_class)}" for name, words_of_class in words_by_class.items())
     return (
         f"Words that carry a prediction: {named}. Removing them from test rows lowers the class's "
         "log-odds more than removing other words."
@@ -95,16 +96,16 @@ def _verdict(one: Mapping[str, Any]) -> str:
     return "not confirmed" if one["n"] else "in no test row"
 
 
-def _giveaway(run: RunFiles) -> str | None:
+def _leaking_word(run: RunFiles) -> str | None:
     words = run.part("reasons").blocks("words")
     # Runs by older versions did not look.
     if not any("gives_away" in one for one in words):
         return None
-    found = [one for one in words if one["gives_away"]]
-    if not found:
+    leaking = [one for one in words if one["gives_away"]]
+    if not leaking:
         return CLEAN
-    first = found[0]
-    more = f"; and {plural(len(found) - 1, 'other word')}" if len(found) > 1 else ""
+    first = leaking[0]
+    more = f"; and {plural(len(leaking) - 1, 'other word')}" if len(leaking) > 1 else ""
     return (
         f"Its predictions of class {first['class']} depend on “{first['words']}”, which is in "
         f"{number(first['of_class'], 'accuracy')} of its texts and in "
@@ -118,6 +119,6 @@ SECTIONS = (
         "reasons",
         "What carries each class",
         reasons,
-        reliance=RelianceCheck("a word that gives a class away", _giveaway, rank=2),
+        reliance=RelianceCheck("a word that gives a class away", _leaking_word, rank=2),
     ),
 )

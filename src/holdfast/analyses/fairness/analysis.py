@@ -1,5 +1,5 @@
-"""Is the model as good for every group of rows, and does it answer alike about everybody? Which
-columns tell rows apart, which texts are swapped, and the block of both.
+"""Is the model as good for every group of rows, and does it predict the same whoever a text is
+about? Which columns define groups, which terms are swapped, and the block of both.
 
 ``holdfast fairness`` shows the block that a run stored, or looks by other columns, terms and rows.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
-from holdfast.analyses.fairness.forms import Ask, SwapQuery, axes_of, fault_query, label_query
+from holdfast.analyses.fairness.forms import Predict, SwapQuery, fault_query, label_query, read_axes
 from holdfast.analyses.fairness.groups import (
     GroupCandidates,
     Grouping,
@@ -24,8 +24,8 @@ from holdfast.analyses.fairness.groups import (
     rows_to_add,
     usable,
 )
-from holdfast.analyses.fairness.mitigation import against
-from holdfast.analyses.fairness.swap import Swaps, confirm_swaps, find_swaps
+from holdfast.analyses.fairness.mitigation import mitigation_tradeoffs
+from holdfast.analyses.fairness.swap import SwapCandidates, confirm_swaps, find_swaps
 from holdfast.augment.terms.forms import mentions
 from holdfast.augment.terms.lexicon import Axis
 from holdfast.augment.text_forms import SOURCES
@@ -38,7 +38,7 @@ from holdfast.recipe.parts import FairnessPart
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.training.observe import Observer
 
-MOST_COLUMNS = 8
+MAX_COLUMNS = 8
 # By benchmarks/fairness.py: groupings, and lists of words, that have nothing to do with the label.
 FALSE_ALARMS: Mapping[str, float | int] = {
     "groups": 0.014,
@@ -47,46 +47,46 @@ FALSE_ALARMS: Mapping[str, float | int] = {
     "swap_of": 4000,
 }
 COMMAND = "fairness"
-ROWS = 200
+DEFAULT_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class FairnessFound:
+class FairnessCandidates:
     """What was fixed on validation rows; ``swaps`` is ``None`` where texts cannot be swapped, for
     which ``why`` is the reason."""
 
     groups: GroupCandidates
     axes: tuple[Axis, ...]
-    swaps: Swaps | None = None
+    swaps: SwapCandidates | None = None
     query: SwapQuery | None = None
     why: str | None = None
 
 
-def find(session: Session) -> FairnessFound | NoAnswer:
+def find(session: Session) -> FairnessCandidates | NoAnswer:
     if not len(session.valid):
         return NoAnswer("there are no validation rows to look for gaps on")
     return find_fairness(session, session.recipe.probes.fairness, label_query(session.predictor))
 
 
-def find_fairness(session: Session, part: FairnessPart, query: SwapQuery | None) -> FairnessFound:
+def find_fairness(session: Session, part: FairnessPart, query: SwapQuery | None) -> FairnessCandidates:
     """Candidates by validation rows. Raises ``DataError`` for a column of the recipe that the
     source has not."""
     valid = session.valid
-    columns = session.beside(valid.table)
+    columns = session.other_columns(valid.table)
     for name in part.columns or ():
         if name not in columns:
             rule = f"has no column {name!r} beside text and label (probes.fairness.columns)"
             shown = ", ".join(columns) or "none"
             raise DataError(valid.table.source, rule, None, f"There are: {shown}.")
-    axes = axes_of(part)
-    known = groupings_of(columns, part.columns or [*columns])
+    axes = read_axes(part)
+    groupings = groupings_of(columns, part.columns or [*columns])
     if not part.columns:
-        known = [one for one in known if usable(one)][:MOST_COLUMNS]
-    known += [one for one in of_terms(valid, axes) if usable(one)]
-    groups = find_gaps(valid, known)
+        groupings = [one for one in groupings if usable(one)][:MAX_COLUMNS]
+    groupings += [one for one in term_groupings(valid, axes) if usable(one)]
+    groups = find_gaps(valid, groupings)
     why = _no_swap(valid, part, query)
     if why is not None or query is None:
-        return FairnessFound(groups, axes, why=why)
+        return FairnessCandidates(groups, axes, why=why)
     swaps = find_swaps(
         valid.table,
         axes,
@@ -94,18 +94,18 @@ def find_fairness(session: Session, part: FairnessPart, query: SwapQuery | None)
         rows=part.rows,
         insert=part.insert,
         seed=session.recipe.seed,
-        known=valid.probabilities,
+        row_outcomes=valid.probabilities,
     )
-    return FairnessFound(groups, axes, swaps, query)
+    return FairnessCandidates(groups, axes, swaps, query)
 
 
 def _no_swap(valid: Predictions, part: FairnessPart, query: SwapQuery | None) -> str | None:
     if not part.rows:
         return "probes.fairness.rows is 0"
-    held = valid.table.rows.column_names
-    if "tokens" in held:
+    columns = valid.table.rows.column_names
+    if "tokens" in columns:
         return "tags belong to the words as they stand"
-    if not any(one in held for one in ("text", "turns")):
+    if not any(one in columns for one in ("text", "turns")):
         return "the rows have no words to swap"
     if query is None:
         return (
@@ -115,44 +115,44 @@ def _no_swap(valid: Predictions, part: FairnessPart, query: SwapQuery | None) ->
     return None if len(valid) else "there are no validation rows"
 
 
-def of_terms(told: Predictions, axes: Sequence[Axis]) -> list[Grouping]:
+def term_groupings(predictions: Predictions, axes: Sequence[Axis]) -> list[Grouping]:
     """Rows by the terms in their texts: of an axis the one group that is named, or none."""
-    names = told.table.rows.column_names
+    names = predictions.table.rows.column_names
     parts = [part for part in SOURCES if part in names]
     if not parts or "tokens" in names:
         return []
-    texts = [" ".join(map(str, row)) for row in zip(*map(told.table.column, parts), strict=True)]
-    return [Grouping(f"{axis.name} of terms", [_named(axis, t) for t in texts]) for axis in axes]
+    texts = [" ".join(map(str, row)) for row in zip(*map(predictions.table.column, parts), strict=True)]
+    return [Grouping(f"{axis.name} of terms", [_named_group(axis, t) for t in texts]) for axis in axes]
 
 
-def _named(axis: Axis, text: str) -> str | None:
-    held = {one.group for one in mentions(axis, text)}
-    return held.pop() if len(held) == 1 else None
+def _named_group(axis: Axis, text: str) -> str | None:
+    groups = {one.group for one in mentions(axis, text)}
+    return groups.pop() if len(groups) == 1 else None
 
 
-def confirm(found: FairnessFound, session: Session, test: Predictions) -> dict[str, Any]:
+def confirm(candidates: FairnessCandidates, session: Session, test: Predictions) -> dict[str, Any]:
     """The block by the test rows. Of a column by which something was found, the rows that would
     make its groups representative are counted among the training rows; of a change the same is
-    asked of the start model, where the fit has one."""
-    columns = session.beside(test.table)
-    known = groupings_of(columns, found.groups.columns) + of_terms(test, found.axes)
-    missing = [name for name in found.groups.columns if name not in {one.name for one in known}]
-    groups = confirm_gaps(found.groups, test, known)
+    asked of the base model, where the fit has one."""
+    columns = session.other_columns(test.table)
+    groupings = groupings_of(columns, candidates.groups.columns) + term_groupings(test, candidates.axes)
+    missing = [name for name in candidates.groups.columns if name not in {one.name for one in groupings}]
+    groups = confirm_gaps(candidates.groups, test, groupings)
     swap: dict[str, Any] | None = None
-    if found.swaps is not None and found.query is not None:
+    if candidates.swaps is not None and candidates.query is not None:
         swap = confirm_swaps(
-            found.swaps,
+            candidates.swaps,
             test.table,
-            found.query.ask,
-            start=None if session.fitted is None else _start(session.fitted),
+            candidates.query.predict,
+            predict_untuned=None if session.fitted is None else _untuned_model(session.fitted),
             seed=session.recipe.seed,
-            known=test.probabilities,
-            bounded=found.query.shares or test.probabilities is not None,
+            row_outcomes=test.probabilities,
+            bounded=candidates.query.shares or test.probabilities is not None,
         )
     return {
-        "groups": {**groups, "columns_missing": missing, "to_add": _to_add(groups, session)},
+        "groups": {**groups, "columns_missing": missing, "to_add": _rows_to_add(groups, session)},
         "swap": swap,
-        "swap_why": found.why,
+        "swap_why": candidates.why,
         "false_alarms": dict(FALSE_ALARMS),
     }
 
@@ -160,32 +160,32 @@ def confirm(found: FairnessFound, session: Session, test: Predictions) -> dict[s
 ANALYSIS = Analysis("fairness", ("fairness",), find, confirm)
 
 
-def _to_add(groups: Mapping[str, Any], session: Session) -> list[dict[str, Any]]:
-    found = dict.fromkeys(one["column"] for one in groups["findings"])
-    if not found:
+def _rows_to_add(groups: Mapping[str, Any], session: Session) -> list[dict[str, Any]]:
+    columns_with_gaps = dict.fromkeys(one["column"] for one in groups["findings"])
+    if not columns_with_gaps:
         return []
     table = session.train_rows
     if not table.columns.one_class or "label" not in table.rows.column_names:
         return []
-    columns, labels = session.beside(table), table.column("label")
+    columns, labels = session.other_columns(table), table.column("label")
     return [
         {"column": name, **one}
-        for name in found
+        for name in columns_with_gaps
         if name in columns
         for one in rows_to_add(columns[name], labels, table.classes)
     ]
 
 
-def _start(fitted: FittedModel) -> Ask | None:
+def _untuned_model(fitted: FittedModel) -> Predict | None:
     """The untouched backbone with the linear probe on it, where a run has one."""
-    probes = [getattr(one, "baseline", None) for one in fitted.listeners]
-    head = next((one for one in probes if one is not None), None)
+    heads = [getattr(one, "baseline", None) for one in fitted.listeners]
+    head = next((one for one in heads if one is not None), None)
     classes = fitted.training_plan.splits.train_rows.table.columns.label_kind == "class"
     if head is None or not classes:
         return None
     network: list[Any] = []
 
-    def ask(table: Table) -> Floats:
+    def predict(table: Table) -> Floats:
         # Made when it is first asked: only a finding asks.
         if not network:
             network.append(fitted.base_network(head=head))
@@ -194,7 +194,7 @@ def _start(fitted: FittedModel) -> Ask | None:
         examples = fitted.encode(table)
         return softmax(observer.measure(network[0], examples, np.arange(len(examples)))[1])
 
-    return ask
+    return predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,29 +215,29 @@ class FairnessRequest:
             update={
                 "columns": self.groups or stored.columns,
                 "terms": self.terms or stored.terms,
-                "rows": ROWS if self.rows is None else self.rows,
+                "rows": DEFAULT_ROWS if self.rows is None else self.rows,
                 "insert": self.insert or stored.insert,
             }
         )
 
 
-def answered(folder: Path, wanted: FairnessRequest, plain: Path | None) -> dict[str, Any]:
+def fairness_document(folder: Path, request: FairnessRequest, plain: Path | None) -> dict[str, Any]:
     """What the command prints with ``--json``: ``fairness_of`` the run, and beside the ``plain``
     one, where it is given, the list ``against``."""
     run = FinishedRun(folder)
-    found = fairness_of(run, wanted)
+    document = fairness_of(run, request)
     if plain is None:
-        return found
-    part = wanted.part(run.recipe.probes.fairness)
-    return {**found, "against": against(run, FinishedRun(plain), part)}
+        return document
+    part = request.part(run.recipe.probes.fairness)
+    return {**document, "against": mitigation_tradeoffs(run, FinishedRun(plain), part)}
 
 
-def fairness_of(run: FinishedRun, wanted: FairnessRequest) -> dict[str, Any]:
-    """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored,
-    where nothing else is ``wanted``; else made anew. Groups rest on stored answers; swapped test
+def fairness_of(run: FinishedRun, request: FairnessRequest) -> dict[str, Any]:
+    """``{"schema": 1, "fairness": block, "openings": n | null}``: the block that the run stored, if
+    ``request`` is empty; else it is computed again. Groups rest on stored answers; swapped test
     rows are another pass over them, which ``openings.jsonl`` counts."""
     stored = run.result.get("fairness")
-    if isinstance(stored, dict) and "groups" in stored and not wanted:
+    if isinstance(stored, dict) and "groups" in stored and not request:
         return {"schema": 1, "fairness": stored, "openings": None}
     if not run.has("valid"):
         raise RunError(
@@ -248,15 +248,15 @@ def fairness_of(run: FinishedRun, wanted: FairnessRequest) -> dict[str, Any]:
             "Train again with its recipe.yaml into another folder.",
         )
     if not len(run.valid) or not len(run.test):
-        side = "validation" if not len(run.valid) else "test"
-        raise RunError(str(run.run), f"has no {side} rows", None, "Train with both sides.")
+        split = "validation" if not len(run.valid) else "test"
+        raise RunError(str(run.run), f"has no {split} rows", None, "Train with both sides.")
     # Changed training rows are refused before the test rows are opened.
     run.table("train")
     query = label_query(run.predictor) or fault_query(run.predictor)
-    found = find_fairness(run, wanted.part(run.recipe.probes.fairness), query)
+    candidates = find_fairness(run, request.part(run.recipe.probes.fairness), query)
     openings = None
-    if found.swaps is not None and found.swaps.candidates:
-        axes = [one.axis.name for one in found.swaps.candidates]
+    if candidates.swaps is not None and candidates.swaps.candidates:
+        axes = [one.axis.name for one in candidates.swaps.candidates]
         openings = run.reopen(COMMAND, axes).count
-    block = confirm(found, run, run.test)
+    block = confirm(candidates, run, run.test)
     return {"schema": 1, "fairness": block, "openings": openings}

@@ -1,4 +1,4 @@
-"""Rows in one form for each group of an axis, and what the swap test asks a model about them."""
+"""Rows in one form for each group of an axis, and the model outputs that the swap test compares."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Rows → what a model says of them [n, outcomes]: probabilities of classes, a number, a rate.
-Ask = Callable[[Table], Floats]
+# Rows → a model's predictions for them [n, outcomes]: probabilities of classes, a number, a rate.
+Predict = Callable[[Table], Floats]
 ROW = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Forms:
+class SwapForms:
     """``positions`` [r] of a table in one form a group: ``texts`` [r][groups] each the row's parts.
 
-    ``plain`` [r, groups] says which form is the row as it stands; ``found`` [r] whether the row has
-    terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
+    ``plain`` [r, groups] says which form is the row as it stands; ``has_terms`` [r] whether the row
+    has terms of its own (else one was put before it). ``units`` [r] are equal for rows that got the
     same term of a list that is a sample (names): a finding must hold over terms, not only over
     rows."""
 
@@ -41,74 +41,74 @@ class Forms:
     positions: Ints
     texts: tuple[tuple[dict[str, str], ...], ...]
     plain: Bools
-    found: Bools
+    has_terms: Bools
     units: Ints
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @property
-    def asked(self) -> int:
+    def n_predictions(self) -> int:
         """Forms that are no row as it stands: what a model must be asked."""
         return int((~self.plain).sum())
 
 
-def make_forms(table: Table, axis: Axis, most: int, *, insert: bool, seed: int) -> Forms:
-    """Up to ``most`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that have
-    its terms first, then, with ``insert``, others with a term put before them."""
+def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: int) -> SwapForms:
+    """Up to ``max_rows`` rows of ``table`` in the forms of ``axis``, drawn by ``seed``: rows that
+    have its terms first, then, with ``insert``, others with a term put before them."""
     rng = generator(seed, "swap", axis.name)
     block = table.rows.with_format("arrow")[:]
     rows = read_rows(block, table)
     parts = [part for part in SOURCES if rows and part in rows[0]]
     order = rng.permutation(len(rows))
     with_terms = [k for k in order if any(axis.pattern.search(str(rows[k][p])) for p in parts)]
-    chosen = with_terms[:most]
-    if insert and len(chosen) < most:
-        held = set(with_terms)
-        chosen += [k for k in order if k not in held][: most - len(chosen)]
-    made = [
+    positions = with_terms[:max_rows]
+    if insert and len(positions) < max_rows:
+        with_terms_set = set(with_terms)
+        positions += [k for k in order if k not in with_terms_set][: max_rows - len(positions)]
+    forms_and_units = [
         _with_terms(axis, rows[k], parts, n)
-        if n < min(most, len(with_terms))
+        if n < min(max_rows, len(with_terms))
         else _inserted(axis, rows[k], parts, n)
-        for n, k in enumerate(chosen)
+        for n, k in enumerate(positions)
     ]
-    kept = [n for n, one in enumerate(made) if one is not None]
-    texts = tuple(one[0] for one in made if one is not None)
-    known = {name: k for k, name in enumerate(dict.fromkeys(o[1] for o in made if o is not None))}
+    successful = [n for n, one in enumerate(forms_and_units) if one is not None]
+    texts = tuple(one[0] for one in forms_and_units if one is not None)
+    unit_codes = {name: k for k, name in enumerate(dict.fromkeys(o[1] for o in forms_and_units if o is not None))}
     plain = np.array(
         [
-            [all(form[p] == rows[chosen[n]][p] for p in parts) for form in forms]
-            for n, forms in zip(kept, texts, strict=True)
+            [all(form[p] == rows[positions[n]][p] for p in parts) for form in forms]
+            for n, forms in zip(successful, texts, strict=True)
         ],
         dtype=bool,
-    ).reshape(len(kept), len(axis.groups))
-    return Forms(
+    ).reshape(len(successful), len(axis.groups))
+    return SwapForms(
         axis,
-        np.array([chosen[n] for n in kept], dtype=np.int64),
+        np.array([positions[n] for n in successful], dtype=np.int64),
         texts,
         plain,
-        np.array([n < min(most, len(with_terms)) for n in kept], dtype=bool),
-        np.array([known[one[1]] for one in made if one is not None], dtype=np.int64),
+        np.array([n < min(max_rows, len(with_terms)) for n in successful], dtype=bool),
+        np.array([unit_codes[one[1]] for one in forms_and_units if one is not None], dtype=np.int64),
     )
 
 
-Made = tuple[tuple[dict[str, str], ...], tuple[str, int]]
+FormsAndUnit = tuple[tuple[dict[str, str], ...], tuple[str, int]]
 
 
-def _with_terms(axis: Axis, row: object, parts: Sequence[str], number: int) -> Made:
+def _with_terms(axis: Axis, row: object, parts: Sequence[str], number: int) -> FormsAndUnit:
     texts = {part: str(row[part]) for part in parts}  # type: ignore[index]
-    held = {part: mentions(axis, text) for part, text in texts.items()}
-    first = next(one for each in held.values() for one in each)
+    term_mentions = {part: mentions(axis, text) for part, text in texts.items()}
+    first = next(one for each in term_mentions.values() for one in each)
     block = axis.blocks[first.block]
     forms = tuple(
-        {part: in_group(axis, texts[part], group, held[part]) for part in parts}
+        {part: in_group(axis, texts[part], group, term_mentions[part]) for part in parts}
         for group in axis.groups
     )
     unit = ("row", number) if block.matched else (block.name, first.place)
     return forms, unit
 
 
-def _inserted(axis: Axis, row: object, parts: Sequence[str], number: int) -> Made | None:
+def _inserted(axis: Axis, row: object, parts: Sequence[str], number: int) -> FormsAndUnit | None:
     places = [(block, k) for block in axis.blocks for k in block.insertable]
     if not places or not parts:
         return None
@@ -128,24 +128,24 @@ def _stride(places: int) -> int:
     return golden
 
 
-def ask_forms(forms: Forms, table: Table, ask: Ask, known: Floats | None = None) -> Floats:
-    """What the model says of every form, [r, groups, outcomes]. ``known`` [rows of the table,
-    outcomes] is what it said of the rows as they stand, which are then not asked again."""
+def predict_forms(forms: SwapForms, table: Table, predict: Predict, row_outcomes: Floats | None = None) -> Floats:
+    """The model's predictions for every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the
+    table, outcomes] is what it said of the rows as they stand, which are then not asked again."""
     r, groups = forms.plain.shape
-    asked = [
-        (n, g) for n in range(r) for g in range(groups) if known is None or not forms.plain[n, g]
+    to_predict = [
+        (n, g) for n in range(r) for g in range(groups) if row_outcomes is None or not forms.plain[n, g]
     ]
-    at = forms.positions[[n for n, _ in asked]] if asked else np.zeros(0, dtype=np.int64)
-    said = ask(rewritten(table, at, [forms.texts[n][g] for n, g in asked])) if asked else None
-    outcomes = said.shape[1] if said is not None else known.shape[1] if known is not None else 0
-    found = np.zeros((r, groups, outcomes))
-    if known is not None:
+    row_positions = forms.positions[[n for n, _ in to_predict]] if to_predict else np.zeros(0, dtype=np.int64)
+    predicted = predict(rewritten(table, row_positions, [forms.texts[n][g] for n, g in to_predict])) if to_predict else None
+    outcomes = predicted.shape[1] if predicted is not None else row_outcomes.shape[1] if row_outcomes is not None else 0
+    outcomes_by_form = np.zeros((r, groups, outcomes))
+    if row_outcomes is not None:
         for n in range(r):
-            found[n, forms.plain[n]] = known[forms.positions[n]]
-    for k, (n, g) in enumerate(asked):
-        assert said is not None
-        found[n, g] = said[k]
-    return found
+            outcomes_by_form[n, forms.plain[n]] = row_outcomes[forms.positions[n]]
+    for k, (n, g) in enumerate(to_predict):
+        assert predicted is not None
+        outcomes_by_form[n, g] = predicted[k]
+    return outcomes_by_form
 
 
 def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) -> Table:
@@ -158,7 +158,7 @@ def rewritten(table: Table, positions: Ints, texts: Sequence[dict[str, str]]) ->
     return replace(table, rows=changed)
 
 
-def axes_of(part: FairnessPart) -> tuple[Axis, ...]:
+def read_axes(part: FairnessPart) -> tuple[Axis, ...]:
     """The axes of the built-in lexicon, or of the user's."""
     return tuple((read_lexicon(part.terms) if part.terms else built_in()).values())
 
@@ -168,7 +168,7 @@ class SwapQuery:
     """What the swap test asks of rows, and the ``names`` of its outcomes; ``shares`` are bounded as
     probabilities are."""
 
-    ask: Ask
+    predict: Predict
     names: tuple[str, ...] = ()
     shares: bool = False
 
@@ -182,20 +182,20 @@ def label_query(predictor: Predictor) -> SwapQuery | None:
     if not predictor.names:
         return None
 
-    def ask(table: Table) -> Floats:
-        found = predictor.answer(table).probabilities
-        assert found is not None
-        return np.asarray(found)
+    def predict(table: Table) -> Floats:
+        probabilities = predictor.answer(table).probabilities
+        assert probabilities is not None
+        return np.asarray(probabilities)
 
-    return SwapQuery(ask, tuple(predictor.names))
+    return SwapQuery(predict, tuple(predictor.names))
 
 
 def fault_query(predictor: Predictor) -> SwapQuery | None:
-    """Of a model that writes, which faults its answers to the prompts show."""
+    """Of a generative model, which faults its answers to the prompts show."""
     if predictor.answered != "text":
         return None
-    ask = faults_of(lambda table: predictor.answer(table).predictions)
-    return SwapQuery(ask, tuple(OUTCOMES), shares=True)
+    predict = fault_predictor(lambda table: predictor.answer(table).predictions)
+    return SwapQuery(predict, tuple(OUTCOMES), shares=True)
 
 
 # Each is 1 where an answer shows it. An answer that nobody wanted in a language is in none.
@@ -206,19 +206,19 @@ OUTCOMES = {
 }
 
 
-def faults_of(answer: Callable[[Table], Sequence[object]]) -> Callable[[Table], Floats]:
+def fault_predictor(generate: Callable[[Table], Sequence[object]]) -> Callable[[Table], Floats]:
     """From what answers a table's rows with texts, what says of each row which of ``OUTCOMES`` its
     answer shows, [n, outcomes] of 0 and 1. What the prompt brings in does not count, so a form of
-    it that names another group is held against its own words."""
+    it that names another group is compared with its own words."""
 
-    def ask(table: Table) -> Floats:
-        texts = [str(text or "") for text in answer(table)]
+    def predict(table: Table) -> Floats:
+        texts = [str(text or "") for text in generate(table)]
         sources = sources_of(table)
-        found = marks(sources, [""] * len(texts), texts)
-        columns = [np.any([found[mark] for mark in held], axis=0) for held in OUTCOMES.values()]
+        marks_by_name = marks(sources, [""] * len(texts), texts)
+        columns = [np.any([marks_by_name[mark] for mark in outcome_marks], axis=0) for outcome_marks in OUTCOMES.values()]
         return np.column_stack(columns).astype(np.float64)
 
-    return ask
+    return predict
 
 
 def sources_of(table: Table) -> list[str]:

@@ -1,10 +1,10 @@
 """Is a model as good for each group of rows as for the others?
 
 What is compared is a value a row, among the rows of which it is asked (``Measure``). On validation
-rows each group is held against all other rows of the column, in every measure; what stands out
-there, at most ``MOST`` of them, are candidates. The test rows are asked about these and in the
-direction seen, each once: Holm's adjustment over the candidates makes a single false finding among
-all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
+rows each group is compared with all other rows of the column, in every measure; what stands out
+there, at most ``MAX_CANDIDATES`` of them, are candidates. The test rows are asked about these and
+in the direction seen, each once: Holm's adjustment over the candidates makes a single false finding
+among all of a run at most as likely as ``ALPHA``, however many groups and measures were looked at.
 
 How many rows of which group and class would make groups and classes independent?
 """
@@ -31,22 +31,22 @@ LOSS, ERROR, SIGNED = "loss", "absolute error", "error"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
-    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``among`` [n] says of which rows
-    it is asked; ``of`` is the class (label) it is about."""
+    """``values`` [n] are 0 or 1 of a ``rate``, numbers otherwise; ``applies`` [n] says of which
+    rows it is asked; ``of_class`` is the class (label) it is about."""
 
     name: str
     values: Floats
-    among: Bools
-    of: str | None = None
+    applies: Bools
+    of_class: str | None = None
     rate: bool = True
 
     @property
     def title(self) -> str:
         """As one reads it."""
-        return self.name if self.of is None else f"{self.name} of {self.of}"
+        return self.name if self.of_class is None else f"{self.name} of {self.of_class}"
 
 
-def measures_of(told: Predictions) -> tuple[Measure, ...]:
+def measures_of(predictions: Predictions) -> tuple[Measure, ...]:
     """What can be compared of these answers.
 
     Of classes: accuracy; of each class P(answered c), P(answered c | not c), P(not answered c | c)
@@ -55,53 +55,53 @@ def measures_of(told: Predictions) -> tuple[Measure, ...]:
     and how often all are right. Of numbers the absolute error and the error with its sign. Of tags
     how often all are right. Else the loss.
     """
-    table = told.table
-    every = np.ones(len(told), dtype=bool)
-    if told.predictions is not None and "value" in table.rows.column_names:
-        error = np.asarray(told.predictions, dtype=np.float64) - table.column("value")
+    table = predictions.table
+    all_rows = np.ones(len(predictions), dtype=bool)
+    if predictions.predictions is not None and "value" in table.rows.column_names:
+        error = np.asarray(predictions.predictions, dtype=np.float64) - table.column("value")
         return (
-            Measure(ERROR, np.abs(error), every, rate=False),
-            Measure(SIGNED, error, every, rate=False),
+            Measure(ERROR, np.abs(error), all_rows, rate=False),
+            Measure(SIGNED, error, all_rows, rate=False),
         )
-    if told.wrong is None:
-        return (Measure(LOSS, told.losses, np.isfinite(told.losses), rate=False),)
-    found = [Measure(ACCURACY, (~told.wrong).astype(np.float64), every)]
-    if told.predictions is None or not told.names:
-        return tuple(found)
-    labels, answers = _marks(told)
+    if predictions.wrong is None:
+        return (Measure(LOSS, predictions.losses, np.isfinite(predictions.losses), rate=False),)
+    measures = [Measure(ACCURACY, (~predictions.wrong).astype(np.float64), all_rows)]
+    if predictions.predictions is None or not predictions.names:
+        return tuple(measures)
+    labels, answers = _label_masks(predictions)
     # The complement of the second class says nothing new.
-    only = told.names[1:] if len(told.names) == 2 and not _several(told) else told.names
-    for k, name in enumerate(told.names):
-        if name not in only:
+    class_names = predictions.names[1:] if len(predictions.names) == 2 and not _has_label_sets(predictions) else predictions.names
+    for k, name in enumerate(predictions.names):
+        if name not in class_names:
             continue
-        answered, is_it = answers[:, k].astype(np.float64), labels[:, k]
-        found += [
-            Measure(POSITIVE, answered, every, name),
-            Measure(FALSE_POSITIVE, answered, ~is_it, name),
-            Measure(FALSE_NEGATIVE, 1 - answered, is_it, name),
+        predicted, labelled = answers[:, k].astype(np.float64), labels[:, k]
+        measures += [
+            Measure(POSITIVE, predicted, all_rows, name),
+            Measure(FALSE_POSITIVE, predicted, ~labelled, name),
+            Measure(FALSE_NEGATIVE, 1 - predicted, labelled, name),
         ]
-    return tuple(found)
+    return tuple(measures)
 
 
-def _several(told: Predictions) -> bool:
-    return "labels" in told.table.rows.column_names
+def _has_label_sets(predictions: Predictions) -> bool:
+    return "labels" in predictions.table.rows.column_names
 
 
-def _marks(told: Predictions) -> tuple[Bools, Bools]:
+def _label_masks(predictions: Predictions) -> tuple[Bools, Bools]:
     """Whether each row is labelled and answered as each name, [n, names] twice."""
-    assert told.predictions is not None
-    index = {name: k for k, name in enumerate(told.names)}
-    sets = [_names_of(one) for one in told.predictions]
-    if _several(told):
-        truth: list[list[int]] = told.table.column("labels")
+    assert predictions.predictions is not None
+    index = {name: k for k, name in enumerate(predictions.names)}
+    sets = [_names_of(one) for one in predictions.predictions]
+    if _has_label_sets(predictions):
+        truth: list[list[int]] = predictions.table.column("labels")
     else:
-        known: Ints = told.table.column("label")
-        truth = [[int(k)] if k >= 0 else [] for k in known]
-    labels = np.zeros((len(told), len(index)), dtype=bool)
+        classes: Ints = predictions.table.column("label")
+        truth = [[int(k)] if k >= 0 else [] for k in classes]
+    labels = np.zeros((len(predictions), len(index)), dtype=bool)
     answers = np.zeros_like(labels)
-    for row, (is_it, said) in enumerate(zip(truth, sets, strict=True)):
-        labels[row, is_it] = True
-        answers[row, [index[name] for name in said if name in index]] = True
+    for row, (label_indices, names) in enumerate(zip(truth, sets, strict=True)):
+        labels[row, label_indices] = True
+        answers[row, [index[name] for name in names if name in index]] = True
     return labels, answers
 
 
@@ -115,15 +115,15 @@ def _names_of(prediction: object) -> Sequence[str]:
 
 ALPHA = 0.05
 # Validation rows this far from the others make a candidate.
-STANDS_OUT = 0.1
-MOST = 10
+CANDIDATE_P = 0.1
+MAX_CANDIDATES = 10
 # Fewer validation rows than this are named as too few, and never compared.
-LEAST = 10
+MIN_ROWS = 10
 # How large a gap of rates is to be worth settling, and how surely it is to be seen.
-MATTERS, POWER = 0.1, 0.8
-MOST_GROUPS = 20
+RELEVANT_GAP, POWER = 0.1, 0.8
+MAX_GROUPS = 20
 # With more classes than ten, only the measures that are candidates stand in the tables.
-MOST_SHOWN = 31
+MAX_SHOWN_MEASURES = 31
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,21 +132,21 @@ class Grouping:
     for a row that is in none."""
 
     name: str
-    of_rows: Sequence[str | None]
+    row_groups: Sequence[str | None]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The groups that have rows."""
-        return tuple(sorted({one for one in self.of_rows if one is not None}))
+        return tuple(sorted({one for one in self.row_groups if one is not None}))
 
     def inside(self, group: str) -> Bools:
         """Which rows are of ``group`` [n]."""
-        return np.array([one == group for one in self.of_rows], dtype=bool)
+        return np.array([one == group for one in self.row_groups], dtype=bool)
 
     @property
-    def known(self) -> Bools:
+    def has_group(self) -> Bools:
         """Which rows are of any group [n]."""
-        return np.array([one is not None for one in self.of_rows], dtype=bool)
+        return np.array([one is not None for one in self.row_groups], dtype=bool)
 
 
 Columns = Mapping[str, Sequence[str | None]]
@@ -154,122 +154,122 @@ Columns = Mapping[str, Sequence[str | None]]
 
 def groupings_of(columns: Columns, names: Sequence[str]) -> list[Grouping]:
     """The ``columns`` beside the rows by these ``names``, as rows are told apart by them."""
-    found = []
+    groupings = []
     for name in names:
         if name in columns:
             cells = [None if c is None or not str(c).strip() else str(c) for c in columns[name]]
-            found.append(Grouping(name, cells))
-    return found
+            groupings.append(Grouping(name, cells))
+    return groupings
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
     """A ``group`` of ``column`` that looked ``above`` or below the others on validation rows in a
-    ``measure`` (of class ``of``); ``gap`` is group − others there."""
+    ``measure`` (of class ``of_class``); ``gap`` is group − others there."""
 
     column: str
     group: str
     measure: str
-    of: str | None
+    of_class: str | None
     above: bool
     gap: float
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidates:
-    """Candidates, fixed on validation rows; ``looked`` group × measure pairs were looked at, and
-    ``small`` are the groups with too few rows: (column, group) → validation rows."""
+    """Candidates, fixed on validation rows; ``n_compared`` group × measure pairs were looked at,
+    and ``small_groups`` are the groups with too few rows: (column, group) → validation rows."""
 
     candidates: tuple[GroupCandidate, ...]
-    looked: int
-    small: Mapping[tuple[str, str], int]
+    n_compared: int
+    small_groups: Mapping[tuple[str, str], int]
     columns: tuple[str, ...]
 
 
 def usable(grouping: Grouping) -> bool:
-    """Whether a column tells groups apart: two to ``MOST_GROUPS`` values, two of them in ``LEAST``
-    rows."""
-    counts = [int(grouping.inside(name).sum()) for name in grouping.names[: MOST_GROUPS + 1]]
-    return 2 <= len(counts) <= MOST_GROUPS and sum(n >= LEAST for n in counts) >= 2
+    """Whether a column tells groups apart: two to ``MAX_GROUPS`` values, two of them in
+    ``MIN_ROWS`` rows."""
+    counts = [int(grouping.inside(name).sum()) for name in grouping.names[: MAX_GROUPS + 1]]
+    return 2 <= len(counts) <= MAX_GROUPS and sum(n >= MIN_ROWS for n in counts) >= 2
 
 
-def find_gaps(told: Predictions, groupings: Sequence[Grouping]) -> GroupCandidates:
+def find_gaps(predictions: Predictions, groupings: Sequence[Grouping]) -> GroupCandidates:
     """Candidates among the groups of validation rows."""
-    measures, ranked, small, looked = measures_of(told), [], {}, 0
+    measures, ranked, small_groups, n_compared = measures_of(predictions), [], {}, 0
     for grouping in groupings:
-        known = grouping.known
+        known = grouping.has_group
         for group in grouping.names:
             inside = grouping.inside(group)
-            if inside.sum() < LEAST:
-                small[grouping.name, group] = int(inside.sum())
+            if inside.sum() < MIN_ROWS:
+                small_groups[grouping.name, group] = int(inside.sum())
                 continue
             for one in measures:
-                looked += 1
-                seen = _compared(one, inside & one.among, known & ~inside & one.among)
-                if seen is None:
+                n_compared += 1
+                gap_and_p = _compare(one, inside & one.applies, known & ~inside & one.applies)
+                if gap_and_p is None:
                     continue
-                gap, above, below = seen
+                gap, above, below = gap_and_p
                 p = min(above, below)
-                if p <= STANDS_OUT:
-                    which = GroupCandidate(
-                        grouping.name, group, one.name, one.of, above < below, gap
+                if p <= CANDIDATE_P:
+                    new_candidate = GroupCandidate(
+                        grouping.name, group, one.name, one.of_class, above < below, gap
                     )
-                    ranked.append((p, which))
+                    ranked.append((p, new_candidate))
     ranked.sort(key=lambda pair: (pair[0], -abs(pair[1].gap)))
-    chosen = tuple(candidate for _, candidate in _once(ranked)[:MOST])
-    return GroupCandidates(chosen, looked, small, tuple(one.name for one in groupings))
+    selected = tuple(candidate for _, candidate in _drop_mirrored(ranked)[:MAX_CANDIDATES])
+    return GroupCandidates(selected, n_compared, small_groups, tuple(one.name for one in groupings))
 
 
-def _once(ranked: list[tuple[float, GroupCandidate]]) -> list[tuple[float, GroupCandidate]]:
+def _drop_mirrored(ranked: list[tuple[float, GroupCandidate]]) -> list[tuple[float, GroupCandidate]]:
     """Of a column with two groups the one is the other turned round: the first stays."""
-    kept, seen = [], set()
+    unique, keys = [], set()
     for p, one in ranked:
-        key = (one.column, one.measure, one.of, round(p, 12), round(abs(one.gap), 12))
-        if key not in seen:
-            seen.add(key)
-            kept.append((p, one))
-    return kept
+        key = (one.column, one.measure, one.of_class, round(p, 12), round(abs(one.gap), 12))
+        if key not in keys:
+            keys.add(key)
+            unique.append((p, one))
+    return unique
 
 
 def confirm_gaps(
-    found: GroupCandidates, told: Predictions, groupings: Sequence[Grouping]
+    group_candidates: GroupCandidates, predictions: Predictions, groupings: Sequence[Grouping]
 ) -> dict[str, object]:
     """What the test rows say: every group's measures with intervals, the candidates that hold, and
-    of the others how many rows would settle them."""
-    measures = {(one.name, one.of): one for one in measures_of(told)}
+    of the others how many rows would decide them."""
+    measures = {(one.name, one.of_class): one for one in measures_of(predictions)}
     by_name = {one.name: one for one in groupings}
-    asked = {(one.measure, one.of) for one in found.candidates}
-    few = len(measures) <= MOST_SHOWN
-    shown = {k: m for k, m in measures.items() if few or k in asked or k[1] is None}
-    units = told.groups
+    candidate_keys = {(one.measure, one.of_class) for one in group_candidates.candidates}
+    show_all = len(measures) <= MAX_SHOWN_MEASURES
+    shown_measures = {k: m for k, m in measures.items() if show_all or k in candidate_keys or k[1] is None}
+    units = predictions.groups
     tested = [
-        _tested(one, by_name.get(one.column), measures.get((one.measure, one.of)), units)
-        for one in found.candidates
+        _test_candidate(one, by_name.get(one.column), measures.get((one.measure, one.of_class)), units)
+        for one in group_candidates.candidates
     ]
     adjusted = holm(np.array([p if p is not None else 1.0 for p, _ in tested]))
-    findings, open_ = [], []
-    for one, (p, record), q in zip(found.candidates, tested, adjusted, strict=True):
+    findings, inconclusive = [], []
+    for one, (p, record), q in zip(group_candidates.candidates, tested, adjusted, strict=True):
         if p is not None and q < ALPHA:
             findings.append({**record, "p_adjusted": float(q)})
         else:
-            rows = _to_settle(one, by_name.get(one.column), measures, len(found.candidates))
-            open_.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
+            rows = _rows_to_settle(one, by_name.get(one.column), measures, len(group_candidates.candidates))
+            inconclusive.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
     return {
         "columns": [
-            _table(by_name[name], shown, units) for name in found.columns if name in by_name
+            _table(by_name[name], shown_measures, units) for name in group_candidates.columns if name in by_name
         ],
-        "looked": found.looked,
-        "candidates": len(found.candidates),
+        "looked": group_candidates.n_compared,
+        "candidates": len(group_candidates.candidates),
         "findings": findings,
-        "undecided": open_,
+        "undecided": inconclusive,
         "small": [
-            {"column": c, "group": g, "valid_rows": n, "rows_to_settle": _least_rows()}
-            for (c, g), n in found.small.items()
+            {"column": c, "group": g, "valid_rows": n, "rows_to_settle": _min_group_rows()}
+            for (c, g), n in group_candidates.small_groups.items()
         ],
     }
 
 
-def _compared(measure: Measure, inside: Bools, others: Bools) -> tuple[float, float, float] | None:
+def _compare(measure: Measure, inside: Bools, others: Bools) -> tuple[float, float, float] | None:
     """group − others, and the one-sided p-values of "above" and "below"."""
     n, m = int(inside.sum()), int(others.sum())
     if n < 2 or m < 2:
@@ -283,30 +283,30 @@ def _compared(measure: Measure, inside: Bools, others: Bools) -> tuple[float, fl
     return None if math.isnan(share) else (gap, 1 - share, share)
 
 
-def _tested(
+def _test_candidate(
     one: GroupCandidate, grouping: Grouping | None, measure: Measure | None, units: Ints | None
 ) -> tuple[float | None, dict[str, object]]:
     record: dict[str, object] = {
         "column": one.column,
         "group": one.group,
         "measure": one.measure,
-        "class": one.of,
+        "class": one.of_class,
         "gap_valid": one.gap,
     }
     if grouping is None or measure is None:
         return None, {**record, "gap": Estimate(None, why="no such rows").to_json()}
-    inside = grouping.inside(one.group) & measure.among
-    others = grouping.known & ~grouping.inside(one.group) & measure.among
+    inside = grouping.inside(one.group) & measure.applies
+    others = grouping.has_group & ~grouping.inside(one.group) & measure.applies
     record |= {"n": int(inside.sum()), "others": int(others.sum())}
-    seen = _compared(measure, inside, others)
-    if seen is None:
+    gap_and_p = _compare(measure, inside, others)
+    if gap_and_p is None:
         why = "fewer than two test rows on a side"
         return None, {**record, "gap": Estimate(None, why=why).to_json()}
-    gap, above, below = seen
+    gap, above, below = gap_and_p
     p = above if one.above else below
     low, high = _gap_limits(measure, inside, others)
     if units is not None:
-        gap, low, high, p = _by_units(measure, inside, others, units, one.above)
+        gap, low, high, p = _gap_by_units(measure, inside, others, units, one.above)
     record["value"] = float(measure.values[inside].mean())
     record["value_others"] = float(measure.values[others].mean())
     if math.isnan(low):
@@ -320,11 +320,11 @@ def _gap_limits(measure: Measure, inside: Bools, others: Bools) -> tuple[float, 
     one, other = measure.values[inside], measure.values[others]
     if measure.rate:
         return rate_gap(round(float(one.sum())), len(one), round(float(other.sum())), len(other))
-    found = welch(one, other)
-    return found.low, found.high
+    difference = welch(one, other)
+    return difference.low, difference.high
 
 
-def _by_units(
+def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
     """The gap with rows that come in groups: the linearised variance of a difference of two ratios,
@@ -334,12 +334,12 @@ def _by_units(
 
     n, m = int(inside.sum()), int(others.sum())
     mean_a, mean_b = measure.values[inside].mean(), measure.values[others].mean()
-    part = np.zeros(len(units))
-    part[inside] = (measure.values[inside] - mean_a) / n
-    part[others] -= (measure.values[others] - mean_b) / m
-    there = inside | others
-    sums = np.bincount(units[there], weights=part[there])
-    count = len(np.unique(units[there]))
+    contributions = np.zeros(len(units))
+    contributions[inside] = (measure.values[inside] - mean_a) / n
+    contributions[others] -= (measure.values[others] - mean_b) / m
+    rows = inside | others
+    sums = np.bincount(units[rows], weights=contributions[rows])
+    count = len(np.unique(units[rows]))
     gap = float(mean_a - mean_b)
     if count < 2:
         return gap, math.nan, math.nan, 1.0
@@ -352,34 +352,34 @@ def _by_units(
     return gap, gap - half, gap + half, float(stdtr(count - 1, -t))
 
 
-def _to_settle(
+def _rows_to_settle(
     one: GroupCandidate,
     grouping: Grouping | None,
     measures: Mapping[tuple[str, str | None], Measure],
     candidates: int,
 ) -> int | None:
-    """Test rows of the column with which a gap of ``MATTERS`` would be seen, at the mix of the
+    """Test rows of the column with which a gap of ``RELEVANT_GAP`` would be seen, at the mix of the
     groups here; ``None`` where the measure is no rate or nothing is known of it."""
-    measure = measures.get((one.measure, one.of))
+    measure = measures.get((one.measure, one.of_class))
     if grouping is None or measure is None or not measure.rate:
         return None
-    asked = grouping.known & measure.among
-    inside = grouping.inside(one.group) & asked
-    if not inside.any() or not (asked & ~inside).any():
+    applicable = grouping.has_group & measure.applies
+    inside = grouping.inside(one.group) & applicable
+    if not inside.any() or not (applicable & ~inside).any():
         return None
-    rate = float(measure.values[asked & ~inside].mean())
-    other = min(1.0, rate + MATTERS) if one.above else max(0.0, rate - MATTERS)
-    if abs(other - rate) < MATTERS / 2:
-        other = rate - MATTERS if one.above else rate + MATTERS
-    share = float(inside.sum() / asked.sum())
-    need = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
-    return math.ceil(need * int(grouping.known.sum()) / int(asked.sum()))
+    rate = float(measure.values[applicable & ~inside].mean())
+    other = min(1.0, rate + RELEVANT_GAP) if one.above else max(0.0, rate - RELEVANT_GAP)
+    if abs(other - rate) < RELEVANT_GAP / 2:
+        other = rate - RELEVANT_GAP if one.above else rate + RELEVANT_GAP
+    share = float(inside.sum() / applicable.sum())
+    n_rows = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
+    return math.ceil(n_rows * int(grouping.has_group.sum()) / int(applicable.sum()))
 
 
-def _least_rows() -> int:
-    """Rows of a group of its own with which a gap of ``MATTERS`` from half would be seen, were
+def _min_group_rows() -> int:
+    """Rows of a group of its own with which a gap of ``RELEVANT_GAP`` from half would be seen, were
     there nine others to each of them."""
-    return math.ceil(0.1 * rows_for_rates(0.5 - MATTERS, 0.5, 0.1, ALPHA, POWER))
+    return math.ceil(0.1 * rows_for_rates(0.5 - RELEVANT_GAP, 0.5, 0.1, ALPHA, POWER))
 
 
 def _table(
@@ -389,53 +389,53 @@ def _table(
     groups = {}
     for group in grouping.names:
         inside = grouping.inside(group)
-        each = [_value(one, inside & one.among, units) for one in measures.values()]
+        each = [_measure_block(one, inside & one.applies, units) for one in measures.values()]
         groups[group] = {"rows": int(inside.sum()), "measures": each}
     return {"column": grouping.name, "groups": groups, "gaps": _gaps(grouping, measures)}
 
 
-def _value(one: Measure, inside: Bools, units: Ints | None) -> dict[str, object]:
+def _measure_block(one: Measure, inside: Bools, units: Ints | None) -> dict[str, object]:
     n, values = int(inside.sum()), one.values[inside]
-    said: dict[str, object] = {"measure": one.name, "class": one.of, "n": n}
+    block: dict[str, object] = {"measure": one.name, "class": one.of_class, "n": n}
     if not n:
-        return {**said, **Estimate(None, why="no such rows").to_json()}
-    found = Estimate(float(values.mean()))
+        return {**block, **Estimate(None, why="no such rows").to_json()}
+    estimate = Estimate(float(values.mean()))
     if one.rate:
-        found = rate_estimate(values > 0.5, None if units is None else units[inside], "")
+        estimate = rate_estimate(values > 0.5, None if units is None else units[inside], "")
     elif n > 1:
         from scipy.special import stdtrit
 
         half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
         mean = float(values.mean())
-        found = Estimate(mean, mean - half, mean + half)
-    return {**said, **found.to_json()}
+        estimate = Estimate(mean, mean - half, mean + half)
+    return {**block, **estimate.to_json()}
 
 
 def _gaps(
     grouping: Grouping, measures: Mapping[tuple[str, str | None], Measure]
 ) -> list[dict[str, object]]:
-    """Largest − smallest value over groups with ``LEAST`` rows of the measure."""
-    found: list[dict[str, object]] = []
+    """Largest − smallest value over groups with ``MIN_ROWS`` rows of the measure."""
+    gaps: list[dict[str, object]] = []
     for one in measures.values():
-        values = group_means(one, grouping, LEAST)
+        values = group_means(one, grouping, MIN_ROWS)
         if len(values) < 2:
             continue
-        most, least = max(values, key=lambda g: values[g]), min(values, key=lambda g: values[g])
-        gap = values[most] - values[least]
-        found.append(
-            {"measure": one.name, "class": one.of, "gap": gap, "most": most, "least": least}
+        largest, smallest = max(values, key=lambda g: values[g]), min(values, key=lambda g: values[g])
+        gap = values[largest] - values[smallest]
+        gaps.append(
+            {"measure": one.name, "class": one.of_class, "gap": gap, "most": largest, "least": smallest}
         )
-    return found
+    return gaps
 
 
-def group_means(one: Measure, grouping: Grouping, least: int = 1) -> dict[str, float]:
-    """The mean of a measure in each group that has ``least`` rows of it."""
-    found = {}
+def group_means(one: Measure, grouping: Grouping, min_rows: int = 1) -> dict[str, float]:
+    """The mean of a measure in each group that has ``min_rows`` rows of it."""
+    means = {}
     for group in grouping.names:
-        inside = grouping.inside(group) & one.among
-        if inside.sum() >= least:
-            found[group] = float(one.values[inside].mean())
-    return found
+        inside = grouping.inside(group) & one.applies
+        if inside.sum() >= min_rows:
+            means[group] = float(one.values[inside].mean())
+    return means
 
 
 def rows_to_add(
@@ -453,13 +453,13 @@ def rows_to_add(
     for k in known:
         counts[names.index(str(groups[k])), labels[k]] += 1
     rates = counts.sum(axis=0) / max(1, len(known))
-    found: list[dict[str, object]] = []
-    for group, held in zip(names, counts, strict=True):
-        there = rates > 0
-        whole = float((held[there] / rates[there]).max()) if there.any() else 0.0
+    additions: list[dict[str, object]] = []
+    for group, class_counts in zip(names, counts, strict=True):
+        frequent = rates > 0
+        group_total = float((class_counts[frequent] / rates[frequent]).max()) if frequent.any() else 0.0
         for y, name in enumerate(classes):
             # A hair above a whole number is rounding.
-            add = math.ceil(whole * float(rates[y]) - held[y] - 1e-9)
+            add = math.ceil(group_total * float(rates[y]) - class_counts[y] - 1e-9)
             if add > 0:
-                found.append({"group": group, "class": name, "rows": int(held[y]), "add": add})
-    return found
+                additions.append({"group": group, "class": name, "rows": int(class_counts[y]), "add": add})
+    return additions

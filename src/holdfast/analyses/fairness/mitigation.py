@@ -1,4 +1,4 @@
-"""Is a mitigation worth more than flipping answers at random? (Fairea, ESEC/FSE 2021.)
+"""Is a mitigation better than flipping predictions at random? (Fairea, ESEC/FSE 2021.)
 
 Any gap can be made smaller by giving a share δ of the rows one and the same answer: of the gap
 1 − δ is left, and the accuracy falls along a line to that of this answer alone. On 49 % of the
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.fairness.forms import ask_forms, axes_of, label_query, make_forms
+from holdfast.analyses.fairness.forms import label_query, make_forms, predict_forms, read_axes
 from holdfast.analyses.fairness.groups import Grouping, group_means, groupings_of, measures_of
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.errors import RecipeError, RunError
@@ -48,26 +48,26 @@ class Tradeoff:
 
 
 def fairea(
-    right: Bools, right_plain: Bools, labels: Ints, gap: float, gap_plain: float
+    correct: Bools, correct_plain: Bools, labels: Ints, gap: float, gap_plain: float
 ) -> Tradeoff:
-    """The trade-off on the same rows [n]. ``labels`` [n] are their classes, of which the commonest
-    is what flipped rows are answered; gaps are at least 0.
+    """The trade-off on the same rows [n]. ``labels`` [n] are their classes, of which the most
+    frequent is what flipped rows are answered; gaps are at least 0.
 
-    The gain of a row is its hit less what it would be after flipping, (1 − δ) · plain hit +
-    δ · [label is the commonest]: expected values, so that no chance is drawn; Student's interval.
+    The gain of a row is its hit less what it would be after flipping, (1 − δ) · plain hit + δ ·
+    [label is the most frequent]: expected values, so that no chance is drawn; Student's interval.
     """
-    hits, plain = right.astype(np.float64), right_plain.astype(np.float64)
-    commonest = (labels == np.bincount(labels).argmax()).astype(np.float64)
+    hits, plain = correct.astype(np.float64), correct_plain.astype(np.float64)
+    most_frequent = (labels == np.bincount(labels).argmax()).astype(np.float64)
     flipped = 1.0 if not gap_plain else min(1.0, max(0.0, 1 - gap / gap_plain))
-    line: Floats = (1 - flipped) * plain + flipped * commonest
-    found = paired_t(hits, line)
-    gain = Estimate(found.value, found.low, found.high)
+    line: Floats = (1 - flipped) * plain + flipped * most_frequent
+    difference = paired_t(hits, line)
+    gain = Estimate(difference.value, difference.low, difference.high)
     verdict = "undecided"
     if gap >= gap_plain:
         verdict = "wider"
-    elif not math.isnan(found.low) and found.low > 0:
+    elif not math.isnan(difference.low) and difference.low > 0:
         verdict = "better"
-    elif not math.isnan(found.high) and found.high <= 0:
+    elif not math.isnan(difference.high) and difference.high <= 0:
         verdict = "no better"
     return Tradeoff(
         float(hits.mean()),
@@ -81,43 +81,43 @@ def fairea(
     )
 
 
-def against(new: FinishedRun, plain: FinishedRun, part: FairnessPart) -> list[dict[str, Any]]:
+def mitigation_tradeoffs(new: FinishedRun, plain: FinishedRun, part: FairnessPart) -> list[dict[str, Any]]:
     """What a mitigated run gave up and gained beside the plain one: a line for each column and
     axis, decided on the validation rows that both have.
 
     Raises ``RunError`` where the two do not share their validation rows, ``RecipeError`` where
     there is nothing to compare by.
     """
-    one, other = _shared(new, plain)
-    columns = new.beside(one.table)
-    known = groupings_of(columns, part.columns or [*columns])
-    if part.columns and len(known) < len(part.columns):
+    predictions, plain_predictions = _shared_predictions(new, plain)
+    columns = new.other_columns(predictions.table)
+    groupings = groupings_of(columns, part.columns or [*columns])
+    if part.columns and len(groupings) < len(part.columns):
         missing = next(name for name in part.columns if name not in columns)
         raise RecipeError("--group", "names no column of the source", missing, "Check its name.")
-    labels = one.table.column("label")
+    labels = predictions.table.column("label")
     lines = []
-    for grouping in known if part.columns else ():
-        gaps = _gaps(one, grouping), _gaps(other, grouping)
-        for (name, gap), (_, before) in zip(*gaps, strict=True):
-            found = fairea(_right(one), _right(other), labels, gap, before)
-            lines.append({"by": grouping.name, "measure": name, **found.to_json()})
+    for grouping in groupings if part.columns else ():
+        gaps = _largest_gaps(predictions, grouping), _largest_gaps(plain_predictions, grouping)
+        for (name, gap), (_, plain_gap) in zip(*gaps, strict=True):
+            tradeoff = fairea(_correct(predictions), _correct(plain_predictions), labels, gap, plain_gap)
+            lines.append({"by": grouping.name, "measure": name, **tradeoff.to_json()})
     queries = label_query(new.predictor), label_query(plain.predictor)
-    for axis in axes_of(part) if all(queries) else ():
-        forms = make_forms(one.table, axis, part.rows, insert=part.insert, seed=new.recipe.seed)
+    for axis in read_axes(part) if all(queries) else ():
+        forms = make_forms(predictions.table, axis, part.rows, insert=part.insert, seed=new.recipe.seed)
         if len(forms) < 2:
             continue
-        moved = [
-            _largest(ask_forms(forms, one.table, each.ask)) for each in queries if each is not None
+        swap_changes = [
+            _largest_change(predict_forms(forms, predictions.table, each.predict)) for each in queries if each is not None
         ]
-        found = fairea(_right(one), _right(other), labels, *moved)
-        lines.append({"by": axis.name, "measure": "swapped terms", **found.to_json()})
+        tradeoff = fairea(_correct(predictions), _correct(plain_predictions), labels, *swap_changes)
+        lines.append({"by": axis.name, "measure": "swapped terms", **tradeoff.to_json()})
     if not lines:
         rule = "need a column of groups, or rows with terms to swap, to be compared by"
         raise RecipeError("two runs", rule, None, "Give --group COLUMN, or --insert.")
     return lines
 
 
-def _shared(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predictions]:
+def _shared_predictions(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predictions]:
     one, other = new.valid, plain.valid
     if one.wrong is None or "label" not in one.table.rows.column_names or not one.names:
         task = new.result.get("task")
@@ -134,21 +134,21 @@ def _shared(new: FinishedRun, plain: FinishedRun) -> tuple[Predictions, Predicti
     return one, other
 
 
-def _right(told: Predictions) -> Bools:
-    assert told.wrong is not None
-    return ~told.wrong
+def _correct(predictions: Predictions) -> Bools:
+    assert predictions.wrong is not None
+    return ~predictions.wrong
 
 
-def _gaps(told: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
+def _largest_gaps(predictions: Predictions, grouping: Grouping) -> list[tuple[str, float]]:
     """The largest difference of each measure between the groups."""
-    found = []
-    for one in measures_of(told):
+    gaps = []
+    for one in measures_of(predictions):
         means = group_means(one, grouping).values()
-        found.append((one.title, max(means) - min(means) if means else 0.0))
-    return found
+        gaps.append((one.title, max(means) - min(means) if means else 0.0))
+    return gaps
 
 
-def _largest(said: Floats) -> float:
+def _largest_change(outcomes: Floats) -> float:
     """The largest mean change of any answer between two groups."""
-    means = said.mean(axis=0)
+    means = outcomes.mean(axis=0)
     return float(np.abs(means[None] - means[:, None]).max())

@@ -1,5 +1,5 @@
-"""Is the model as good for every group of rows, and does it answer alike about everybody? The
-sentences and tables of the report, and of ``holdfast fairness``."""
+"""Is the model as good for every group of rows, and does it predict the same whoever a text is
+about? The sentences and tables of the report, and of ``holdfast fairness``."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class GroupTable:
 
 @dataclass(frozen=True, slots=True)
 class FairnessView:
-    """``answer`` is the one sentence; ``told`` what was found, ``open`` what could not be decided,
-    each a line; ``alarms`` how often nothing is called something."""
+    """``answer`` is the one sentence; ``findings`` what was found, ``inconclusive`` what could not
+    be decided, each a line; ``alarms`` how often nothing is called something."""
 
     answer: str
-    told: tuple[str, ...]
-    open: tuple[str, ...]
+    findings: tuple[str, ...]
+    inconclusive: tuple[str, ...]
     tables: tuple[GroupTable, ...]
     examples: tuple[tuple[str, str, str], ...]
     alarms: str
@@ -46,7 +46,7 @@ def fairness(run: RunFiles) -> FairnessView | None:
     if "groups" not in block:
         return None
     view = view_of(block)
-    return view if view.told or view.open or view.tables else None
+    return view if view.findings or view.inconclusive or view.tables else None
 
 
 def view_of(block: Block) -> FairnessView:
@@ -54,18 +54,18 @@ def view_of(block: Block) -> FairnessView:
     groups = block["groups"]
     axes: list[Block] = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
-    told = [*map(_gap, groups["findings"]), *map(_swap, changes)]
-    told += _lacking(groups.get("to_add") or [])
-    told += [_small(one) for one in axes if one["status"] == "small"]
+    findings = [*map(_gap, groups["findings"]), *map(_swap, changes)]
+    findings += _missing_rows(groups.get("to_add") or [])
+    findings += [_small(one) for one in axes if one["status"] == "small"]
     examples = [
-        (shown["from"], shown["to"], " → ".join(number(v, "accuracy") for v in shown["values"]))
+        (example["from"], example["to"], " → ".join(number(v, "accuracy") for v in example["values"]))
         for one in changes
-        for shown in one.get("examples", [])
+        for example in one.get("examples", [])
     ]
     return FairnessView(
         _answer(groups, axes, changes),
-        tuple(told),
-        tuple(_open(groups, axes)),
+        tuple(findings),
+        tuple(_inconclusive_lines(groups, axes)),
         tuple(map(_table, groups["columns"])),
         tuple(examples),
         _alarms(block.get("false_alarms") or {}),
@@ -76,23 +76,23 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
     columns, gaps = [one["column"] for one in groups["columns"]], groups["findings"]
     if gaps or changes:
         worse = [one for one in gaps if one["measure"] != RATE]
-        other = [one for one in gaps if one["measure"] == RATE]
+        rate_gaps = [one for one in gaps if one["measure"] == RATE]
         parts = [f"its score differs between groups of rows ({_names(worse)})"] if worse else []
-        if other and not worse:
+        if rate_gaps and not worse:
             # Not a fault by itself: the labels of the groups may differ as much.
-            parts = [f"groups of rows get some answers more often than others ({_names(other)})"]
+            parts = [f"groups of rows get some answers more often than others ({_names(rate_gaps)})"]
         if changes:
-            moved = ", ".join(one["axis"] for one in changes)
-            parts.append(f"its predictions change with whom a text is about ({moved})")
+            axis_names = ", ".join(one["axis"] for one in changes)
+            parts.append(f"its predictions change with whom a text is about ({axis_names})")
         return sentence(" and ".join(parts))
-    looked = [f"groups of rows by {', '.join(columns)}"] if columns else []
-    looked += [f"texts with {', '.join(one['axis'] for one in axes)} swapped"] if axes else []
-    if not looked:
+    checked = [f"groups of rows by {', '.join(columns)}"] if columns else []
+    checked += [f"texts with {', '.join(one['axis'] for one in axes)} swapped"] if axes else []
+    if not checked:
         return (
             "There was nothing to look at: no column tells groups apart, and too few rows have "
             "a name, pronoun or country to swap (probes.fairness.insert=true puts some in)."
         )
-    return sentence(f"no difference was confirmed on the test rows: {'; '.join(looked)}")
+    return sentence(f"no difference was confirmed on the test rows: {'; '.join(checked)}")
 
 
 def _names(gaps: list[Block]) -> str:
@@ -110,28 +110,28 @@ def _gap(one: Block) -> str:
         size = abs(gap.value)
         shown = f"{100 * size:.1f} points" if rate else number(size)
     where = "above" if (gap.value or 0) > 0 else "below"
-    kind = "accuracy" if rate else ""
-    span = interval(gap, kind)
+    unit = "accuracy" if rate else ""
+    span = interval(gap, unit)
     return sentence(
-        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), kind)}, of the "
-        f"other rows {number(one.get('value_others'), kind)}: {shown} {where} "
+        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), unit)}, of the "
+        f"other rows {number(one.get('value_others'), unit)}: {shown} {where} "
         f"({f'95 % interval {span}' if span else 'no interval'}; {count(one['n'])} of "
         f"{count(one['n'] + one['others'])} test rows)"
     )
 
 
-def _lacking(missing: list[Block]) -> list[str]:
+def _missing_rows(missing: list[Block]) -> list[str]:
     """Which training rows would make groups and classes independent, a line a column."""
-    found: dict[str, list[str]] = {}
+    rows_by_column: dict[str, list[str]] = {}
     for one in missing:
         rows = f"{count(one['add'])} of {one['group']} with {one['class']}"
-        found.setdefault(one["column"], []).append(rows)
+        rows_by_column.setdefault(one["column"], []).append(rows)
     return [
         sentence(
             f"{column}: classes would be as frequent in every group of the training rows with "
             f"these more: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
         )
-        for column, rows in found.items()
+        for column, rows in rows_by_column.items()
     ]
 
 
@@ -139,16 +139,16 @@ def _swap(one: Block) -> str:
     change = estimate(one["change"])
     about = "the answer" if one["class"] is None else f"P({one['class']})"
     shown = number(change.value) if one["class"] is None else f"{points(change.value)} points"
-    said = (
+    text = (
         f"{one['axis']}, from {one['from']} to {one['to']}: {about} changes by {shown} on average "
         f"(95 % interval {interval(change, '' if one['class'] is None else 'accuracy')}; "
         f"{count(one['rows'])} test rows"
     )
     if one.get("flipped"):
-        said += f", {count(one['flipped']['rows'])} with another answer"
+        text += f", {count(one['flipped']['rows'])} with another answer"
     start = estimate(one.get("start_model")) if one.get("start_model") else None
-    begun = f"; the start model's own is {points(start.value)} points" if start else ""
-    return sentence(f"{said}){begun}")
+    base_words = f"; the start model's own is {points(start.value)} points" if start else ""
+    return sentence(f"{text}){base_words}")
 
 
 def _small(one: Block) -> str:
@@ -160,25 +160,25 @@ def _small(one: Block) -> str:
     )
 
 
-def _open(groups: Block, axes: list[Block]) -> list[str]:
+def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
     gap = "would show a gap of 10 points"
-    found = [
+    lines = [
         f"{one['column']} {one['group']}, {_title(one)}: inconclusive"
         + _more(one, f"test rows {gap}")
         for one in groups["undecided"]
     ]
-    found += [
+    lines += [
         f"{one['column']} {one['group']}: {one['valid_rows']} validation rows"
         + _more(one, f"rows of it {gap}")
         for one in groups["small"]
     ]
-    found += [
+    lines += [
         f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive"
         + _more(one, "test rows would decide about a change of 2 points")
         for one in axes
         if one["status"] == "undecided"
     ]
-    return list(map(sentence, found))
+    return list(map(sentence, lines))
 
 
 def _more(one: Block, what: str) -> str:
@@ -187,8 +187,8 @@ def _more(one: Block, what: str) -> str:
 
 
 def _table(one: Block) -> GroupTable:
-    groups = tuple((group, count(held["rows"])) for group, held in one["groups"].items())
-    by_measure = zip(*(held["measures"] for held in one["groups"].values()), strict=True)
+    groups = tuple((group, count(values["rows"])) for group, values in one["groups"].items())
+    by_measure = zip(*(values["measures"] for values in one["groups"].values()), strict=True)
     lines = tuple((_title(cells[0]), tuple(map(_cell, cells))) for cells in by_measure)
     return GroupTable(one["column"], groups, lines)
 
@@ -197,24 +197,24 @@ def _cell(one: Block) -> str:
     value = estimate(one)
     if value.value is None:
         return "–"
-    kind = "" if one["measure"] in NUMBERS else "accuracy"
-    span = interval(value, kind)
-    return f"{number(value.value, kind)} ({span})" if span else number(value.value, kind)
+    unit = "" if one["measure"] in NUMBERS else "accuracy"
+    span = interval(value, unit)
+    return f"{number(value.value, unit)} ({span})" if span else number(value.value, unit)
 
 
 def _alarms(rates: Block) -> str:
-    said = []
+    parts = []
     if rates.get("groups") is not None:
-        said.append(
+        parts.append(
             f"of {count(rates['groups_of'])} groupings at random "
             f"{number(rates['groups'], 'accuracy')} showed something"
         )
     if rates.get("swap") is not None:
-        said.append(
+        parts.append(
             f"of {count(rates['swap_of'])} pairs of lists of random words "
             f"{number(rates['swap'], 'accuracy')} did"
         )
-    return sentence(f"False alarms, measured: {'; '.join(said)}") if said else ""
+    return sentence(f"False alarms, measured: {'; '.join(parts)}") if parts else ""
 
 
 def _differences(run: RunFiles) -> str | None:
@@ -224,15 +224,15 @@ def _differences(run: RunFiles) -> str | None:
         return None
     gaps = groups.blocks("findings")
     changes = [str(one.get("axis")) for one in axes if one.get("status") == "changes"]
-    said = []
+    parts = []
     if gaps:
         where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
-        said.append(f"its score differs between groups of rows ({first_two(list(where))})")
+        parts.append(f"its score differs between groups of rows ({first_two(list(where))})")
     if changes:
-        said.append(f"its predictions change with whom a text is about ({first_two(changes)})")
-    if not said and any(one.get("status") == "inconclusive" for one in axes):
+        parts.append(f"its predictions change with whom a text is about ({first_two(changes)})")
+    if not parts and any(one.get("status") == "inconclusive" for one in axes):
         return UNDECIDED
-    return " and ".join(said) or (CLEAN if groups.get("columns") or axes else None)
+    return " and ".join(parts) or (CLEAN if groups.get("columns") or axes else None)
 
 
 SECTIONS = (

@@ -1,4 +1,4 @@
-"""Does a model answer otherwise when a text is about somebody else?
+"""Does a prediction change when a text is about somebody else?
 
 Each row stands in one form a group of an axis (he → she, Emily → Jamal, Kenya → Peru), and the
 change of each answer between two groups is paired by row (counterfactual token fairness,
@@ -21,8 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.fairness.forms import Ask, Forms, SwapQuery, ask_forms, make_forms
-from holdfast.analyses.row_texts import shortened
+from holdfast.analyses.fairness.forms import (
+    Predict,
+    SwapForms,
+    SwapQuery,
+    make_forms,
+    predict_forms,
+)
+from holdfast.analyses.row_texts import shorten
 from holdfast.augment.terms.lexicon import Axis
 from holdfast.core.records import Estimate, Floats
 from holdfast.core.seeds import generator
@@ -33,17 +39,17 @@ from holdfast.stats.two_samples import holm
 
 ALPHA = 0.05
 # Mean changes of a probability: the smallest that is told, and what is small enough to say so.
-LEAST_CHANGE, SMALL = 0.01, 0.02
+MIN_CHANGE, SMALL_CHANGE = 0.01, 0.02
 # Rows that are looked at on a side, where little may be spent.
-ROWS = 100
-SHOWN, SHOWN_LENGTH = 3, 160
+DEFAULT_ROWS = 100
+SHOWN_EXAMPLES, EXAMPLE_LENGTH = 3, 160
 
 
 @dataclass(frozen=True, slots=True)
 class SwapCandidate:
     """Of an axis the pair of groups and the outcome (a place among the ``names``) whose answer
     moved most on validation rows, and by how much (``second`` − ``first``), of so many that were
-    ``looked`` at."""
+    ``n_compared`` at."""
 
     axis: Axis
     first: str
@@ -51,16 +57,16 @@ class SwapCandidate:
     outcome: int
     change: float
     rows: int
-    looked: int
+    n_compared: int
 
 
 @dataclass(frozen=True, slots=True)
-class Swaps:
-    """Candidates fixed on validation rows, an axis each; ``idle`` are axes of which no row has a
-    term, and ``few`` those with one or two rows alone."""
+class SwapCandidates:
+    """Candidates fixed on validation rows, an axis each; ``axes_without_terms`` are axes of which
+    no row has a term, and ``few`` those with one or two rows alone."""
 
     candidates: tuple[SwapCandidate, ...]
-    idle: tuple[str, ...]
+    axes_without_terms: tuple[str, ...]
     names: tuple[str, ...]
     rows: int
     insert: bool
@@ -71,32 +77,32 @@ def find_swaps(
     axes: Sequence[Axis],
     query: SwapQuery,
     *,
-    rows: int = ROWS,
+    rows: int = DEFAULT_ROWS,
     insert: bool = False,
     seed: int = 0,
-    known: Floats | None = None,
-) -> Swaps:
+    row_outcomes: Floats | None = None,
+) -> SwapCandidates:
     """The candidates of validation rows. ``rows`` is how many are looked at for two groups, fewer
-    where there are more groups, so that the forms asked stay as many; ``known`` [n, outcomes] is
-    what was said of the rows as they stand."""
-    found, idle = [], []
+    where there are more groups, so that the forms asked stay as many; ``row_outcomes`` [n,
+    outcomes] is what was said of the rows as they stand."""
+    candidates, axes_without_terms = [], []
     for axis in axes:
         forms = make_forms(table, axis, _rows_of(axis, rows), insert=insert, seed=seed)
         if len(forms) < 2:
-            idle.append(axis.name)
+            axes_without_terms.append(axis.name)
             continue
-        said = ask_forms(forms, table, query.ask, known)
-        found.append(most_moved(forms, said))
-    return Swaps(tuple(found), tuple(idle), query.names, rows, insert)
+        outcomes = predict_forms(forms, table, query.predict, row_outcomes)
+        candidates.append(largest_change(forms, outcomes))
+    return SwapCandidates(tuple(candidates), tuple(axes_without_terms), query.names, rows, insert)
 
 
 def _rows_of(axis: Axis, rows: int) -> int:
     return max(2, math.ceil(rows / (len(axis.groups) - 1)))
 
 
-def most_moved(forms: Forms, said: Floats) -> SwapCandidate:
-    """The pair of groups and the outcome of ``said`` [r, groups, outcomes] that move most."""
-    groups, means = forms.axis.groups, said.mean(axis=0)
+def largest_change(forms: SwapForms, outcomes: Floats) -> SwapCandidate:
+    """The pair of groups and the outcome of ``outcomes`` [r, groups, outcomes] that move most."""
+    groups, means = forms.axis.groups, outcomes.mean(axis=0)
     change = means[None, :, :] - means[:, None, :]
     # Of two classes one falls as the other rises: the last stands for both.
     a, b, outcome = np.unravel_index(int(np.abs(change)[:, :, ::-1].argmax()), change.shape)
@@ -115,26 +121,25 @@ def most_moved(forms: Forms, said: Floats) -> SwapCandidate:
 
 
 def confirm_swaps(
-    swaps: Swaps,
+    swaps: SwapCandidates,
     table: Table,
-    ask: Ask,
+    predict: Predict,
     *,
-    start: Ask | None = None,
+    predict_untuned: Predict | None = None,
     seed: int = 0,
-    known: Floats | None = None,
+    row_outcomes: Floats | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
-    """What the test rows say of each candidate. Where something changes, ``start`` is asked the
-    same of the start model.
-    ``bounded``: the outcomes are probabilities, of which a change below ``LEAST_CHANGE`` is not
-    told, and one within ``SMALL`` settled as small."""
-    tested = [TestedSwap.of(one, swaps, table, ask, seed, known) for one in swaps.candidates]
+    """What the test rows say of each candidate. Where something changes, ``predict_untuned`` is
+    asked the same of the base model. ``bounded``: the outcomes are probabilities, of which a change
+    below ``MIN_CHANGE`` is not told, and one within ``SMALL_CHANGE`` settled as small."""
+    tested = [TestedSwap.from_candidate(one, swaps, table, predict, seed, row_outcomes) for one in swaps.candidates]
     p = np.array([1.0 if one.p is None else one.p for one in tested])
     blocks = [
-        one.block(swaps.names, float(q), bounded, None if start is None else (start, table))
+        one.block(swaps.names, float(q), bounded, None if predict_untuned is None else (predict_untuned, table))
         for one, q in zip(tested, holm(p), strict=True)
     ]
-    return {"axes": blocks, "without_terms": list(swaps.idle), "inserted": swaps.insert}
+    return {"axes": blocks, "without_terms": list(swaps.axes_without_terms), "inserted": swaps.insert}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,26 +148,26 @@ class TestedSwap:
     second, with its interval over units."""
 
     candidate: SwapCandidate
-    forms: Forms
-    said: Floats
+    forms: SwapForms
+    outcomes: Floats
     difference: Difference | None
 
     @classmethod
-    def of(
+    def from_candidate(
         cls,
         one: SwapCandidate,
-        swaps: Swaps,
+        swaps: SwapCandidates,
         table: Table,
-        ask: Ask,
+        predict: Predict,
         seed: int,
-        known: Floats | None,
+        row_outcomes: Floats | None,
     ) -> TestedSwap:
         limit = _rows_of(one.axis, swaps.rows)
         forms = make_forms(table, one.axis, limit, insert=swaps.insert, seed=seed)
         if len(forms) < 2:
             return cls(one, forms, np.zeros((len(forms), 0, 0)), None)
-        said = ask_forms(forms, table, ask, known)
-        return cls(one, forms, said, difference(one, forms, said))
+        outcomes = predict_forms(forms, table, predict, row_outcomes)
+        return cls(one, forms, outcomes, difference(one, forms, outcomes))
 
     @property
     def p(self) -> float | None:
@@ -171,10 +176,10 @@ class TestedSwap:
             return None
         p = self.difference.p_value
         of_terms = len(np.unique(self.forms.units)) < len(self.forms)
-        return min(1.0, p * self.candidate.looked) if of_terms else p
+        return min(1.0, p * self.candidate.n_compared) if of_terms else p
 
     def block(
-        self, names: Sequence[str], q: float, bounded: bool, start: tuple[Ask, Table] | None
+        self, names: Sequence[str], q: float, bounded: bool, untuned: tuple[Predict, Table] | None
     ) -> dict[str, Any]:
         """As it stands in ``result.json``."""
         one, n = self.candidate, len(self.forms)
@@ -185,76 +190,76 @@ class TestedSwap:
             "class": names[one.outcome] if one.outcome < len(names) else None,
             "change_valid": one.change,
             "rows": n,
-            "rows_with_terms": int(self.forms.found.sum()),
+            "rows_with_terms": int(self.forms.has_terms.sum()),
         }
         gap = self.difference
         if gap is None:
             why = "fewer than two test rows have such a term"
             return {**block, "status": "undecided", "change": Estimate(None, why=why).to_json()}
-        status, settle = self.status(q, bounded)
+        status, rows_needed = self.status(q, bounded)
         flipped = self._flipped(names)
         return {
             **block,
             "status": status,
             "change": _estimate(gap),
             "p_adjusted": q,
-            "rows_to_settle": settle,
+            "rows_to_settle": rows_needed,
             "flipped": None
             if flipped is None
             else Estimate(flipped / n, *wilson(flipped, n)).to_json() | {"rows": flipped},
-            "start_model": self._of_start(start) if status == "changes" and start else None,
+            "start_model": self._untuned_change(untuned) if status == "changes" and untuned else None,
             "examples": self._examples(),
         }
 
     def status(self, q: float, bounded: bool) -> tuple[str, int | None]:
         """``changes``, ``small`` or ``undecided``, by the adjusted p; and how many rows would
-        settle it."""
+        decide it."""
         gap = self.difference
         assert gap is not None
-        if q < ALPHA and (not bounded or abs(gap.value) >= LEAST_CHANGE):
+        if q < ALPHA and (not bounded or abs(gap.value) >= MIN_CHANGE):
             return "changes", None
-        if bounded and gap.low >= -SMALL and gap.high <= SMALL:
+        if bounded and gap.low >= -SMALL_CHANGE and gap.high <= SMALL_CHANGE:
             return "small", None
         if not bounded:
             return "undecided", None
         codes = np.unique(self.forms.units, return_inverse=True)[1]
-        change = _change(self.candidate, self.forms, self.said)
-        return "undecided", rows_needed_for_power(change, SMALL, sides=2, groups=codes)
+        change = _change(self.candidate, self.forms, self.outcomes)
+        return "undecided", rows_needed_for_power(change, SMALL_CHANGE, sides=2, groups=codes)
 
-    def _of_start(self, start: tuple[Ask, Table]) -> dict[str, Any]:
-        said = ask_forms(self.forms, start[1], start[0])
-        return _estimate(difference(self.candidate, self.forms, said))
+    def _untuned_change(self, untuned: tuple[Predict, Table]) -> dict[str, Any]:
+        outcomes = predict_forms(self.forms, untuned[1], untuned[0])
+        return _estimate(difference(self.candidate, self.forms, outcomes))
 
     def _flipped(self, names: Sequence[str]) -> int | None:
         # Of several labels, and of shares, the largest is no answer.
-        one_of = np.allclose(self.said.sum(axis=2), 1)
-        if self.said.shape[2] < 2 or len(names) != self.said.shape[2] or not one_of:
+        one_of = np.allclose(self.outcomes.sum(axis=2), 1)
+        if self.outcomes.shape[2] < 2 or len(names) != self.outcomes.shape[2] or not one_of:
             return None
-        answers = self.said.argmax(axis=2)
+        answers = self.outcomes.argmax(axis=2)
         return int((answers != answers[:, :1]).any(axis=1).sum())
 
     def _examples(self) -> list[dict[str, Any]]:
         one = self.candidate
         a, b = (one.axis.groups.index(name) for name in (one.first, one.second))
-        moved = np.abs(_change(one, self.forms, self.said))
-        shown = []
-        for k in np.argsort(-moved, kind="stable")[:SHOWN]:
+        changes = np.abs(_change(one, self.forms, self.outcomes))
+        examples = []
+        for k in np.argsort(-changes, kind="stable")[:SHOWN_EXAMPLES]:
             first, second = (
-                shortened(" | ".join(self.forms.texts[k][g].values()), SHOWN_LENGTH) for g in (a, b)
+                shorten(" | ".join(self.forms.texts[k][g].values()), EXAMPLE_LENGTH) for g in (a, b)
             )
-            values = [float(self.said[k, g, one.outcome]) for g in (a, b)]
-            shown.append({"from": first, "to": second, "values": values})
-        return shown
+            values = [float(self.outcomes[k, g, one.outcome]) for g in (a, b)]
+            examples.append({"from": first, "to": second, "values": values})
+        return examples
 
 
-def _change(one: SwapCandidate, forms: Forms, said: Floats) -> Floats:
+def _change(one: SwapCandidate, forms: SwapForms, outcomes: Floats) -> Floats:
     a, b = (forms.axis.groups.index(name) for name in (one.first, one.second))
-    return np.asarray(said[:, b, one.outcome] - said[:, a, one.outcome])
+    return np.asarray(outcomes[:, b, one.outcome] - outcomes[:, a, one.outcome])
 
 
-def difference(one: SwapCandidate, forms: Forms, said: Floats) -> Difference:
+def difference(one: SwapCandidate, forms: SwapForms, outcomes: Floats) -> Difference:
     """The mean change of the candidate's outcome, with its interval over units."""
-    change = _change(one, forms, said)
+    change = _change(one, forms, outcomes)
     codes = np.unique(forms.units, return_inverse=True)[1].reshape(-1)
     rng = generator(0, "swap", one.axis.name)
     return paired_bootstrap(change, np.zeros_like(change), seed=rng, groups=codes, resamples=50)

@@ -1,6 +1,6 @@
-"""Whether texts that lay near each other before training still do.
+"""Whether texts that were neighbours before training still are.
 
-What a run forgot where no general probe was asked for: ``probes.forgetting`` of ``result.json``.
+Forgetting in a run without a general-text set: ``probes.forgetting`` of ``result.json``.
 
 A causal language model: its loss on a small general text before training and now. A classifier of
 texts: whether general texts keep the neighbours that the untouched encoder gave them. Neither feeds
@@ -41,33 +41,33 @@ def nearest(vectors: Floats) -> Ints:
     x = np.asarray(vectors, dtype=np.float64)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     # Rounding must not decide between equals.
-    alike = np.round(x @ x.T, 9)
-    np.fill_diagonal(alike, -np.inf)
-    return np.asarray(np.argsort(-alike, axis=1, kind="stable")[:, :NEAREST])
+    similarities = np.round(x @ x.T, 9)
+    np.fill_diagonal(similarities, -np.inf)
+    return np.asarray(np.argsort(-similarities, axis=1, kind="stable")[:, :NEAREST])
 
 
-def kept_neighbours(before: Floats, after: Floats) -> Floats:
+def neighbour_overlap(before: Floats, after: Floats) -> Floats:
     """The share of each row's five nearest others before training that still are [n]."""
-    one, other = nearest(before), nearest(after)
-    return np.array([np.isin(a, b).mean() for a, b in zip(one, other, strict=True)])
+    neighbours_before, neighbours_after = nearest(before), nearest(after)
+    return np.array([np.isin(a, b).mean() for a, b in zip(neighbours_before, neighbours_after, strict=True)])
 
 
 def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]:
-    """``probes.forgetting`` of a run whose texts have vectors before and after: ``kept`` with its
-    interval over texts, beside ``chance``."""
-    kept = kept_neighbours(before, after)
-    n = len(kept)
-    found = paired_bootstrap(kept, np.zeros(n), seed=generator(seed, "neighbours"))
+    """``probes.forgetting`` of a run whose texts have vectors before and after: ``overlap`` with
+    its interval over texts, beside ``chance``."""
+    overlap = neighbour_overlap(before, after)
+    n = len(overlap)
+    interval = paired_bootstrap(overlap, np.zeros(n), seed=generator(seed, "neighbours"))
     chance = NEAREST / (n - 1)
-    span = f"95 % CI {100 * found.low:.0f}–{100 * found.high:.0f}; by chance {chance:.0%}"
+    span = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}; by chance {chance:.0%}"
     because = (
-        f"On {n} general texts, {found.value:.0%} of each text's {NEAREST} nearest neighbours in "
+        f"On {n} general texts, {interval.value:.0%} of each text's {NEAREST} nearest neighbours in "
         f"the base model's features are the same after training ({span})."
     )
     return {
         "what": "neighbours",
         "n": n,
-        "kept": Estimate(found.value, found.low, found.high).to_json(),
+        "kept": Estimate(interval.value, interval.low, interval.high).to_json(),
         "chance": chance,
         "because": because,
     }
@@ -85,9 +85,9 @@ def find(session: FittedSession) -> Mapping[str, Any] | None:
 
 
 def confirm(
-    found: Mapping[str, object], session: FittedSession, test: Predictions
+    block: Mapping[str, object], session: FittedSession, test: Predictions
 ) -> Mapping[str, Any]:
-    return found
+    return block
 
 
 def losses_block(fitted: FittedModel) -> dict[str, Any]:
@@ -98,21 +98,21 @@ def losses_block(fitted: FittedModel) -> dict[str, Any]:
     job, device = fitted.job, fitted.job.accelerator.device
     observer = Observer(job.accelerator, job.task, alone=True)
 
-    def rows(network: Network) -> Floats:
+    def row_losses(network: Network) -> Floats:
         losses, _ = observer.measure(network.to(device), examples, np.arange(len(examples)))
         return loss_rows(*losses_by_row(losses, examples.target_counts, examples.rows))
 
-    after, before = rows(fitted.network), rows(fitted.base_network())
-    found = rise_block(before, after, fitted.recipe.seed, "general passages")
-    return {"what": "general text", "skipped": SKIPPED, **found}
+    after, before = row_losses(fitted.network), row_losses(fitted.base_network())
+    rise = rise_block(before, after, fitted.recipe.seed, "general passages")
+    return {"what": "general text", "skipped": SKIPPED, **rise}
 
 
 def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     """The neighbours that general texts keep, by what the last layer reads."""
     texts = passages()
-    like = fitted.training_plan.prepared.rows
+    run_rows = fitted.training_plan.prepared.rows
     # Rows of the run with other texts: whatever a label is, they have one.
-    table = like.take(np.arange(len(texts)) % len(like)).with_column("text", texts)
+    table = run_rows.take(np.arange(len(texts)) % len(run_rows)).with_column("text", texts)
     rows: Any = fitted.training_plan.definition.encode(table, fitted.training_plan.loaded, fitted.recipe)
     job = fitted.job
 

@@ -1,4 +1,4 @@
-"""What the model forgot of what it knew before: ``probes.forgetting`` of ``result.json``."""
+"""What the model forgot in training: ``probes.forgetting`` of ``result.json``."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ GENERAL = "General probe"
 
 def forgetting(run: RunFiles) -> Document | None:
     """``None`` where no general rows were measured."""
-    found = run.part("probes", "forgetting")
-    if "rise" not in found:
-        said = found.text("because") or found.text("why")
-        return _shown(sentence(said)) if said else None
-    looks = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
-    looks.sort(key=lambda look: int(look["step"]))
+    block = run.part("probes", "forgetting")
+    if "rise" not in block:
+        reason = block.text("because") or block.text("why")
+        return _document(sentence(reason)) if reason else None
+    evaluations = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
+    evaluations.sort(key=lambda evaluation: int(evaluation["step"]))
     chart = CurvesChart(
         "general-loss",
         "Loss on the general probe",
         "loss",
-        tuple(int(look["step"]) for look in looks),
-        tuple(look.get("epoch") for look in looks),
-        (ChartSeries(GENERAL, "valid", tuple(look["general_loss"] for look in looks)),),
+        tuple(int(evaluation["step"]) for evaluation in evaluations),
+        tuple(evaluation.get("epoch") for evaluation in evaluations),
+        (ChartSeries(GENERAL, "valid", tuple(evaluation["general_loss"] for evaluation in evaluations)),),
         run.part().whole("best_step"),
     )
-    drawn = draw_curves(chart) if looks else None
-    if found.get("because"):
-        skipped = found.get("skipped")
+    figure = draw_curves(chart) if evaluations else None
+    if block.get("because"):
+        skipped = block.get("skipped")
         more = f" The end and the first {count(skipped)} tokens of each are not scored."
-        return _shown(f"{found['because']}{more if skipped else ''}", drawn)
+        return _document(f"{block['because']}{more if skipped else ''}", figure)
     # As runs by older versions told it.
-    before, after, rise = map(found.estimate, ("before", "after", "rise"))
-    told = (
-        f"On {count(found.get('n'))} rows of what the model knew before, which nothing here learns "
+    before, after, rise = map(block.estimate, ("before", "after", "rise"))
+    text = (
+        f"On {count(block.get('n'))} rows of what the model knew before, which nothing here learns "
         f"from, the loss was {number(before.value)} before the first step and is "
         f"{number(after.value)} in the state that was kept: a rise of {number(rise.value)}"
     )
     span = interval(rise)
-    return _shown(f"{told} (95 % interval {span})." if span else f"{told}.", drawn)
+    return _document(f"{text} (95 % interval {span})." if span else f"{text}.", figure)
 
 
-def _shown(told: str, drawn: Markup | None = None) -> Document:
-    answer = Passage(told, explained=True)
-    return Document((answer, Figure(drawn, "Loss, in nats")) if drawn else (answer,))
+def _document(text: str, figure: Markup | None = None) -> Document:
+    answer = Passage(text, explained=True)
+    return Document((answer, Figure(figure, "Loss, in nats")) if figure else (answer,))
 
 
 def _forgot(run: RunFiles) -> str | None:

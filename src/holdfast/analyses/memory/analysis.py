@@ -1,9 +1,9 @@
-"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``, which
-``holdfast probe RUN`` shows; and the same of a model that was tuned elsewhere, by two files
-(``holdfast probe MODEL``).
+"""Memorization of training rows: ``probes.memorization`` of ``result.json``, which ``holdfast probe
+RUN`` shows; and the same for a model that was tuned elsewhere, with two files (``holdfast probe
+MODEL``).
 
 Members are training rows, others the test rows: validation rows chose the state. Losses that exist
-are all that is read; models that write, and what they were before training, are asked once more for
+are all that is read; generative models, and what they were before training, are asked once more for
 single tokens, of a sample, while the run goes on.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, Session
-from holdfast.analyses.memory.probe import Hear, Risks, SetScores, hearing, remember
+from holdfast.analyses.memory.probe import Risks, ScoreRows, SetScores, probe_membership, row_scorer
 from holdfast.contract.predictions import ANSWERS, MOST_HEARD, Predictions, SplitName
 from holdfast.contract.run_folder import MODEL, RESULT, model_of
 from holdfast.core.decisions import notify
@@ -46,44 +46,44 @@ if TYPE_CHECKING:
 TRACE = "loss trace"
 # Rows of each set that a model is asked about afterwards.
 MOST_ROWS = 3000
-OLD = "made by a version of Holdfast that did not keep what the model said of its training rows"
+OLDER_VERSION = "made by a version of Holdfast that did not keep what the model said of its training rows"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
     """The training rows that are compared, what the loss traces say of all of them, and how the
-    test rows will be asked, where their stored losses are not all; ``beside`` is what else the
-    block says of training rows."""
+    test rows will be asked, where their stored losses are not all; ``extra_blocks`` is what else
+    the block says of training rows."""
 
-    heard: SetScores
+    scores: SetScores
     risks: Risks | None = None
-    hear: Hear | None = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    score_rows: ScoreRows | None = None
+    extra_blocks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find(session: Session) -> Members:
     """Which training rows are compared with the test rows, and by what."""
     fitted, seed = session.fitted, session.recipe.seed
     if fitted is None:
-        return Members(_heard_again(session))
-    hear = hearing(fitted) if fitted.recipe.task in GENERATIVE_TASKS else None
-    heard, risks = heard_of(session.train, seed, hear), risks_of(fitted)
-    extracted = _extracted(fitted, seed)
-    extraction = None if extracted is None else extracted.to_json()
-    return Members(heard, risks, hear, {"extraction": extraction, "canaries": exposed(fitted)})
+        return Members(_stored_scores(session))
+    score_rows = row_scorer(fitted) if fitted.recipe.task in GENERATIVE_TASKS else None
+    scores, risks = split_scores(session.train, seed, score_rows), risks_of(fitted)
+    verbatim_rows = _extraction(fitted, seed)
+    extraction = None if verbatim_rows is None else verbatim_rows.to_json()
+    return Members(scores, risks, score_rows, {"extraction": extraction, "canaries": exposed(fitted)})
 
 
 def confirm(members: Members, session: Session, test: Predictions) -> Mapping[str, Any]:
     seed = session.recipe.seed
-    others = heard_of(test, seed, members.hear)
-    found = remember(members.heard, others, seed, members.risks)
-    return replace(found, beside=members.beside).to_json()
+    other_scores = split_scores(test, seed, members.score_rows)
+    probe = probe_membership(members.scores, other_scores, seed, members.risks)
+    return replace(probe, extra_blocks=members.extra_blocks).to_json()
 
 
 ANALYSIS = Analysis("memory", ("probes", "memorization"), find, confirm)
 
 
-def _extracted(fitted: FittedModel, seed: int) -> Verbatim | None:
+def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
     """How many training rows a causal language model completes to the word, which was asked for the
     verdict, and how many of them the model before training does."""
     if fitted.completed is None:
@@ -93,34 +93,34 @@ def _extracted(fitted: FittedModel, seed: int) -> Verbatim | None:
     return fitted.completed.with_base_model(start)
 
 
-def heard_of(told: Predictions, seed: int, hear: Hear | None = None) -> SetScores:
-    """What a model says of a side, as the attacks read it; token by token of at most 500 rows, a
-    fixed sample."""
-    if hear is None:
-        return SetScores(told.table, told.losses)
-    if len(told) <= MOST_HEARD:
-        return hear(told.table)
-    order = generator(seed, "rows asked token by token", told.split).permutation(len(told))
-    return hear(told.table.take(np.sort(order[:MOST_HEARD])))
+def split_scores(predictions: Predictions, seed: int, score_rows: ScoreRows | None = None) -> SetScores:
+    """A model's predictions for a side, as the attacks read it; token by token of at most 500 rows,
+    a fixed sample."""
+    if score_rows is None:
+        return SetScores(predictions.table, predictions.losses)
+    if len(predictions) <= MOST_HEARD:
+        return score_rows(predictions.table)
+    order = generator(seed, "rows asked token by token", predictions.split).permutation(len(predictions))
+    return score_rows(predictions.table.take(np.sort(order[:MOST_HEARD])))
 
 
-def _heard_again(session: Session) -> SetScores:
+def _stored_scores(session: Session) -> SetScores:
     """Of a finished run what it stored; of a classifier by an older version, asked now."""
     if session.has("train"):
-        return heard_of(session.train, session.recipe.seed)
-    table = few_rows(session.train_rows, "train")
+        return split_scores(session.train, session.recipe.seed)
+    table = sample_rows(session.train_rows, "train")
     outputs = getattr(session.predictor.answer(table), "outputs", None)
     if outputs is None:
         why = f"{session.recipe.task} runs keep no losses that can be asked for again"
-        raise RunError(str(session.run), f"was {OLD}, and {why}", None, "Train it again.")
+        raise RunError(str(session.run), f"was {OLDER_VERSION}, and {why}", None, "Train it again.")
     return SetScores(table, np.asarray(outputs.losses, dtype=np.float64))
 
 
-def few_rows(table: Table, side: SplitName) -> Table:
+def sample_rows(table: Table, split: SplitName) -> Table:
     """At most 3,000 of the rows, a fixed sample."""
     if len(table) <= MOST_ROWS:
         return table
-    order = generator(0, "rows probed", side, count_phrase(len(table), "row")).permutation(len(table))
+    order = generator(0, "rows probed", split, count_phrase(len(table), "row")).permutation(len(table))
     return table.take(np.sort(order[:MOST_ROWS]))
 
 
@@ -128,15 +128,15 @@ def risks_of(fitted: FittedModel) -> Risks | None:
     """The range of each training row's losses over the passes; of a long row that was learned in
     parts the largest. ``None`` where the run kept no traces."""
     for listener in fitted.job.listeners:
-        made = listener.data_map() if isinstance(listener, ExampleHistory) else None
-        if made is not None and np.isfinite(made.loss_range).any():
+        data_map = listener.data_map() if isinstance(listener, ExampleHistory) else None
+        if data_map is not None and np.isfinite(data_map.loss_range).any():
             table = fitted.training_plan.splits.train_rows.table
-            own = np.asarray(table.column("row"), dtype=np.int64)
-            risk = np.full(len(own), -np.inf)
+            rows = np.asarray(table.column("row"), dtype=np.int64)
+            risk = np.full(len(rows), -np.inf)
             np.maximum.at(
-                risk, table.positions_of(made.rows), np.nan_to_num(made.loss_range, nan=-np.inf)
+                risk, table.positions_of(data_map.rows), np.nan_to_num(data_map.loss_range, nan=-np.inf)
             )
-            return Risks(table, own, np.where(np.isfinite(risk), risk, np.nan), TRACE)
+            return Risks(table, rows, np.where(np.isfinite(risk), risk, np.nan), TRACE)
     return None
 
 
@@ -147,15 +147,15 @@ def probe_run(folder: Path) -> dict[str, Any]:
     """
     run = FinishedRun(folder)
     probes = run.result.get("probes") or {}
-    found = probes.get("memorization")
-    if not isinstance(found, Mapping):
+    block = probes.get("memorization")
+    if not isinstance(block, Mapping):
         if not run.has("train"):
-            notify(Decision(ANSWERS, "missing", f"{folder} was {OLD}: its model is asked now"))
+            notify(Decision(ANSWERS, "missing", f"{folder} was {OLDER_VERSION}: its model is asked now"))
         # Answers that were changed are refused before the model is asked.
         test, members = run.test, find(run)
         with one_thread():
-            found = confirm(members, run, test)
-    return memory_document(found, probes.get("forgetting"))
+            block = confirm(members, run, test)
+    return memory_document(block, probes.get("forgetting"))
 
 
 def memory_document(memorization: Mapping[str, object], forgetting: object) -> dict[str, Any]:
@@ -191,10 +191,10 @@ def probe_model(model: str, files: Files) -> dict[str, Any]:
     for file in (files.members, files.others):
         refuse_missing(file)
     with flushed_subnormals():
-        members, others, beside = _heard(model, files)
+        members, others, extra_blocks = _file_scores(model, files)
     with one_thread():
-        found = replace(remember(members, others, 0), beside=beside)
-    return memory_document(found.to_json(), None)
+        probe = replace(probe_membership(members, others, 0), extra_blocks=extra_blocks)
+    return memory_document(probe.to_json(), None)
 
 
 def is_run(path: str) -> bool:
@@ -203,17 +203,17 @@ def is_run(path: str) -> bool:
     return (folder / RESULT).is_file() or (folder / "events.jsonl").is_file()
 
 
-def _heard(model: str, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
+def _file_scores(model: str, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.models.loading.card import purpose_of
 
     folder = _folder(model)
     purpose = _purpose_of_adapter(folder) or purpose_of(str(folder))
     if purpose == "encoder":
-        return (*_classified(folder, files), {})
+        return (*_classifier_scores(folder, files), {})
     if purpose == "decoder":
-        return _continued(folder, files)
+        return _decoder_scores(folder, files)
     if purpose == "encoder-decoder":
-        return (*_rewritten(folder, files), {})
+        return (*_seq2seq_scores(folder, files), {})
     rule = f"is made for {purpose or 'nothing that can be told'}, of which members cannot be asked"
     remedy = "Give a classifier of texts, a causal language model or an encoder-decoder."
     raise ModelError(model, rule, None, remedy)
@@ -222,9 +222,9 @@ def _heard(model: str, files: Files) -> tuple[SetScores, SetScores, dict[str, An
 def _folder(model: str) -> Path:
     path = Path(model).expanduser()
     if path.is_dir():
-        of = path.resolve().parent
+        parent = path.resolve().parent
         # The model of a run, named by itself: it must be the one that the run ended with.
-        return model_of(of) if path.resolve() == of / MODEL and (of / RESULT).is_file() else path
+        return model_of(parent) if path.resolve() == parent / MODEL and (parent / RESULT).is_file() else path
     from holdfast.models.loading.source import find_model
 
     source: Source = find_model(model)
@@ -237,12 +237,12 @@ def _purpose_of_adapter(folder: Path) -> str | None:
 
     if not is_adapter_folder(folder):
         return None
-    kind = str(parse_object((folder / CONFIG).read_text("utf-8")).get("task_type"))
-    known = {"SEQ_CLS": "encoder", "CAUSAL_LM": "decoder", "SEQ_2_SEQ_LM": "encoder-decoder"}
-    return known.get(kind)
+    task_type = str(parse_object((folder / CONFIG).read_text("utf-8")).get("task_type"))
+    purposes = {"SEQ_CLS": "encoder", "CAUSAL_LM": "decoder", "SEQ_2_SEQ_LM": "encoder-decoder"}
+    return purposes.get(task_type)
 
 
-def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
+def _classifier_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.labels.texts import load_labelled
     from holdfast.models.encoders.checkpoint import load_saved
     from holdfast.tasks.classes.encoding import answer
@@ -250,11 +250,11 @@ def _classified(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     saved = load_saved(folder)
     options = replace(_options(files), classes=saved.classes, label_kind="class")
     tables = _tables(files, lambda file: load_labelled(file, options))
-    heard = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
-    return heard[0], heard[1]
+    scores = [SetScores(table, np.asarray(answer(saved, table).losses, float)) for table in tables]
+    return scores[0], scores[1]
 
 
-def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
+def _decoder_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[str, Any]]:
     from holdfast.data.chats.chat import form_of, load_chats
     from holdfast.models.generators.causal import load_saved_causal
     from holdfast.models.loading.tokenizer import position_limit
@@ -262,7 +262,7 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
     from holdfast.tasks.lm.losses import CausalLM, encode
     from holdfast.tasks.lm.verbatim import verbatim
 
-    tuned, start, tokenizer = _with_start(load_saved_causal, folder, files)
+    tuned, start, tokenizer = _load_with_base(load_saved_causal, folder, files)
     length = min(position_limit(tuned.config), 1024)
 
     def read(file: str) -> Table:
@@ -276,21 +276,21 @@ def _continued(folder: Path, files: Files) -> tuple[SetScores, SetScores, dict[s
 
     tables = _tables(files, read)
     device = best_device()
-    told = verbatim(tuned.to(device), tokenizer, tables[0], 0)
+    extraction = verbatim(tuned.to(device), tokenizer, tables[0], 0)
     if start is not None:
-        told = told.with_base_model(verbatim(start.to(device), tokenizer, tables[0], 0))
+        extraction = extraction.with_base_model(verbatim(start.to(device), tokenizer, tables[0], 0))
     examples = [encode(table, tokenizer, length) for table in tables]
     task = CausalLM(tokenizer.pad_token_id or 0)
-    return (*_by_tokens(tables, examples, task, (tuned, start)), {"extraction": told.to_json()})
+    return (*_by_tokens(tables, examples, task, (tuned, start)), {"extraction": extraction.to_json()})
 
 
-def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
+def _seq2seq_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     from holdfast.data.pairs import load_pairs
     from holdfast.models.generators.seq2seq import end_token
     from holdfast.models.generators.seq2seq_network import load_saved_seq2seq
     from holdfast.tasks.seq2seq.losses import SequenceToSequence, encode_pairs
 
-    tuned, start, tokenizer = _with_start(load_saved_seq2seq, folder, files)
+    tuned, start, tokenizer = _load_with_base(load_saved_seq2seq, folder, files)
     tables = _tables(files, lambda file: load_pairs(file, _options(files)))
     end = end_token(tokenizer)
     examples = [encode_pairs(table, tokenizer, 512, 256, end) for table in tables]
@@ -298,19 +298,19 @@ def _rewritten(folder: Path, files: Files) -> tuple[SetScores, SetScores]:
     return _by_tokens(tables, examples, task, (tuned, start))
 
 
-def _with_start(
+def _load_with_base(
     load: Callable[[Path], tuple[Any, PreTrainedTokenizerBase]], folder: Path, files: Files
 ) -> tuple[Any, Any | None, PreTrainedTokenizerBase]:
-    """A model that writes, the one that it was tuned from, where that is known, and their
+    """A generative model, the one that it was tuned from, where that is known, and their
     tokenizer."""
     tuned, tokenizer = load(folder)
-    begun = _start_folder(folder, files)
-    if begun is None:
+    base = _start_folder(folder, files)
+    if base is None:
         return tuned, None, tokenizer
-    start, other = load(begun)
-    if tokenizer.get_vocab() != other.get_vocab():
+    start, base_tokenizer = load(base)
+    if tokenizer.get_vocab() != base_tokenizer.get_vocab():
         rule = "reads other tokens than the model, so their losses cannot be compared"
-        raise RecipeError("--start", rule, str(begun), "Name the model that it was tuned from.")
+        raise RecipeError("--start", rule, str(base), "Name the model that it was tuned from.")
     return tuned, start, tokenizer
 
 
@@ -318,14 +318,14 @@ def _by_tokens(
     tables: Sequence[Table], examples: Sequence[Any], task: Any, networks: tuple[Any, Any | None]
 ) -> tuple[SetScores, SetScores]:
     """What both networks say of the tokens of members and others."""
-    from holdfast.analyses.memory.probe import heard
+    from holdfast.analyses.memory.probe import token_scores
     from holdfast.tasks.generation.base import best_device
 
     device = best_device()
     tuned, start = networks[0].to(device), networks[1]
     start = None if start is None else start.to(device)
     members, others = (
-        heard(table, each, task, tuned, start, device)
+        token_scores(table, each, task, tuned, start, device)
         for table, each in zip(tables, examples, strict=True)
     )
     return members, others
@@ -349,4 +349,4 @@ def _start_folder(folder: Path, files: Files) -> Path | None:
 
 
 def _tables(files: Files, read: Callable[[str], Table]) -> list[Table]:
-    return [few_rows(read(files.members), "train"), few_rows(read(files.others), "test")]
+    return [sample_rows(read(files.members), "train"), sample_rows(read(files.others), "test")]

@@ -1,9 +1,9 @@
-"""Whether the members and the others differ in themselves: a classifier that never sees the model.
+"""Whether members and others differ without the model: a baseline classifier that does not use it.
 
 Where it tells them apart, an attack may do so without any memory being involved (2406.16201), so
 nothing can be concluded from one.
 
-What a row is, without asking the model: its words, length, marks and label, or a picture's
+Features of a row that do not use the model: its words, length, punctuation and label, or an image's
 colours.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.memory.membership import FEWEST, LEVEL, as_estimate
+from holdfast.analyses.memory.membership import LEVEL, MIN_ROWS, as_estimate
 from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
@@ -30,7 +30,7 @@ from holdfast.stats.intervals import normal_quantile
 FOLDS = 5
 # The inverse penalty: sets of one kind are told apart by little, which a weak one overfits.
 PENALTY = 0.03
-WIDTH = 64
+FEATURE_WIDTH = 64
 
 
 def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None = None) -> Estimate:
@@ -41,9 +41,9 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
     rows of their fits (measured for the same test in the audit: a deviation of 1.39 errors).
     ``groups`` [n + m]: rows of one group are judged by one fit.
     """
-    few = min(len(members), len(others))
-    if few < FEWEST:
-        return Estimate(None, why=f"one set has {few} rows; {FEWEST} are needed")
+    n_smaller = min(len(members), len(others))
+    if n_smaller < MIN_ROWS:
+        return Estimate(None, why=f"one set has {n_smaller} rows; {MIN_ROWS} are needed")
     x = np.concatenate([members, others])
     y = np.repeat([1, 0], [len(members), len(others)])
     folds = stratified_folds(y, FOLDS, seed)
@@ -53,16 +53,16 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
         folds = folds[first][code]
     scores = np.zeros(len(y))
     for fold in range(FOLDS):
-        held = folds == fold
-        if not held.any() or len(np.unique(y[~held])) < 2:
+        held_out = folds == fold
+        if not held_out.any() or len(np.unique(y[~held_out])) < 2:
             continue
-        logits = fit_probe(x[~held], y[~held], classes=2, seed=seed, c=PENALTY).logits(x[held])
-        scores[held] = logits[:, 1] - logits[:, 0]
-    wider = 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(LEVEL)) - 1
-    return as_estimate(delong(y == 1, scores, wider), LEVEL)
+        logits = fit_probe(x[~held_out], y[~held_out], classes=2, seed=seed, c=PENALTY).logits(x[held_out])
+        scores[held_out] = logits[:, 1] - logits[:, 0]
+    level = 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(LEVEL)) - 1
+    return as_estimate(delong(y == 1, scores, level), LEVEL)
 
 
-def differs(blind: Estimate) -> bool:
+def sets_differ(blind: Estimate) -> bool:
     """Whether the two sets are told apart without the model."""
     return blind.low is not None and blind.low > 0.5
 
@@ -70,25 +70,25 @@ def differs(blind: Estimate) -> bool:
 _WORD = re.compile(r"\w+")
 BUCKETS = 4096
 # Of a long text the beginning says what it is about.
-MOST_CHARACTERS = 20_000
-MOST_CLASSES = 50
-SIDE = 8
-PICTURE = "path"
+MAX_CHARACTERS = 20_000
+MAX_CLASSES = 50
+THUMBNAIL_SIDE = 8
+IMAGE_COLUMN = "path"
 
 
 def features_of(members: Table, others: Table, width: int) -> tuple[Floats, Floats]:
     """The rows of both tables as numbers [n, d] and [m, d]: ``width`` directions of their words (or
     of their pixels), the lengths, the shares of digits, capitals and marks, and the label."""
     tables = (members, others)
-    if PICTURE in members.rows.column_names:
-        pixels = np.concatenate([_thumbnails(table.column(PICTURE)) for table in tables])
+    if IMAGE_COLUMN in members.rows.column_names:
+        pixels = np.concatenate([_thumbnails(table.column(IMAGE_COLUMN)) for table in tables])
         parts = [directions(pixels - pixels.mean(axis=0), width), pixels.mean(axis=1)[:, None]]
     else:
         texts = [text for table in tables for text in texts_of(table)]
         parts = [directions(_words(texts), width), _shape(texts)]
     parts.append(_labels(tables))
-    made = np.concatenate(parts, axis=1)
-    return made[: len(members)], made[len(members) :]
+    features = np.concatenate(parts, axis=1)
+    return features[: len(members)], features[len(members) :]
 
 
 def texts_of(table: Table) -> list[str]:
@@ -106,14 +106,14 @@ def directions(table: Any, width: int) -> Floats:
     a deviation of 1. Raises ``DataError`` where they cannot be found."""
     from scipy.sparse.linalg import ArpackError, svds
 
-    kept = min(width, min(table.shape) - 1)
-    if kept < 1 or not abs(table).sum():
+    n_directions = min(width, min(table.shape) - 1)
+    if n_directions < 1 or not abs(table).sum():
         return np.zeros((table.shape[0], 1))
     # The start vector decides signs: a fixed one makes equal rows equal numbers. It must not be
     # all ones, which centred columns take to nothing.
-    first = generator(0, "directions").standard_normal(min(table.shape))
+    start_vector = generator(0, "directions").standard_normal(min(table.shape))
     try:
-        left, sizes, _ = svds(table.astype(np.float64), k=kept, v0=first)
+        left, sizes, _ = svds(table.astype(np.float64), k=n_directions, v0=start_vector)
     except ArpackError as error:
         rule = f"have no strongest directions that could be found ({error})"
         raise DataError("the rows that are compared", rule, None, "Other rows may have.") from error
@@ -128,21 +128,21 @@ def _words(texts: Sequence[str]) -> Any:
     columns: list[int] = []
     ends = [0]
     for text in texts:
-        words = set(_WORD.findall(text[:MOST_CHARACTERS].casefold()))
+        words = set(_WORD.findall(text[:MAX_CHARACTERS].casefold()))
         columns += sorted({zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in words})
         ends.append(len(columns))
     counts = np.maximum(np.diff(ends), 1)
     weights = np.repeat(1 / np.sqrt(counts), np.diff(ends))
-    at = np.asarray(columns, dtype=np.int32)
-    rarity = np.log1p(len(texts) / np.maximum(np.bincount(at, minlength=BUCKETS), 1))
-    return csr_array((weights * rarity[at], at, np.asarray(ends)), shape=(len(texts), BUCKETS))
+    hashed = np.asarray(columns, dtype=np.int32)
+    rarity = np.log1p(len(texts) / np.maximum(np.bincount(hashed, minlength=BUCKETS), 1))
+    return csr_array((weights * rarity[hashed], hashed, np.asarray(ends)), shape=(len(texts), BUCKETS))
 
 
 def _shape(texts: Sequence[str]) -> Floats:
     """Log length and words, and the shares of digits, capitals and marks [n, 5]."""
     rows = []
     for text in texts:
-        text = text[:MOST_CHARACTERS]
+        text = text[:MAX_CHARACTERS]
         n = max(1, len(text))
         digits = sum(map(str.isdigit, text)) / n
         capitals = sum(map(str.isupper, text)) / n
@@ -160,11 +160,11 @@ def _labels(tables: Sequence[Table]) -> Floats:
     if "label" not in names:
         return np.zeros((sum(map(len, tables)), 0))
     labels = np.concatenate([np.asarray(t.column("label")) for t in tables])
-    known, counts = np.unique(labels, return_counts=True)
-    kept = known[np.argsort(-counts, kind="stable")[:MOST_CLASSES]]
-    if len(kept) < 2:
+    classes, counts = np.unique(labels, return_counts=True)
+    frequent = classes[np.argsort(-counts, kind="stable")[:MAX_CLASSES]]
+    if len(frequent) < 2:
         return np.zeros((len(labels), 0))
-    return _scaled((labels[:, None] == kept[None]).astype(np.float64))
+    return _scaled((labels[:, None] == frequent[None]).astype(np.float64))
 
 
 def _scaled(table: Floats) -> Floats:
@@ -173,18 +173,18 @@ def _scaled(table: Floats) -> Floats:
 
 
 def _thumbnails(paths: Sequence[str]) -> Floats:
-    """Pictures as 8 × 8 colours [n, 192]."""
+    """Images as 8 × 8 colours [n, 192]."""
     from pathlib import Path
 
     from holdfast.data.images.decode import UnreadableImage, read_image
 
-    made = np.zeros((len(paths), SIDE * SIDE * 3))
-    for at, path in enumerate(paths):
+    pixels = np.zeros((len(paths), THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3))
+    for position, path in enumerate(paths):
         try:
-            picture = read_image(Path(path)).image
+            image = read_image(Path(path)).image
         except UnreadableImage as error:
             remedy = "Restore it."
             raise DataError(str(path), "can no longer be read", str(error), remedy) from error
-        small = np.asarray(picture.resize((SIDE, SIDE)))
-        made[at] = small.reshape(-1) / 255
-    return made
+        small = np.asarray(image.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE)))
+        pixels[position] = small.reshape(-1) / 255
+    return pixels

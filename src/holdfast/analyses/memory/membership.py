@@ -9,7 +9,7 @@ before training (**ratio**, Carlini and others 2021, 2012.07805), against it at 
 model still has wrong (**errors**, 2601.12104), against rows like it (**conditioned**, QMIA, Bertran
 and others 2023, 2307.03694).
 
-The rows that a model would give away first.
+The rows that membership inference would expose first.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.row_texts import shortened
+from holdfast.analyses.row_texts import shorten
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.stats.auc import Area, delong, delong_difference
 from holdfast.stats.intervals import clopper_pearson
 
-FEWEST = 20
+MIN_ROWS = 20
 RATES = (0.1, 0.01, 0.001)
 LEVEL = 0.95
 
@@ -55,7 +55,7 @@ class Membership:
     p_value: float
 
     @property
-    def shown(self) -> bool:
+    def above_chance(self) -> bool:
         """Whether members are told from others beyond chance."""
         return self.auc.low is not None and self.auc.low > 0.5
 
@@ -69,15 +69,15 @@ def membership(attack: str, members: Floats, others: Floats) -> Membership:
     members. Scores that are NaN are left out; fewer than 20 of either say nothing."""
     one, other = (np.asarray(x, dtype=np.float64) for x in (members, others))
     one, other = one[~np.isnan(one)], other[~np.isnan(other)]
-    found = tuple(found_at(one, other, rate) for rate in rates_for(len(other)))
-    few = min(len(one), len(other))
-    if few < FEWEST:
-        why = f"one set has {few} rows; {FEWEST} are needed"
-        return Membership(attack, Estimate(None, why=why), found, math.nan)
+    rates = tuple(attack_rate(one, other, rate) for rate in false_alarm_rates(len(other)))
+    n_smaller = min(len(one), len(other))
+    if n_smaller < MIN_ROWS:
+        why = f"one set has {n_smaller} rows; {MIN_ROWS} are needed"
+        return Membership(attack, Estimate(None, why=why), rates, math.nan)
     area = delong(
         np.repeat([True, False], [len(one), len(other)]), np.concatenate([one, other]), LEVEL
     )
-    return Membership(attack, as_estimate(area), found, beyond_chance(area))
+    return Membership(attack, as_estimate(area), rates, p_above_chance(area))
 
 
 def as_estimate(area: Area, level: float = LEVEL) -> Estimate:
@@ -87,7 +87,7 @@ def as_estimate(area: Area, level: float = LEVEL) -> Estimate:
     return Estimate(area.value, area.low, area.high, level)
 
 
-def beyond_chance(area: Area) -> float:
+def p_above_chance(area: Area) -> float:
     """The one-sided p-value of "the area is one half", by the normal law of DeLong's error."""
     from scipy.special import ndtr
 
@@ -96,16 +96,16 @@ def beyond_chance(area: Area) -> float:
     return float(ndtr(-(area.value - 0.5) / area.error))
 
 
-def better(members: tuple[Floats, Floats], others: tuple[Floats, Floats]) -> dict[str, float]:
+def compare_attacks(members: tuple[Floats, Floats], others: tuple[Floats, Floats]) -> dict[str, float]:
     """By how much the first score tells members from others better than the second: the difference
     of the areas on the same rows, paired (DeLong)."""
     labels = np.repeat([True, False], [len(members[0]), len(others[0])])
     one, other = (np.concatenate([members[i], others[i]]) for i in (0, 1))
-    found = delong_difference(labels, one, other)
-    return {"value": found.value, "low": found.low, "high": found.high, "p": found.p_value}
+    difference = delong_difference(labels, one, other)
+    return {"value": difference.value, "low": difference.low, "high": difference.high, "p": difference.p_value}
 
 
-def rates_for(others: int) -> tuple[float, ...]:
+def false_alarm_rates(others: int) -> tuple[float, ...]:
     """The usual rates of false alarms, and the smallest that so many others can show."""
     smallest = smallest_rate(others)
     return tuple(sorted({*RATES, smallest} if smallest < 1 else RATES, reverse=True))
@@ -117,7 +117,7 @@ def smallest_rate(others: int) -> float:
     return 1 - (1 - LEVEL) ** (1 / others) if others else 1.0
 
 
-def allowed(others: int, rate: float) -> int | None:
+def max_false_alarms(others: int, rate: float) -> int | None:
     """How many false alarms among ``others`` rows still show a rate of at most ``rate``, by Clopper
     and Pearson's upper limit at 95 % (one-sided); ``None`` where even none does not."""
     # The upper end of a two-sided 90 % interval is the one-sided limit at 95 %.
@@ -130,22 +130,22 @@ def allowed(others: int, rate: float) -> int | None:
     return best
 
 
-def found_at(members: Floats, others: Floats, rate: float) -> AttackRate:
+def attack_rate(members: Floats, others: Floats, rate: float) -> AttackRate:
     """The share of the members above a threshold that lets through so few of the others that their
     rate is shown to be at most ``rate``, with Clopper and Pearson's interval."""
-    alarms = allowed(len(others), rate) if len(others) else None
+    alarms = max_false_alarms(len(others), rate) if len(others) else None
     if alarms is None or not len(members):
         needed = math.ceil(math.log(1 - LEVEL) / math.log1p(-rate))
         why = f"needs {needed:,} rows that were not trained on; there are {len(others)}"
         return AttackRate(rate, Estimate(None, why=why))
     # Members that tie with an other are not found: no threshold parts them.
-    bar = np.sort(others)[::-1][alarms]
-    hits = int((members > bar).sum())
+    threshold = np.sort(others)[::-1][alarms]
+    hits = int((members > threshold).sum())
     low, high = clopper_pearson(hits, len(members), LEVEL)
     return AttackRate(rate, Estimate(hits / len(members), low, high, LEVEL))
 
 
-def rows_to_see(area: float) -> int:
+def rows_for_area(area: float) -> int:
     """How many members and as many others show an ``area`` as better than chance four times in
     five: 6 n (area − ½)² = (1.96 + 0.84)², by the variance of the rank test under chance."""
     return math.ceil(2.802**2 / (6 * (area - 0.5) ** 2))
@@ -166,39 +166,39 @@ RIDGE = 1e-3
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """What two models say of the tokens of a text, in order: log p of each token by the ``tuned``
-    and by the ``start`` model [t], and whether it was the tuned model's likeliest (``right``)."""
+    and by the ``start`` model [t], and whether it was the tuned model's likeliest (``correct``)."""
 
     tuned: Floats
     start: Floats
-    right: Bools
+    correct: Bools
 
 
-def by_loss(losses: Floats) -> Floats:
+def loss_scores(losses: Floats) -> Floats:
     """−loss."""
     return -np.asarray(losses, dtype=np.float64)
 
 
-def by_ratio(losses: Floats, start: Floats) -> Floats:
-    """How much better than before training: the start model's loss less the tuned model's, the
-    mean log ratio per token."""
+def ratio_scores(losses: Floats, start: Floats) -> Floats:
+    """How much better than before training: the base model's loss less the tuned model's, the mean
+    log ratio per token."""
     return np.asarray(start, dtype=np.float64) - np.asarray(losses, dtype=np.float64)
 
 
-def by_errors(texts: Sequence[Tokens]) -> Floats:
+def error_zone_scores(texts: Sequence[Tokens]) -> Floats:
     """The error zone of each text [n] (2601.12104), in [0, 1].
 
     At the tokens that the tuned model has wrong, Δ = log p tuned − log p start; the score is the
     upward share, Σ max(0, Δ) ÷ Σ |Δ|: the paper's ratio r of upward to downward sums as
     r ÷ (1 + r), which orders rows alike and stays finite. NaN for a text without an error.
     """
-    found = np.full(len(texts), np.nan)
+    scores = np.full(len(texts), np.nan)
     for at, text in enumerate(texts):
-        wrong = ~text.right
-        moved = (text.tuned - text.start)[wrong]
-        total = float(np.abs(moved).sum())
-        if len(moved):
-            found[at] = float(np.maximum(moved, 0).sum()) / total if total > 0 else 0.5
-    return found
+        wrong = ~text.correct
+        changes = (text.tuned - text.start)[wrong]
+        total = float(np.abs(changes).sum())
+        if len(changes):
+            scores[at] = float(np.maximum(changes, 0).sum()) / total if total > 0 else 0.5
+    return scores
 
 
 def normal_losses(losses: Floats) -> Floats:
@@ -208,7 +208,7 @@ def normal_losses(losses: Floats) -> Floats:
     return np.asarray(x + np.log(-np.expm1(-x)))
 
 
-def by_condition(
+def conditioned_scores(
     members: Floats,
     others: Floats,
     features: tuple[Floats, Floats],
@@ -224,24 +224,24 @@ def by_condition(
     fifths of the others, which is without it: drawn alike, so that where nothing was learned the
     two have one law. ``groups`` [m]: others of one group are in one fold.
     """
-    x, own = normal_losses(others), normal_losses(members)
+    other_losses, member_losses = normal_losses(others), normal_losses(members)
     one, other = (np.asarray(part, dtype=np.float64) for part in features)
     centre, spread = other.mean(axis=0), other.std(axis=0)
     spread = np.where(spread > 1e-9, spread, 1.0)
     one, other = (one - centre) / spread, (other - centre) / spread
     random = generator(seed, "conditioned losses")
-    fold_of = _folds(len(x), groups, random)
-    fold_of_members = random.integers(FOLDS, size=len(own))
-    narrowest = 0.25 * float(np.subtract(*np.quantile(x, [0.75, 0.25]))) / 2 + 1e-9
-    of_members, of_others = np.full(len(own), np.nan), np.full(len(x), np.nan)
+    fold_of = _folds(len(other_losses), groups, random)
+    fold_of_members = random.integers(FOLDS, size=len(member_losses))
+    min_width = 0.25 * float(np.subtract(*np.quantile(other_losses, [0.75, 0.25]))) / 2 + 1e-9
+    of_members, of_others = np.full(len(member_losses), np.nan), np.full(len(other_losses), np.nan)
     for fold in range(FOLDS):
-        held, mine = fold_of == fold, fold_of_members == fold
-        if held.all():
+        held_out, held_out_members = fold_of == fold, fold_of_members == fold
+        if held_out.all():
             continue
-        lines = [quantile_line(other[~held], x[~held], q) for q in (0.25, 0.5, 0.75)]
-        for rows, losses, at, into in ((other, x, held, of_others), (one, own, mine, of_members)):
+        lines = [quantile_line(other[~held_out], other_losses[~held_out], q) for q in (0.25, 0.5, 0.75)]
+        for rows, losses, at, scores in ((other, other_losses, held_out, of_others), (one, member_losses, held_out_members, of_members)):
             low, middle, high = (rows[at] @ line[:-1] + line[-1] for line in lines)
-            into[at] = (middle - losses[at]) / np.maximum((high - low) / 2, narrowest)
+            scores[at] = (middle - losses[at]) / np.maximum((high - low) / 2, min_width)
     return of_members, of_others
 
 
@@ -253,8 +253,8 @@ def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
 
     scale = float(np.std(y)) or 1.0
     target, width = (y - np.median(y)) / scale, SMOOTH
-    n, first = len(y), np.zeros(x.shape[1] + 1)
-    first[-1] = np.quantile(target, q)
+    n, start = len(y), np.zeros(x.shape[1] + 1)
+    start[-1] = np.quantile(target, q)
 
     def value(line: Floats) -> tuple[float, Floats]:
         gap = target - x @ line[:-1] - line[-1]
@@ -262,12 +262,12 @@ def quantile_line(x: Floats, y: Floats, q: float) -> Floats:
         loss = q * gap + width * np.logaddexp(0, -gap / width)
         slope = q - 1 / (1 + np.exp(np.clip(gap / width, -500, 500)))
         total = float(loss.mean() + RIDGE * (line[:-1] ** 2).sum() / 2)
-        made = -np.append(x.T @ slope, slope.sum()) / n
-        made[:-1] += RIDGE * line[:-1]
-        return total, made
+        gradient = -np.append(x.T @ slope, slope.sum()) / n
+        gradient[:-1] += RIDGE * line[:-1]
+        return total, gradient
 
-    found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    line = np.asarray(found.x, dtype=np.float64) * scale
+    fitted = minimize(value, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    line = np.asarray(fitted.x, dtype=np.float64) * scale
     line[-1] += float(np.median(y))
     return line
 
@@ -276,16 +276,16 @@ def _folds(n: int, groups: Ints | None, random: np.random.Generator) -> Ints:
     """A fold for each row [n], whole groups together, evenly."""
     code = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(code.max()) + 1 if n else 0
-    lots = random.permutation(np.arange(count) % FOLDS)
-    return np.asarray(lots[code])
+    group_folds = random.permutation(np.arange(count) % FOLDS)
+    return np.asarray(group_folds[code])
 
 
-SHOWN = 10
-TEXT = 160
+SHOWN_ROWS = 10
+TEXT_LENGTH = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Exposed:
+class ExposedRow:
     """One row of the source with its ``risk``, what it says and its label, where there are some."""
 
     row: int
@@ -296,15 +296,15 @@ class Exposed:
 
 def most_exposed(
     rows: Ints, risk: Floats, texts: Sequence[str] | None, labels: Sequence[str | None] | None
-) -> tuple[Exposed, ...]:
+) -> tuple[ExposedRow, ...]:
     """The ten rows of the largest ``risk`` [n], the first in the source first among equals."""
-    known = np.flatnonzero(~np.isnan(risk))
-    order = known[np.lexsort((rows[known], -risk[known]))][:SHOWN]
+    finite = np.flatnonzero(~np.isnan(risk))
+    order = finite[np.lexsort((rows[finite], -risk[finite]))][:SHOWN_ROWS]
     return tuple(
-        Exposed(
+        ExposedRow(
             int(rows[at]),
             float(risk[at]),
-            None if texts is None else shortened(" ".join(texts[at].split()), TEXT),
+            None if texts is None else shorten(" ".join(texts[at].split()), TEXT_LENGTH),
             None if labels is None else labels[at],
         )
         for at in order

@@ -1,5 +1,5 @@
 """The memory of a model in one block: ``probes.memorization`` of ``result.json``, and what
-``holdfast probe`` prints; and what models that write say of the single tokens of rows, by the
+``holdfast probe`` prints; and what generative models say of the single tokens of rows, by the
 trained network and by the one before training.
 """
 
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.memory.blind import (
-    PICTURE,
-    WIDTH,
+    FEATURE_WIDTH,
+    IMAGE_COLUMN,
     blind_area,
-    differs,
     features_of,
+    sets_differ,
     texts_of,
 )
 from holdfast.analyses.memory.membership import (
-    FEWEST,
-    Exposed,
+    MIN_ROWS,
+    ExposedRow,
     Membership,
     Tokens,
-    better,
-    by_condition,
-    by_errors,
-    by_loss,
-    by_ratio,
+    compare_attacks,
+    conditioned_scores,
+    error_zone_scores,
+    loss_scores,
     membership,
     most_exposed,
-    rows_to_see,
+    ratio_scores,
+    rows_for_area,
     smallest_area,
 )
 from holdfast.core.decisions import tick
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from holdfast.training.task import Batch, Examples, TrainingTask
 
 # Directions that the loss of a row is conditioned on, by how many others there are.
-ROWS_A_DIRECTION, MOST_DIRECTIONS = 15, 16
+ROWS_A_DIRECTION, MAX_DIRECTIONS = 15, 16
 # An area that would be worth knowing of.
-WORTH = 0.6
+RELEVANT_AREA = 0.6
 
 # Measured by benchmarks/memory.py (null runs): how often it is said of a model that never saw its
 # "members" that it tells them from others.
@@ -69,8 +69,8 @@ FALSE_ALARMS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetScores:
-    """What a model says of the rows of one set: ``losses`` [n] in nats; of generators also those of
-    the model before training (``start``) and of single ``tokens``."""
+    """A model's predictions for the rows of one set: ``losses`` [n] in nats; of generators also
+    those of the model before training (``start``) and of single ``tokens``."""
 
     table: Table
     losses: Floats
@@ -93,24 +93,24 @@ class Risks:
     table: Table
     rows: Ints
     risk: Floats
-    by: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class MembershipProbe:
-    """Whether a model tells its training rows from others, by ``attack``, beside ``attacks`` that
-    decide nothing; ``blind`` is the area without the model."""
+    """Whether membership inference finds the training rows, by ``attack``; the other ``attacks``
+    decide nothing. ``blind`` is the area without the model."""
 
     attack: str
     attacks: tuple[Membership, ...]
     blind: Estimate
     members: int
     others: int
-    exposed: tuple[Exposed, ...]
+    exposed: tuple[ExposedRow, ...]
     risk_by: str | None
     single: bool = False
     against_loss: Mapping[str, float] | None = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    extra_blocks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> Membership:
@@ -120,9 +120,9 @@ class MembershipProbe:
     def verdict(self) -> str:
         """``memorized``, ``not shown``, or ``undecided`` where the sets differ in themselves or
         are too small."""
-        if self.headline.auc.value is None or differs(self.blind):
+        if self.headline.auc.value is None or sets_differ(self.blind):
             return "undecided"
-        return "memorized" if self.headline.shown else "not shown"
+        return "memorized" if self.headline.above_chance else "not shown"
 
     @property
     def because(self) -> str:
@@ -130,27 +130,27 @@ class MembershipProbe:
         rows = f"{count_phrase(self.members, 'training row')} and {self.others:,} others"
         auc, blind = self.headline.auc, self.blind
         if auc.value is None:
-            return f"Not tested: {rows}, and {FEWEST} of each are needed."
-        if differs(blind):
+            return f"Not tested: {rows}, and {MIN_ROWS} of each are needed."
+        if sets_differ(blind):
             return (
                 "Inconclusive: the two sets differ. A classifier that does not use the model tells "
                 f"them apart (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
                 "chance 0.50)."
             )
-        found = (
+        finding = (
             f"membership inference finds training rows with AUC {auc.value:.2f} (95 % CI "
             f"{auc.low:.2f}–{auc.high:.2f}; chance 0.50)"
         )
-        if self.headline.shown:
+        if self.headline.above_chance:
             return (
-                f"The model {_strength(auc.value, auc.low)} memorized its training rows: {found}."
+                f"The model {_strength(auc.value, auc.low)} memorized its training rows: {finding}."
             )
-        seen = smallest_area(self.members, self.others)
-        more = f"; {rows_to_see(WORTH):,} of each could show {WORTH:.2f}."
-        tail = "." if seen <= WORTH else more
+        smallest = smallest_area(self.members, self.others)
+        rows_words = f"; {rows_for_area(RELEVANT_AREA):,} of each could show {RELEVANT_AREA:.2f}."
+        tail = "." if smallest <= RELEVANT_AREA else rows_words
         return (
-            f"It is not shown that the model memorized its training rows: {found}. "
-            f"{self.members:,} and {self.others:,} rows can show an AUC of {seen:.2f} or more{tail}"
+            f"It is not shown that the model memorized its training rows: {finding}. "
+            f"{self.members:,} and {self.others:,} rows can show an AUC of {smallest:.2f} or more{tail}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -170,20 +170,20 @@ class MembershipProbe:
             "one_row_a_unit": self.single,
             "risk_by": self.risk_by,
             "false_alarms": dict(FALSE_ALARMS),
-            **self.beside,
+            **self.extra_blocks,
         }
 
 
-def _strength(area: float, least: float | None) -> str:
+def _strength(area: float, low: float | None) -> str:
     """How much it memorized, in a word that the lower limit of the area bears out too."""
-    if area < 0.55 or least is None:
+    if area < 0.55 or low is None:
         return "hardly"
-    if area < 0.65 or least < 0.55:
+    if area < 0.65 or low < 0.55:
         return "slightly"
-    return "clearly" if area < 0.8 or least < 0.65 else "strongly"
+    return "clearly" if area < 0.8 or low < 0.65 else "strongly"
 
 
-def remember(
+def probe_membership(
     members: SetScores, others: SetScores, seed: int, risks: Risks | None = None
 ) -> MembershipProbe:
     """What the model's answers give away of ``members``, against ``others`` that it never saw.
@@ -193,22 +193,22 @@ def remember(
     sides the blind baseline sees. ``risks`` are of all training rows; without them the members are
     ranked by the attack.
     """
-    units = [_one_a_unit(side.table, seed) for side in (members, others)]
+    units = [_one_row_per_unit(scores_of_set.table, seed) for scores_of_set in (members, others)]
     single = any(len(at) < len(s.table) for at, s in zip(units, (members, others), strict=True))
     one, other = members.take(units[0]), others.take(units[1])
-    finite = [np.flatnonzero(np.isfinite(side.losses)) for side in (one, other)]
+    finite = [np.flatnonzero(np.isfinite(scores_of_set.losses)) for scores_of_set in (one, other)]
     one, other = one.take(finite[0]), other.take(finite[1])
-    enough = min(len(one.table), len(other.table)) >= FEWEST
-    scores = {"loss": (by_loss(one.losses), by_loss(other.losses))}
-    scores |= _beside_loss(one, other, seed) if enough else {}
-    attacks = tuple(membership(name, *both) for name, both in scores.items())
+    enough_rows = min(len(one.table), len(other.table)) >= MIN_ROWS
+    scores = {"loss": (loss_scores(one.losses), loss_scores(other.losses))}
+    scores |= _further_scores(one, other, seed) if enough_rows else {}
+    attacks = tuple(membership(name, *of_both) for name, of_both in scores.items())
     attack = "ratio" if "ratio" in scores else "loss"
     blind = Estimate(None, why="too few rows")
-    if enough:
-        blind = blind_area(*features_of(one.table, other.table, WIDTH), seed)
-    against = None
+    if enough_rows:
+        blind = blind_area(*features_of(one.table, other.table, FEATURE_WIDTH), seed)
+    against_loss = None
     if attack != "loss":
-        against = better(
+        against_loss = compare_attacks(
             (scores[attack][0], scores["loss"][0]), (scores[attack][1], scores["loss"][1])
         )
     if risks is None:
@@ -221,25 +221,25 @@ def remember(
         blind,
         len(one.table),
         len(other.table),
-        _exposed(risks),
-        risks.by,
+        _exposed_rows(risks),
+        risks.source,
         single,
-        against,
+        against_loss,
     )
 
 
-def _beside_loss(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
-    width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MOST_DIRECTIONS))
+def _further_scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
+    width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MAX_DIRECTIONS))
     features = features_of(one.table, other.table, width)
-    found = {"conditioned": by_condition(one.losses, other.losses, features, seed)}
+    scores = {"conditioned": conditioned_scores(one.losses, other.losses, features, seed)}
     if one.start is not None and other.start is not None:
-        found["ratio"] = (by_ratio(one.losses, one.start), by_ratio(other.losses, other.start))
+        scores["ratio"] = (ratio_scores(one.losses, one.start), ratio_scores(other.losses, other.start))
     if one.tokens is not None and other.tokens is not None:
-        found["errors"] = (by_errors(one.tokens), by_errors(other.tokens))
-    return found
+        scores["errors"] = (error_zone_scores(one.tokens), error_zone_scores(other.tokens))
+    return scores
 
 
-def _one_a_unit(table: Table, seed: int) -> Ints:
+def _one_row_per_unit(table: Table, seed: int) -> Ints:
     """The positions of one row of each group, or of each text where no groups are given."""
     if table.has_groups:
         keys = [str(group) for group in table.column("group")]
@@ -252,11 +252,11 @@ def _one_a_unit(table: Table, seed: int) -> Ints:
     return np.asarray(sorted(first.values()), dtype=np.int64)
 
 
-def _exposed(risks: Risks) -> tuple[Exposed, ...]:
+def _exposed_rows(risks: Risks) -> tuple[ExposedRow, ...]:
     table = risks.table
-    texts = None if PICTURE in table.rows.column_names else texts_of(table)
+    texts = None if IMAGE_COLUMN in table.rows.column_names else texts_of(table)
     if texts is None:
-        texts = ["/".join(Path(path).parts[-2:]) for path in table.column(PICTURE)]
+        texts = ["/".join(Path(path).parts[-2:]) for path in table.column(IMAGE_COLUMN)]
     labels, names = None, table.classes
     if len(names) > 1 and table.columns.one_class:
         labels = [
@@ -266,25 +266,25 @@ def _exposed(risks: Risks) -> tuple[Exposed, ...]:
     return most_exposed(risks.rows, risks.risk, texts, labels)
 
 
-TOKENS = 4096
+TOKENS_AT_ONCE = 4096
 
-Hear = Callable[[Table], SetScores]
+ScoreRows = Callable[[Table], SetScores]
 
 
-def hearing(fitted: FittedModel) -> Hear:
-    """A function that asks the kept state of a fit and the network before its first step about
+def row_scorer(fitted: FittedModel) -> ScoreRows:
+    """A function that asks the best checkpoint of a fit and the network before its first step about
     rows: two forward passes a row."""
     job, start = fitted.job, fitted.base_network()
     device = job.accelerator.device
 
-    def hear(table: Table) -> SetScores:
+    def score_rows(table: Table) -> SetScores:
         tuned = fitted.network.to(device)
-        return heard(table, fitted.encode(table), job.task, tuned, start, device)
+        return token_scores(table, fitted.encode(table), job.task, tuned, start, device)
 
-    return hear
+    return score_rows
 
 
-def heard(
+def token_scores(
     table: Table,
     examples: Examples,
     task: TrainingTask,
@@ -295,39 +295,39 @@ def heard(
     """The mean loss of each row's target tokens [n] by both networks (NaN for a row without one),
     and their tokens; ``start`` may be missing."""
     of_row = table.positions_of(np.asarray(examples.rows))
-    by_tuned, right = _tokens(tuned, task, examples, device)
+    by_tuned, correct = _tokens(tuned, task, examples, device)
     by_start = None if start is None else _tokens(start, task, examples, device)[0]
     lines: list[list[int]] = [[] for _ in range(len(table))]
     for at, row in enumerate(of_row):
         lines[row].append(at)
-    nothing = np.zeros(0)
+    empty = np.zeros(0)
 
-    def joined(parts: list[Floats], row: int) -> Floats:
-        return np.concatenate([parts[at] for at in lines[row]] or [nothing])
+    def row_values(parts: list[Floats], row: int) -> Floats:
+        return np.concatenate([parts[at] for at in lines[row]] or [empty])
 
     def losses(parts: list[Floats]) -> Floats:
-        whole = [joined(parts, row) for row in range(len(table))]
-        return np.array([-float(one.mean()) if len(one) else np.nan for one in whole])
+        by_row = [row_values(parts, row) for row in range(len(table))]
+        return np.array([-float(one.mean()) if len(one) else np.nan for one in by_row])
 
     if by_start is None:
         return SetScores(table, losses(by_tuned))
     tokens = tuple(
-        Tokens(joined(by_tuned, row), joined(by_start, row), joined(right, row).astype(bool))
+        Tokens(row_values(by_tuned, row), row_values(by_start, row), row_values(correct, row).astype(bool))
         for row in range(len(table))
     )
     return SetScores(table, losses(by_tuned), losses(by_start), tokens)
 
 
-def _sure(
+def _target_log_probabilities(
     output: ChunkedOutput | TokenOutput | torch.Tensor, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """log p of each target token of a batch, and whether it was the likeliest."""
     if isinstance(output, ChunkedOutput):
         return -output.losses, output.right
     logits = (output.logits if isinstance(output, TokenOutput) else output).float()
-    wanted = batch["expected"] if "expected" in batch else wanted_of(batch)
-    sure = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(dim=1)
-    return sure, logits.argmax(dim=1) == wanted
+    targets = batch["expected"] if "expected" in batch else wanted_of(batch)
+    log_probabilities = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=1)
+    return log_probabilities, logits.argmax(dim=1) == targets
 
 
 def _tokens(
@@ -336,22 +336,22 @@ def _tokens(
     """log p of each example's target tokens, and whether each was the likeliest."""
     from holdfast.models.base import evaluating
 
-    found: list[Floats] = [np.zeros(0)] * len(examples)
-    right: list[Floats] = [np.zeros(0)] * len(examples)
+    log_probabilities: list[Floats] = [np.zeros(0)] * len(examples)
+    correct: list[Floats] = [np.zeros(0)] * len(examples)
     done = 0
     with evaluating(network):
-        for chosen in batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS):
-            batch = device_batch(task, examples, chosen, device)
+        for positions in batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS_AT_ONCE):
+            batch = device_batch(task, examples, positions, device)
             output = task.forward(network, batch)
-            sure, hit = _sure(output, batch)
+            sure, is_correct = _target_log_probabilities(output, batch)
             ends = np.cumsum(batch["counts"].cpu().numpy())[:-1]
             for at, one, other in zip(
-                chosen,
+                positions,
                 np.split(sure.cpu().numpy().astype(np.float64), ends),
-                np.split(hit.cpu().numpy().astype(np.float64), ends),
+                np.split(is_correct.cpu().numpy().astype(np.float64), ends),
                 strict=True,
             ):
-                found[at], right[at] = one, other
-            done += len(chosen)
+                log_probabilities[at], correct[at] = one, other
+            done += len(positions)
             tick(done, len(examples))
-    return found, right
+    return log_probabilities, correct

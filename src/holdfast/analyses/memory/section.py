@@ -1,4 +1,4 @@
-"""What the model remembers of its training rows: ``probes.memorization`` of ``result.json``."""
+"""Memorization of training rows: ``probes.memorization`` of ``result.json``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ RISKS = {
     )
 }
 # An AUC of membership inference below which nobody would call a model's rows memorized.
-NEARLY_NONE = 0.6
-WITHOUT = "Words and lengths only (the model is not used)"
+SMALL_AUC = 0.6
+BLIND_NAME = "Words and lengths only (the model is not used)"
 AUC = (
     "The AUC is how often a training row gets a higher score than a row that was not trained on; "
     "0.5 is chance. If words and lengths by themselves beat chance, the two sets differ and the "
     "test is inconclusive."
 )
-OTHER = ("Score", "How much better the model predicts the row than a new one would be.")
+RISK_BY_SCORE = ("Score", "How much better the model predicts the row than a new one would be.")
 
 
 def memory(run: RunFiles) -> Document | None:
@@ -40,41 +40,41 @@ def memory(run: RunFiles) -> Document | None:
         return None
     if "auc" not in block:
         return Document((Passage(f"Not known: {block.text('why', 'not recorded in this run')}."),))
-    more = (block.block(name).text("because") for name in ("extraction", "canaries"))
-    told = [Passage(line) for line in (block.text("because"), *filter(None, more))]
+    further = (block.block(name).text("because") for name in ("extraction", "canaries"))
+    passages = [Passage(line) for line in (block.text("because"), *filter(None, further))]
     attacks = [(ATTACKS.get(k, k), *_number(v, "auc")) for k, v in block.table("attacks").items()]
     if not attacks:
-        return Document(tuple(told))
-    folded = [
+        return Document(tuple(passages))
+    details = [
         DocumentTable(
             "How well training rows are told from others",
             ("Membership inference by", "AUC", "95 % interval"),
-            (*attacks, (WITHOUT, *_number(block, "blind_auc"))),
+            (*attacks, (BLIND_NAME, *_number(block, "blind_auc"))),
             display="region",
         ),
         Passage(AUC),
         DocumentTable(
             "Training rows found at few false alarms",
             ("False positive rate, at most", "Training rows found", "95 % interval"),
-            tuple(map(_found, block.blocks("tpr"))),
+            tuple(map(_rate_line, block.blocks("tpr"))),
             ("n", "n", ""),
             "region",
         ),
-        *_exposed(block),
+        *_exposed_rows(block),
     ]
     return Document(
-        (*told, Details("The numbers, and the rows with the highest scores", tuple(folded)))
+        (*passages, Details("The numbers, and the rows with the highest scores", tuple(details)))
     )
 
 
-def _exposed(block: Block) -> Iterator[Piece]:
+def _exposed_rows(block: Block) -> Iterator[Piece]:
     """The rows that would be given away first."""
     lines = tuple(
         (str(one.get("row")), one.text("label"), one.text("text"), number(one.number("risk")))
         for one in block.blocks("exposed")
     )
     if lines:
-        name, meaning = RISKS.get(str(block.get("risk_by")), OTHER)
+        name, meaning = RISKS.get(str(block.get("risk_by")), RISK_BY_SCORE)
         columns = ("Row", "Label", "Text", name)
         styles = ("n", "term", "name", "n")
         yield DocumentTable("The most exposed rows", columns, lines, styles, "region")
@@ -82,11 +82,11 @@ def _exposed(block: Block) -> Iterator[Piece]:
 
 
 def _number(block: Block, key: str) -> tuple[str, str]:
-    found = block.estimate(key)
-    return number(found.value), interval(found)
+    estimate_of_key = block.estimate(key)
+    return number(estimate_of_key.value), interval(estimate_of_key)
 
 
-def _found(one: Block) -> tuple[str, str, str]:
+def _rate_line(one: Block) -> tuple[str, str, str]:
     share, rate = estimate(one), one.number("at_fpr")
     at = "–" if rate is None else f"{100 * rate:.2g}\u00a0%"
     if share.value is None:
@@ -97,11 +97,11 @@ def _found(one: Block) -> tuple[str, str, str]:
     return at, f"{100 * share.value:.1f}\u00a0%", span
 
 
-def _alarms(found: Block) -> str:
-    if not found.get("runs"):
+def _alarms(alarms: Block) -> str:
+    if not alarms.get("runs"):
         return ""
     return (
-        f"False alarms: {found.get('alarms')} of {found.get('runs')} {found.get('what')} "
+        f"False alarms: {alarms.get('alarms')} of {alarms.get('runs')} {alarms.get('what')} "
         "(benchmarks/memory.py)."
     )
 
@@ -110,18 +110,18 @@ def _memorized(run: RunFiles) -> str | None:
     block = run.part("probes", "memorization")
     if "verdict" not in block:
         return None
-    found, words = block.estimate("auc"), block.block("extraction").whole("completed")
+    auc, n_completed = block.estimate("auc"), block.block("extraction").whole("completed")
     if block["verdict"] == "memorized":
-        known = found.low is not None and found.high is not None
-        limits = f" (95 % CI {number(found.low)}–{number(found.high)})" if known else ""
+        known = auc.low is not None and auc.high is not None
+        limits = f" (95 % CI {number(auc.low)}–{number(auc.high)})" if known else ""
         return (
             "It memorized training rows: membership inference finds them with AUC "
-            f"{number(found.value)}{limits} (chance 0.5)"
+            f"{number(auc.value)}{limits} (chance 0.5)"
         )
-    if words:
-        return f"It completes {plural(words, 'training row')} word for word"
+    if n_completed:
+        return f"It completes {plural(n_completed, 'training row')} word for word"
     # What so few rows cannot tell from nothing was not excluded.
-    excluded = found.high is not None and found.high <= NEARLY_NONE
+    excluded = auc.high is not None and auc.high <= SMALL_AUC
     return CLEAN if block["verdict"] == "not shown" and excluded else UNDECIDED
 
 

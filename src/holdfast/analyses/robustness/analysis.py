@@ -1,5 +1,5 @@
-"""Whether answers survive changes that mean nothing: the test rows once more, each as somebody else
-might have written it, and what that costs, paired by row.
+"""Whether predictions survive changes that keep the meaning: the test rows are predicted again
+after each change, and the loss of quality is paired by row.
 
 The changes are a fixed list that is alike for every run, so that nothing is chosen by what comes
 out. Of a finished run it is another pass over the test rows, written into ``openings.jsonl``.
@@ -18,21 +18,21 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, Session
 from holdfast.analyses.robustness.perturbations import (
-    PICTURES,
-    TEXTS,
+    IMAGE_CHANGES,
+    TEXT_CHANGES,
     WORD_BY_WORD,
-    missing,
-    perturbed,
+    perturb,
+    why_unavailable,
 )
 from holdfast.analyses.row_scores import (
     ABSOLUTE,
     ENTITIES,
     WRONG,
-    badness,
     rate_estimate,
+    row_errors,
     sentence_f1,
 )
-from holdfast.analyses.row_texts import given_labels
+from holdfast.analyses.row_texts import decode_labels
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -44,7 +44,7 @@ from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.paired_tests import Difference, newcombe, paired_bootstrap
 from holdfast.stats.two_samples import holm
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
 EXAMPLES = 3
 ALPHA = 0.05
@@ -52,7 +52,7 @@ ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
-    """Raises ``RecipeError`` for models that write texts."""
+    """Raises ``RecipeError`` for generative models."""
     if task in GENERATIVE_TASKS:
         raise RecipeError(
             "holdfast errors --robustness",
@@ -66,15 +66,15 @@ def robustness(run: FinishedRun) -> dict[str, Any]:
     """``robustness`` of ``errors --json``, which opens the test rows of a finished run again."""
     # What refuses the run does so before the test rows are opened.
     names, test = find(run), run.test
-    opened = run.reopen("errors --robustness", names)
-    found = confirm(names, run, test)
-    rows = {"what": found["what"], "n": found["n"], "of": len(opened.table)}
-    return {**rows, "openings": opened.count, **found}
+    reopened = run.reopen("errors --robustness", names)
+    block = confirm(names, run, test)
+    rows = {"what": block["what"], "n": block["n"], "of": len(reopened.table)}
+    return {**rows, "openings": reopened.count, **block}
 
 
 def find(session: Session) -> tuple[str, ...]:
     """The changes that are made of such rows."""
-    return tuple(PICTURES if session.recipe.task in IMAGE_TASKS else TEXTS)
+    return tuple(IMAGE_CHANGES if session.recipe.task in IMAGE_TASKS else TEXT_CHANGES)
 
 
 def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict[str, Any]:
@@ -84,29 +84,29 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
     Only rows that a change did change are asked again; the answers before are those that are known.
     """
     seed, n = session.recipe.seed, len(test)
-    if n > MOST_ROWS:
+    if n > MAX_ROWS:
         order = generator(seed, "robustness rows").permutation(n)
-        test = test.take(np.sort(order[:MOST_ROWS]))
-    left_out = not_made(names, test.table)
-    bad = badness(test)
-    pairs: dict[str, Pair] = {}
+        test = test.take(np.sort(order[:MAX_ROWS]))
+    unavailable = unavailable_changes(names, test.table)
+    row_error = row_errors(test)
+    pairs: dict[str, ChangedRows] = {}
     examples: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="holdfast-") as folder:
-        for name in (one for one in names if one not in left_out):
+        for name in (one for one in names if one not in unavailable):
             table, changed = changed_rows(name, test.table, seed, Path(folder))
             notify(Decision(name, f"{len(changed)} of {len(test)} rows", "asked again as changed"))
             part = test.take(changed)
-            said = session.predictor.answer(table).predictions if len(changed) else ()
-            after = _values(part, said, bad.what)
-            flipped = flipped_answers(part, said)
-            pairs[name] = Pair(bad.values[changed], after, flipped, part.groups)
-            examples[name] = _examples(part, table, said, flipped)
-    found = judged(pairs, seed=seed)
+            predictions = session.predictor.answer(table).predictions if len(changed) else ()
+            after = _values(part, predictions, row_error.measure)
+            flipped = flipped_answers(part, predictions)
+            pairs[name] = ChangedRows(row_error.values[changed], after, flipped, part.groups)
+            examples[name] = _examples(part, table, predictions, flipped)
+    results = judge_changes(pairs, seed=seed)
     return {
-        "what": bad.what,
+        "what": row_error.measure,
         "n": len(test),
-        "changes": {name: {**found[name], "examples": examples[name]} for name in found},
-        "not_made": left_out,
+        "changes": {name: {**results[name], "examples": examples[name]} for name in results},
+        "not_made": unavailable,
         "false_alarm_rate": {"value": 0.05, "what": "at most, by Holm, for all changes together"},
     }
 
@@ -115,21 +115,21 @@ def confirm(names: tuple[str, ...], session: Session, test: Predictions) -> dict
 ANALYSIS = Analysis("robustness", ("robustness",), find, confirm)
 
 
-def not_made(names: Sequence[str], table: Table) -> dict[str, str]:
+def unavailable_changes(names: Sequence[str], table: Table) -> dict[str, str]:
     """Why some of the changes are not made of these rows."""
     columns = table.rows.column_names
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name in names if "path" not in columns else ():
-        why = missing(name)
+        why = why_unavailable(name)
         if "tokens" in columns and name not in WORD_BY_WORD:
             why = "words would move, and with them their tags"
         if why is not None:
-            found[name] = why
-    return found
+            reasons[name] = why
+    return reasons
 
 
 def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Table, Ints]:
-    """The rows that a change does change, as changed, and their places; pictures are painted into
+    """The rows that a change does change, as changed, and their places; images are painted into
     ``folder``."""
     columns, rows = table.rows.column_names, table.column("row")
     new: dict[str, list[Any]] = {}
@@ -137,37 +137,37 @@ def changed_rows(name: str, table: Table, seed: int, folder: Path) -> tuple[Tabl
         new["path"] = []
         for path, row in zip(table.column("path"), rows, strict=True):
             to = folder / f"{name}-{int(row)}.png"
-            _repaint(path, to, name, generator(seed, name, int(row)))
+            _write_changed_image(path, to, name, generator(seed, name, int(row)))
             new["path"].append(str(to))
     elif "tokens" in columns:
         new["tokens"] = [
-            _same_words(name, list(words), generator(seed, name, int(row)))
+            _perturb_words(name, list(words), generator(seed, name, int(row)))
             for words, row in zip(table.column("tokens"), rows, strict=True)
         ]
     else:
         for part in TEXT_PARTS:
             if part in columns:
                 new[part] = [
-                    perturbed(name, text, generator(seed, name, part, int(row)))
+                    perturb(name, text, generator(seed, name, part, int(row)))
                     for text, row in zip(table.column(part), rows, strict=True)
                 ]
     old = {part: table.column(part) for part in new}
     if "tokens" in old:
         old["tokens"] = list(map(list, old["tokens"]))
-    at = [k for k in range(len(table)) if any(new[p][k] != old[p][k] for p in new)]
-    taken = table.take(np.asarray(at, dtype=np.int64))
+    positions = [k for k in range(len(table)) if any(new[p][k] != old[p][k] for p in new)]
+    changed_table = table.take(np.asarray(positions, dtype=np.int64))
     for part, values in new.items():
-        taken = taken.with_column(part, [values[k] for k in at])
-    return taken, np.asarray(at, dtype=np.int64)
+        changed_table = changed_table.with_column(part, [values[k] for k in positions])
+    return changed_table, np.asarray(positions, dtype=np.int64)
 
 
-def _same_words(name: str, words: list[str], rng: np.random.Generator) -> list[str]:
+def _perturb_words(name: str, words: list[str], rng: np.random.Generator) -> list[str]:
     """The words of a sentence changed in their places, or as they are where that cannot be."""
-    new = perturbed(name, " ".join(words), rng).split(" ")
+    new = perturb(name, " ".join(words), rng).split(" ")
     return new if len(new) == len(words) else words
 
 
-def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
+def _write_changed_image(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
     import torch
     from PIL import Image
 
@@ -175,37 +175,37 @@ def _repaint(path: str, to: Path, name: str, rng: np.random.Generator) -> None:
 
     image = read_image(path).image.convert("RGB")
     pixels = torch.from_numpy(np.array(image, dtype=np.float32) / 255).permute(2, 0, 1)[None]
-    changed = PICTURES[name](pixels, rng)[0].permute(1, 2, 0).numpy()
+    changed = IMAGE_CHANGES[name](pixels, rng)[0].permute(1, 2, 0).numpy()
     Image.fromarray(np.rint(changed * 255).astype(np.uint8)).save(to)
 
 
-def _values(told: Predictions, said: Sequence[object], what: str) -> Floats:
+def _values(original: Predictions, predictions: Sequence[object], measure: str) -> Floats:
     """What is bad about other answers to the same rows, as ``badness`` has it."""
-    if not len(said):
+    if not len(predictions):
         return np.zeros(0)
-    if what == ABSOLUTE:
-        given = np.asarray(told.table.column("value"), dtype=np.float64)
-        return np.asarray(np.abs(np.array([float(str(one)) for one in said]) - given))
-    if what == ENTITIES:
-        return 1.0 - sentence_f1(given_labels(told.table), said)
-    assert what == WRONG
-    labels: list[Any] = given_labels(told.table)
-    answers: list[Any] = list(said)
-    if "labels" in told.table.rows.column_names:
+    if measure == ABSOLUTE:
+        targets = np.asarray(original.table.column("value"), dtype=np.float64)
+        return np.asarray(np.abs(np.array([float(str(one)) for one in predictions]) - targets))
+    if measure == ENTITIES:
+        return 1.0 - sentence_f1(decode_labels(original.table), predictions)
+    assert measure == WRONG
+    labels: list[Any] = decode_labels(original.table)
+    answers: list[Any] = list(predictions)
+    if "labels" in original.table.rows.column_names:
         labels, answers = list(map(set, labels)), list(map(set, answers))
     return np.array([one != own for one, own in zip(answers, labels, strict=True)], np.float64)
 
 
-def flipped_answers(told: Predictions, said: Sequence[object]) -> Bools:
+def flipped_answers(original: Predictions, predictions: Sequence[object]) -> Bools:
     """Which answers are other ones; of numbers those that moved by more than the model's usual
     (median) error on these rows, since every number moves a little."""
-    before = told.predictions or ()
-    if told.errors is not None:
-        one, other = (np.array([float(str(x)) for x in side]) for side in (before, said))
-        usual = float(np.median(np.abs(told.errors))) if len(told) else 0.0
-        return np.asarray(np.abs(other - one[: len(other)]) > usual)
-    pairs = zip(before[: len(said)], said, strict=True)
-    return np.array([not same(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_)
+    original_predictions = original.predictions or ()
+    if original.errors is not None:
+        one, other = (np.array([float(str(x)) for x in answers]) for answers in (original_predictions, predictions))
+        median_error = float(np.median(np.abs(original.errors))) if len(original) else 0.0
+        return np.asarray(np.abs(other - one[: len(other)]) > median_error)
+    pairs = zip(original_predictions[: len(predictions)], predictions, strict=True)
+    return np.array([not same_answer(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_)
 
 
 def _plain(answer: object) -> object:
@@ -213,28 +213,28 @@ def _plain(answer: object) -> object:
 
 
 def _examples(
-    told: Predictions, table: Table, said: Sequence[object], flipped: Bools
+    original: Predictions, table: Table, predictions: Sequence[object], flipped: Bools
 ) -> list[dict[str, Any]]:
     """Up to three rows whose answer flipped, as they are and as they were changed."""
     columns = table.rows.column_names
     part = next((name for name in ("text", "tokens") if name in columns), None)
-    before = told.predictions or ()
-    found = []
+    original_predictions = original.predictions or ()
+    examples = []
     for place in np.flatnonzero(flipped)[:EXAMPLES]:
         entry: dict[str, Any] = {
-            "row": int(told.rows[place]),
-            "answer": before[place],
-            "then": said[place],
+            "row": int(original.rows[place]),
+            "answer": original_predictions[place],
+            "then": predictions[place],
         }
         if part is not None:
-            entry["text"] = told.table.column(part)[place]
+            entry["text"] = original.table.column(part)[place]
             entry["changed"] = table.column(part)[place]
-        found.append(entry)
-    return found
+        examples.append(entry)
+    return examples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
+class ChangedRows:
     """Rows that a perturbation changed: what is bad about the answers ``before`` and ``after`` [n],
     which answers are other ones (``flipped`` [n]), and ``groups`` [n] where they exist."""
 
@@ -248,7 +248,7 @@ class Pair:
         return bool(np.isin(np.concatenate([self.before, self.after]), (0.0, 1.0)).all())
 
 
-def judged(pairs: Mapping[str, Pair], *, seed: int) -> dict[str, dict[str, Any]]:
+def judge_changes(pairs: Mapping[str, ChangedRows], *, seed: int) -> dict[str, dict[str, Any]]:
     """For each perturbation the rows that it changed, what is bad before and after, the paired
     difference with its interval (Newcombe's of rates; by bootstrap of numbers and in groups), the
     share of flipped answers, and whether it is worse: one-sided p (McNemar's exact test, or the
@@ -256,14 +256,14 @@ def judged(pairs: Mapping[str, Pair], *, seed: int) -> dict[str, dict[str, Any]]
     names = list(pairs)
     p_values = np.array([_p_value(pairs[name], seed, name) for name in names])
     adjusted = holm(p_values) if len(names) else p_values
-    found = {}
+    results = {}
     for name, p in zip(names, adjusted, strict=True):
         pair = pairs[name]
         difference = _difference(pair, seed, name)
         flipped = Estimate(None, why="no row was changed")
         if len(pair.flipped):
             flipped = rate_estimate(pair.flipped, pair.groups, ONE_GROUP)
-        found[name] = {
+        results[name] = {
             "n": len(pair.before),
             "before": _mean(pair.before),
             "after": _mean(pair.after),
@@ -272,14 +272,14 @@ def judged(pairs: Mapping[str, Pair], *, seed: int) -> dict[str, dict[str, Any]]
             "p_value": float(p),
             "worse": bool(p <= ALPHA and (difference.value or 0.0) > 0),
         }
-    return found
+    return results
 
 
 def _mean(values: Floats) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _p_value(pair: Pair, seed: int, name: str) -> float:
+def _p_value(pair: ChangedRows, seed: int, name: str) -> float:
     if not len(pair.before):
         return 1.0
     if pair.is_rate and pair.groups is None:
@@ -290,32 +290,32 @@ def _p_value(pair: Pair, seed: int, name: str) -> float:
         better = pair.after < pair.before
         b, c = int(worse.sum()), int(better.sum())
         return 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
-    above = _boot(pair, seed, name).above
+    above = _bootstrap(pair, seed, name).above
     return 1.0 if math.isnan(above) else 1.0 - above
 
 
-def _boot(pair: Pair, seed: int, name: str) -> Difference:
+def _bootstrap(pair: ChangedRows, seed: int, name: str) -> Difference:
     return paired_bootstrap(
         pair.after, pair.before, seed=generator(seed, "robustness", name), groups=pair.groups
     )
 
 
-def _difference(pair: Pair, seed: int, name: str) -> Estimate:
+def _difference(pair: ChangedRows, seed: int, name: str) -> Estimate:
     if not len(pair.before):
         return Estimate(None, why="no row was changed")
     value = float((pair.after - pair.before).mean())
     if pair.is_rate and pair.groups is None:
         return Estimate(value, *newcombe(pair.after > 0, pair.before > 0))
-    made = _boot(pair, seed, name)
-    if math.isnan(made.low):
+    difference = _bootstrap(pair, seed, name)
+    if math.isnan(difference.low):
         return Estimate(value, why="no interval: too few rows or groups")
-    return Estimate(value, made.low, made.high)
+    return Estimate(value, difference.low, difference.high)
 
 
-def same(one: object, other: object) -> bool:
+def same_answer(first: object, second: object) -> bool:
     """Whether two answers are the same: numbers to one part in a million."""
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-    if isinstance(one, Sequence) and not isinstance(one, str):
-        return list(one) == list(other)  # type: ignore[call-overload, no-any-return]
-    return one == other
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(first, Sequence) and not isinstance(first, str):
+        return list(first) == list(second)  # type: ignore[call-overload, no-any-return]
+    return first == second

@@ -1,7 +1,7 @@
 """Texts as somebody else might have typed them. None of these changes what a text says: numbers,
 negations and names stay, by the masks of ``enrich`` (``free_places``, ``lost``).
 
-Pictures as a worse camera might have taken them.
+Images as a worse camera might have taken them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 Change = Callable[[str, np.random.Generator], str]
-TYPED, LEAST_LETTERS = 0.1, 4
+TYPED_SHARE, MIN_LETTERS = 0.1, 4
 # Said at the beginning or the end of anything, in English.
 OPENERS = ("well ,", "so ,", "anyway ,", "by the way ,", "as I said ,")
 CLOSERS = (", by the way", ", as I said", ", just saying", ", that is all")
@@ -53,65 +53,65 @@ CONTRACTIONS = (
     ("we are", "we're"),
     ("they are", "they're"),
 )
-OTHERWISE = dict(CONTRACTIONS) | {short: long for long, short in CONTRACTIONS}
+CONTRACTION_PAIRS = dict(CONTRACTIONS) | {short: long for long, short in CONTRACTIONS}
 _EITHER = re.compile(
-    r"\b(?:" + "|".join(re.escape(one).replace("'", "['’]") for one in OTHERWISE) + r")\b",
+    r"\b(?:" + "|".join(re.escape(one).replace("'", "['’]") for one in CONTRACTION_PAIRS) + r")\b",
     re.IGNORECASE,
 )
 
 
-def typed(text: str, rng: np.random.Generator) -> str:
+def add_typing_errors(text: str, rng: np.random.Generator) -> str:
     """A slip in one word in ten, at least one: inside a free word of four letters or more two
     letters change places, one is left out, or one stands twice."""
     words = split(text)
     places = [
         place
         for place in free_places(words)
-        if len(words.words[place]) >= LEAST_LETTERS and words.words[place].isalpha()
+        if len(words.words[place]) >= MIN_LETTERS and words.words[place].isalpha()
     ]
     if not places:
         return text
-    count = min(len(places), max(1, round(TYPED * len(words))))
+    count = min(len(places), max(1, round(TYPED_SHARE * len(words))))
     for place in rng.choice(places, size=count, replace=False):
         words = words.changed(int(place), _slip(words.words[int(place)], rng))
     return str(words)
 
 
 def _slip(word: str, rng: np.random.Generator) -> str:
-    at, way = int(rng.integers(1, len(word) - 2)), int(rng.integers(3))
-    if way == 0:
-        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    if way == 1:
-        return word[:at] + word[at + 1 :]
-    return word[:at] + word[at] + word[at:]
+    position, edit = int(rng.integers(1, len(word) - 2)), int(rng.integers(3))
+    if edit == 0:
+        return word[:position] + word[position + 1] + word[position] + word[position + 2 :]
+    if edit == 1:
+        return word[:position] + word[position + 1 :]
+    return word[:position] + word[position] + word[position:]
 
 
-def recased(text: str, _: np.random.Generator) -> str:
+def change_case(text: str, _: np.random.Generator) -> str:
     """In small letters; a text that is so already in capitals."""
     return text.lower() if text != text.lower() else text.upper()
 
 
-def contracted(text: str, _: np.random.Generator) -> str:
+def change_contractions(text: str, _: np.random.Generator) -> str:
     """English contractions written out, and what is written out contracted; texts cut into words
     ("do n't") too."""
     joined = re.sub(r"\b(\w+) n ?['’]t\b", r"\1n't", text, flags=re.IGNORECASE)
     joined = re.sub(r"(\w) ['’](s|re|ve|ll|m)\b", r"\1'\2", joined, flags=re.IGNORECASE)
-    new = _EITHER.sub(_other, joined)
+    new = _EITHER.sub(_replacement, joined)
     return new if new != joined else text
 
 
-def _other(found: re.Match[str]) -> str:
-    word = found[0]
-    new = OTHERWISE[word.casefold().replace("’", "'")]
+def _replacement(match: re.Match[str]) -> str:
+    word = match[0]
+    new = CONTRACTION_PAIRS[word.casefold().replace("’", "'")]
     return new[:1].upper() + new[1:] if word[:1].isupper() else new
 
 
-def synonyms(text: str, rng: np.random.Generator) -> str:
+def replace_synonyms(text: str, rng: np.random.Generator) -> str:
     """Up to one word of content in five by a synonym of WordNet's first sense."""
     return Synonyms().change(text, rng)
 
 
-def noisy(text: str, rng: np.random.Generator) -> str:
+def add_noise_words(text: str, rng: np.random.Generator) -> str:
     """A few words that say nothing, before the text or behind it."""
     if not text.strip():
         return text
@@ -120,7 +120,7 @@ def noisy(text: str, rng: np.random.Generator) -> str:
     return f"{text.rstrip()} {CLOSERS[int(rng.integers(len(CLOSERS)))]}"
 
 
-def unmarked(text: str, _: np.random.Generator) -> str:
+def change_end_marks(text: str, _: np.random.Generator) -> str:
     """Without the marks at its end; a text without any gets a full stop."""
     bare = text.rstrip().rstrip(".!?;:,").rstrip()
     if not bare or bare.endswith(("(", ")")):
@@ -128,21 +128,21 @@ def unmarked(text: str, _: np.random.Generator) -> str:
     return bare if bare != text.rstrip() else f"{bare} ."
 
 
-TEXTS: Mapping[str, Change] = {
-    "typing errors": typed,
-    "case": recased,
-    "contractions": contracted,
-    "synonyms": synonyms,
-    "noise words": noisy,
-    "end marks": unmarked,
+TEXT_CHANGES: Mapping[str, Change] = {
+    "typing errors": add_typing_errors,
+    "case": change_case,
+    "contractions": change_contractions,
+    "synonyms": replace_synonyms,
+    "noise words": add_noise_words,
+    "end marks": change_end_marks,
 }
 # Those that leave every word in its place, so that its tag is still its own.
 WORD_BY_WORD = ("typing errors", "case")
 
 
-def perturbed(name: str, text: str, rng: np.random.Generator) -> str:
+def perturb(name: str, text: str, rng: np.random.Generator) -> str:
     """The text as it is where the form would have lost a number, a negation or a name."""
-    new = TEXTS[name](text, rng)
+    new = TEXT_CHANGES[name](text, rng)
     if new == text:
         return text
     # In other letters every name is another word, and is still the name.
@@ -150,7 +150,7 @@ def perturbed(name: str, text: str, rng: np.random.Generator) -> str:
     return text if lost(before, after) else new
 
 
-def missing(name: str) -> str | None:
+def why_unavailable(name: str) -> str | None:
     """Why a perturbation cannot be made here."""
     if name != "synonyms":
         return None
@@ -176,8 +176,8 @@ def noise(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """Normal noise of 5 % of the range, for each value."""
     import torch
 
-    drawn = rng.normal(0.0, NOISE, tuple(pixels.shape)).astype(np.float32)
-    return (pixels + torch.from_numpy(drawn)).clamp(0, 1)
+    values = rng.normal(0.0, NOISE, tuple(pixels.shape)).astype(np.float32)
+    return (pixels + torch.from_numpy(values)).clamp(0, 1)
 
 
 def crop(pixels: Tensor, rng: np.random.Generator) -> Tensor:
@@ -185,7 +185,7 @@ def crop(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return shifted(pixels, [rng], SHIFT)
 
 
-PICTURES: Mapping[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
+IMAGE_CHANGES: Mapping[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
     "blur": blur,
     "noise": noise,
     "crop": crop,

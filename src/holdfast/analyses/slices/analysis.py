@@ -1,5 +1,5 @@
-"""Where a model fails: slices of validation rows that are wrong more often, each tested once on the
-test rows."""
+"""Where a model fails: slices of validation rows with more errors, each tested once on the test
+rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
-from holdfast.analyses.row_scores import badness
+from holdfast.analyses.row_scores import row_errors
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.slices.conditions import RowFacts
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
@@ -23,8 +23,8 @@ from holdfast.stats.intervals import wilson, wilson_by_groups
 from holdfast.stats.two_samples import excess, excess_p_values, rows_for_excess, weighted_holm
 
 # More finding rows than these make no slice surer, and the search slower.
-MOST_ROWS = 5_000
-LEAST_ROWS = 40
+MAX_ROWS = 5_000
+MIN_ROWS = 40
 Columns = Mapping[str, Sequence[object]]
 # The vectors of rows [n, d].
 Space = Callable[[RowFacts], Floats]
@@ -38,7 +38,7 @@ class Hypotheses:
     candidates: tuple[SliceCandidate, ...]
     space: Space | None
     n: int
-    what: str
+    measure: str
 
 
 def find_slices(
@@ -50,70 +50,70 @@ def find_slices(
     The space of topics is made of the words of training and validation rows, whose labels it does
     not see.
     """
-    if why := _lacking(valid):
+    if why := _why_impossible(valid):
         return NoAnswer(why)
-    valid, columns = _some(valid, columns, seed)
+    valid, columns = _sample(valid, columns, seed)
     texts = read_texts(valid.table)
     facts, space = RowFacts(len(valid), texts, columns), None
     if texts is not None:
         others = RowFacts(len(train), read_texts(train.table))
         words = WordSpace.fit((*facts.words, *others.words))
         space = None if words is None else (lambda facts: words(facts.words))
-    found = pool_of(in_space(facts, space), seed)
-    return _hypotheses(found, valid, space)
+    pool = pool_of(with_space(facts, space), seed)
+    return _hypotheses(pool, valid, space)
 
 
-def _lacking(valid: Predictions) -> str:
+def _why_impossible(valid: Predictions) -> str:
     """Why no slice can be found on these rows."""
     n = len(valid)
-    if n < LEAST_ROWS:
-        return f"{n} validation rows are too few to find slices on; {LEAST_ROWS} are needed"
-    if not np.isfinite(badness(valid).values).any():
+    if n < MIN_ROWS:
+        return f"{n} validation rows are too few to find slices on; {MIN_ROWS} are needed"
+    if not np.isfinite(row_errors(valid).values).any():
         return "nothing is known of the validation rows' answers"
     return ""
 
 
-def _some(valid: Predictions, columns: Columns, seed: int) -> tuple[Predictions, Columns]:
-    """At most ``MOST_ROWS`` of the rows, a fixed sample."""
-    if len(valid) <= MOST_ROWS:
+def _sample(valid: Predictions, columns: Columns, seed: int) -> tuple[Predictions, Columns]:
+    """At most ``MAX_ROWS`` of the rows, a fixed sample."""
+    if len(valid) <= MAX_ROWS:
         return valid, columns
-    chosen = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MOST_ROWS])
-    kept = {name: [cells[int(i)] for i in chosen] for name, cells in columns.items()}
-    return valid.take(chosen), kept
+    positions = np.sort(generator(seed, "slice rows").permutation(len(valid))[:MAX_ROWS])
+    sampled = {name: [cells[int(i)] for i in positions] for name, cells in columns.items()}
+    return valid.take(positions), sampled
 
 
 def _hypotheses(pool: ConditionPool, valid: Predictions, space: Space | None) -> Hypotheses:
-    bad = badness(valid)
-    found = search(pool, bad.values, groups=valid.groups)
-    return Hypotheses(found, space, len(valid), bad.what)
+    row_error = row_errors(valid)
+    candidates = search(pool, row_error.values, groups=valid.groups)
+    return Hypotheses(candidates, space, len(valid), row_error.measure)
 
 
 def confirm_slices(
-    found: Hypotheses, test: Predictions, columns: Columns, seed: int
+    hypotheses: Hypotheses, test: Predictions, columns: Columns, seed: int
 ) -> dict[str, Any]:
     """The block of the run: each candidate tested once on the test rows."""
-    facts = in_space(RowFacts(len(test), read_texts(test.table), columns), found.space)
-    tested = confirm_candidates(found.candidates, facts, asked_of(test), seed=seed)
-    n = {"validation": found.n, "test": len(test)}
-    return {**block(tested, FALSE_ALARMS), "what": found.what, "rows": n}
+    facts = with_space(RowFacts(len(test), read_texts(test.table), columns), hypotheses.space)
+    tested = confirm_candidates(hypotheses.candidates, facts, slice_data(test), seed=seed)
+    n = {"validation": hypotheses.n, "test": len(test)}
+    return {**slices_block(tested, FALSE_ALARMS), "what": hypotheses.measure, "rows": n}
 
 
-def in_space(facts: RowFacts, space: Space | None) -> RowFacts:
+def with_space(facts: RowFacts, space: Space | None) -> RowFacts:
     """The facts with their topics' space."""
     if space is None:
         return facts
     return RowFacts(facts.n, facts.texts, facts.columns, lambda: space(facts))
 
 
-def asked_of(told: Predictions) -> SliceData:
+def slice_data(predictions: Predictions) -> SliceData:
     """What is asked of the rows of a side."""
-    bad = badness(told)
+    row_error = row_errors(predictions)
     doubt: Floats | None = None
-    if bad.is_rate and told.probabilities is not None and told.probabilities.shape[1] > 1:
-        sums = told.probabilities.sum(axis=1)
+    if row_error.is_rate and predictions.probabilities is not None and predictions.probabilities.shape[1] > 1:
+        sums = predictions.probabilities.sum(axis=1)
         if np.allclose(sums, 1.0, atol=1e-3):
-            doubt = np.asarray(1.0 - told.probabilities.max(axis=1))
-    return SliceData(bad.values, told.rows, doubt, told.groups)
+            doubt = np.asarray(1.0 - predictions.probabilities.max(axis=1))
+    return SliceData(row_error.values, predictions.rows, doubt, predictions.groups)
 
 
 # ``benchmarks/slices.py``: 46 of 1,020, errors dealt out at random among the rows of CR, TREC and
@@ -127,12 +127,12 @@ FALSE_ALARMS: Mapping[str, Any] = {
 
 
 def find(session: Session) -> Hypotheses | NoAnswer:
-    columns = session.beside(session.valid.table)
+    columns = session.other_columns(session.valid.table)
     return find_slices(session.valid, session.train, columns, session.recipe.seed)
 
 
-def confirm(found: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    return confirm_slices(found, test, session.beside(test.table), session.recipe.seed)
+def confirm(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
+    return confirm_slices(hypotheses, test, session.other_columns(test.table), session.recipe.seed)
 
 
 ANALYSIS = Analysis("slices", ("slices",), find, confirm)
@@ -143,9 +143,9 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
     from holdfast.augment.text_forms import meaning
 
     seed = session.recipe.seed
-    if why := _lacking(session.valid):
+    if why := _why_impossible(session.valid):
         return NoAnswer(why)
-    valid, _ = _some(session.valid, {}, seed)
+    valid, _ = _sample(session.valid, {}, seed)
     texts = read_texts(valid.table)
     if texts is None:
         return NoAnswer("rows are no texts")
@@ -153,14 +153,14 @@ def find_topics(session: Session) -> Hypotheses | NoAnswer:
     def space(facts: RowFacts) -> Floats:
         return meaning().vectors(facts.texts or ())
 
-    pool = pool_of(in_space(RowFacts(len(valid), texts), space), seed)
+    pool = pool_of(with_space(RowFacts(len(valid), texts), space), seed)
     topics = np.array([one.kind == "topic" for one in pool.conditions], dtype=np.bool_)
     named = tuple(one for one in pool.conditions if one.kind == "topic")
     return _hypotheses(ConditionPool(named, pool.masks[topics]), valid, space)
 
 
-def confirm_topics(found: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
-    return confirm_slices(found, test, {}, session.recipe.seed)
+def confirm_topics(hypotheses: Hypotheses, session: Session, test: Predictions) -> dict[str, Any]:
+    return confirm_slices(hypotheses, test, {}, session.recipe.seed)
 
 
 # Of the command alone: it asks the stored answers a second question.
@@ -168,7 +168,7 @@ TOPICS = Analysis("topics", ("topics",), find_topics, confirm_topics)
 
 ALPHA, POWER, LEVEL = 0.05, 0.8, 0.95
 # Beyond so many times the rows that there are nobody will ask for more.
-MOST_TIMES = 100
+MAX_FACTOR = 100
 EXAMPLES = 3
 
 
@@ -176,7 +176,7 @@ EXAMPLES = 3
 class TestedSlice:
     """A candidate and what the test rows say of it. ``value`` is the mean over its ``n`` rows of
     what is bad, ``rest`` that over all others; ``p_value`` after Holm; ``more_rows`` how many more
-    test rows would settle it, or ``because`` they would not."""
+    test rows would decide it, or ``because`` they would not."""
 
     candidate: SliceCandidate
     n: int
@@ -191,17 +191,17 @@ class TestedSlice:
     rows: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        found = self.candidate
+        candidate = self.candidate
         return {
-            "slice": str(found.condition),
-            "condition": found.condition.to_json(),
+            "slice": str(candidate.condition),
+            "condition": candidate.condition.to_json(),
             "n": self.n,
             "value": self.value.to_json(),
             "rest": self.rest.to_json(),
             "difference": self.difference,
             "p_value": self.p_value,
             "expected_by_confidence": self.expected,
-            "on_validation": {"n": found.n, "value": found.value, "shrunken": found.shrunken},
+            "on_validation": {"n": candidate.n, "value": candidate.value, "shrunken": candidate.shrunken},
             "more_rows": self.more_rows,
             "because": self.because,
             "rows": list(self.rows),
@@ -226,7 +226,7 @@ def weights(count: int) -> Floats:
 
 
 def confirm_candidates(
-    candidates: Sequence[SliceCandidate], facts: RowFacts, asked: SliceData, *, seed: int
+    candidates: Sequence[SliceCandidate], facts: RowFacts, data: SliceData, *, seed: int
 ) -> tuple[TestedSlice, ...]:
     """Each candidate with its one-sided test, together at a level of 5 % (Holm 1979, weighted by
     the rank that validation gave: ``weights``). The conditions were fixed before; nothing is chosen
@@ -241,103 +241,103 @@ def confirm_candidates(
     if not candidates:
         return ()
     masks = np.array([one.condition.holds(facts) for one in candidates], dtype=np.bool_)
-    usable = np.isfinite(asked.values)
+    usable = np.isfinite(data.values)
     if not usable.all():
-        kept = np.flatnonzero(usable)
-        masks, asked = masks[:, kept], _only(asked, kept)
-    if not len(asked.values):
+        positions = np.flatnonzero(usable)
+        masks, data = masks[:, positions], _select(data, positions)
+    if not len(data.values):
         masks = np.zeros((len(candidates), 0), dtype=np.bool_)
-    seeded = generator(seed, "slices")
-    raw = excess_p_values(asked.values, masks, seed=seeded, groups=asked.groups)
+    rng = generator(seed, "slices")
+    p_values = excess_p_values(data.values, masks, seed=rng, groups=data.groups)
     share = weights(len(candidates))
-    adjusted = weighted_holm(raw, share)
+    adjusted = weighted_holm(p_values, share)
     levels = ALPHA * share / share.sum()
-    gaps = excess(asked.values, masks)
+    gaps = excess(data.values, masks)
     return tuple(
-        _tested(one, mask, asked, float(p), float(gap), float(level))
+        _test_candidate(one, mask, data, float(p), float(gap), float(level))
         for one, mask, p, gap, level in zip(candidates, masks, adjusted, gaps, levels, strict=True)
     )
 
 
-def block(tested: Sequence[TestedSlice], rate: Mapping[str, object]) -> dict[str, Any]:
+def slices_block(tested: Sequence[TestedSlice], rate: Mapping[str, object]) -> dict[str, Any]:
     """``slices`` of ``result.json``: the confirmed ones by their rows in excess, the others by what
     they lack."""
-    found = [one for one in tested if one.confirmed]
-    found.sort(key=lambda one: (-(one.difference or 0.0) * one.n, one.p_value))
+    confirmed = [one for one in tested if one.confirmed]
+    confirmed.sort(key=lambda one: (-(one.difference or 0.0) * one.n, one.p_value))
     undecided = [one for one in tested if not one.confirmed]
     undecided.sort(key=lambda one: (one.more_rows is None, one.more_rows or 0, one.p_value))
     return {
         "schema": 1,
         "n_candidates": len(tested),
-        "found": [one.to_json() for one in found],
+        "found": [one.to_json() for one in confirmed],
         "undecided": [one.to_json() for one in undecided],
         "false_alarm_rate": dict(rate),
     }
 
 
-def _only(asked: SliceData, kept: Ints) -> SliceData:
+def _select(data: SliceData, positions: Ints) -> SliceData:
     return SliceData(
-        asked.values[kept],
-        asked.rows[kept],
-        None if asked.doubt is None else asked.doubt[kept],
-        None if asked.groups is None else asked.groups[kept],
+        data.values[positions],
+        data.rows[positions],
+        None if data.doubt is None else data.doubt[positions],
+        None if data.groups is None else data.groups[positions],
     )
 
 
-def _tested(
-    candidate: SliceCandidate, mask: Bools, asked: SliceData, p: float, gap: float, level: float
+def _test_candidate(
+    candidate: SliceCandidate, mask: Bools, data: SliceData, p: float, gap: float, level: float
 ) -> TestedSlice:
     n, confirmed = int(mask.sum()), p <= ALPHA
-    more, because = (None, "") if confirmed else _to_settle(mask, asked, level)
+    more_rows, because = (None, "") if confirmed else _rows_to_settle(mask, data, level)
     worst = np.flatnonzero(mask)
-    worst = worst[np.argsort(-asked.values[worst], kind="stable")][:EXAMPLES]
+    worst = worst[np.argsort(-data.values[worst], kind="stable")][:EXAMPLES]
     expected = None
-    if asked.doubt is not None and n:
-        expected = float(asked.doubt[mask].mean())
+    if data.doubt is not None and n:
+        expected = float(data.doubt[mask].mean())
     return TestedSlice(
         candidate,
         n,
-        mean_of(asked, mask),
-        mean_of(asked, ~mask),
+        mean_of(data, mask),
+        mean_of(data, ~mask),
         finite(gap),
         p,
         confirmed,
         expected,
-        more,
+        more_rows,
         because,
-        tuple(int(row) for row in asked.rows[worst]),
+        tuple(int(row) for row in data.rows[worst]),
     )
 
 
-def _to_settle(mask: Bools, asked: SliceData, level: float) -> tuple[int | None, str]:
-    """How many more rows would settle it, or why none are named."""
+def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | None, str]:
+    """How many more rows would decide it, or why none are named."""
     if not mask.any():
         return None, "no test row is in it"
     if mask.all():
         return None, "all test rows are in it"
-    total = rows_for_excess(asked.values, mask, alpha=level, power=POWER, groups=asked.groups)
+    total = rows_for_excess(data.values, mask, alpha=level, power=POWER, groups=data.groups)
     if total is None:
-        if asked.values[mask].mean() <= asked.values[~mask].mean():
+        if data.values[mask].mean() <= data.values[~mask].mean():
             return None, "on the test rows it is no worse than the others"
         return None, "too few test rows are in it"
-    n = len(asked.values)
-    if total > MOST_TIMES * n:
-        return None, f"what is left of it on the test rows is too small for {MOST_TIMES} times them"
+    n = len(data.values)
+    if total > MAX_FACTOR * n:
+        return None, f"what is left of it on the test rows is too small for {MAX_FACTOR} times them"
     # Just missed: chance decided, and as many rows again would be a fair second look.
-    more = total - n if total > n else n
-    return more, f"{more:,} more test rows would settle it"
+    more_rows = total - n if total > n else n
+    return more_rows, f"{more_rows:,} more test rows would settle it"
 
 
-def mean_of(asked: SliceData, mask: Bools) -> Estimate:
+def mean_of(data: SliceData, mask: Bools) -> Estimate:
     """The mean over some rows with its interval: Wilson's of a rate (by groups where there are
     some), Student's of numbers."""
-    values = asked.values[mask]
+    values = data.values[mask]
     n = len(values)
     if not n:
         return Estimate(None, why="no row")
     value = float(values.mean())
-    groups = None if asked.groups is None else asked.groups[mask]
-    if np.isin(asked.values, (0.0, 1.0)).all():
+    groups = None if data.groups is None else data.groups[mask]
+    if np.isin(data.values, (0.0, 1.0)).all():
         low, high = (
             wilson(float(values.sum()), n, LEVEL)
             if groups is None

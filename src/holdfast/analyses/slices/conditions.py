@@ -1,5 +1,5 @@
-"""Conditions: which rows a slice holds, in words and for rows of any table; and what they read of
-rows: words, forms, language, side columns, place among the topics."""
+"""Conditions: which rows a slice contains, in words and for the rows of any table; and the facts of
+rows that they read: words, forms, language, other columns, topic."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.texts.general import identify_language
 
 # Of a text that is longer its beginning is read.
-MOST_WORDS = 2_000
-LETTERS, SURE = 40, 0.9
+MAX_WORDS = 2_000
+MIN_LETTERS, MIN_CONFIDENCE = 40, 0.9
 _LETTER = re.compile(r"[^\W\d_]")
 FORMS: Mapping[str, Callable[[str], bool]] = {
     "a number": lambda text: any(letter.isdigit() for letter in text),
@@ -30,7 +30,7 @@ FORMS: Mapping[str, Callable[[str], bool]] = {
     "a link": lambda text: "http" in text or "www." in text,
     "a letter beyond ASCII": lambda text: any(c.isalpha() and not c.isascii() for c in text),
     "no small letter": lambda text: text.upper() == text and any(c.isalpha() for c in text),
-    "a negation": lambda text: any(map(is_negation, split(text).words[:MOST_WORDS])),
+    "a negation": lambda text: any(map(is_negation, split(text).words[:MAX_WORDS])),
 }
 Vectors = Callable[[], Floats]
 
@@ -40,8 +40,8 @@ class RowFacts:
     """Facts of ``n`` rows, each worked out when it is first asked for.
 
     ``texts`` [n], or ``None`` where rows are no texts; ``columns`` by name, [n] each: what stands
-    beside the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives
-    [n, d] in the space of the topics, or ``None`` where there is none.
+    next to the text in the source, as read (``None`` where a cell is empty); ``vectors`` gives [n,
+    d] in the space of the topics, or ``None`` where there is none.
     """
 
     n: int
@@ -57,7 +57,7 @@ class RowFacts:
     def words(self) -> tuple[tuple[str, ...], ...]:
         """The words of each text, in small letters."""
         texts = self.texts or ("",) * self.n
-        return tuple(tuple(w.casefold() for w in split(t).words[:MOST_WORDS]) for t in texts)
+        return tuple(tuple(w.casefold() for w in split(t).words[:MAX_WORDS]) for t in texts)
 
     @cached_property
     def grams(self) -> tuple[frozenset[str], ...]:
@@ -79,12 +79,12 @@ class RowFacts:
         """The rows in the space of the topics [n, d]."""
         return None if self.vectors is None else self.vectors()
 
-    def topic_of(self, made: Partition) -> Ints:
+    def topic_of(self, partition: Partition) -> Ints:
         """Which part of a partition each row is in, [n]."""
         assert self.space is not None
-        if id(made) not in self._parts:
-            self._parts[id(made)] = made.nearest(self.space)
-        return self._parts[id(made)]
+        if id(partition) not in self._parts:
+            self._parts[id(partition)] = partition.nearest(self.space)
+        return self._parts[id(partition)]
 
     def numbers(self, column: str) -> Floats:
         """A column as numbers [n], NaN where a cell is none."""
@@ -93,10 +93,10 @@ class RowFacts:
 
 
 def _language(text: str) -> str:
-    if len(_LETTER.findall(text[:400])) < LETTERS:
+    if len(_LETTER.findall(text[:400])) < MIN_LETTERS:
         return ""
-    code, sure = identify_language(text[:400])
-    return code if sure >= SURE else ""
+    code, confidence = identify_language(text[:400])
+    return code if confidence >= MIN_CONFIDENCE else ""
 
 
 def _number(cell: object) -> float:
@@ -148,7 +148,7 @@ class Length(Condition):
 
 
 @dataclass(frozen=True, slots=True)
-class Holds(Condition):
+class HasWords(Condition):
     """Texts with a word, or two that stand side by side; case is no matter."""
 
     value: str
@@ -277,12 +277,12 @@ def as_category(cell: object) -> str | None:
 
 
 def _within(values: Floats | Ints, low: float | None, high: float | None) -> Bools:
-    found = values == values
+    inside = values == values
     if low is not None:
-        found &= values >= low
+        inside &= values >= low
     if high is not None:
-        found &= values <= high
-    return np.asarray(found)
+        inside &= values <= high
+    return np.asarray(inside)
 
 
 def condition_of(plain: Mapping[str, Any]) -> Condition | None:
@@ -290,15 +290,15 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     of its words: a topic is a place in a space that went with its run."""
     kind = plain.get("kind")
     if kind == "both":
-        made = [condition_of(one) for one in plain["of"]]
-        return None if None in made else Both(*made)  # type: ignore[arg-type]
+        conditions = [condition_of(one) for one in plain["of"]]
+        return None if None in conditions else Both(*conditions)  # type: ignore[arg-type]
     if kind == "form" and plain["value"] not in FORMS:
         return None
-    alike = [one for one in OF_WORDS if one.kind == kind]
+    of_kind = [one for one in READABLE_CONDITIONS if one.kind == kind]
     # A column has a value, or is a number between two.
-    own = next((one for one in alike if {*one.__slots__} <= plain.keys()), None)
-    return None if own is None else own(**{name: plain[name] for name in own.__slots__})
+    condition_type = next((one for one in of_kind if {*one.__slots__} <= plain.keys()), None)
+    return None if condition_type is None else condition_type(**{name: plain[name] for name in condition_type.__slots__})
 
 
 # What can be made again of its words.
-OF_WORDS: tuple[type[Condition], ...] = (Length, Holds, TextForm, Language, Category, NumberRange)
+READABLE_CONDITIONS: tuple[type[Condition], ...] = (Length, HasWords, TextForm, Language, Category, NumberRange)

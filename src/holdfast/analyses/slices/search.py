@@ -1,5 +1,5 @@
-"""The search: among all simple conditions that rows suggest, and pairs of them, those whose rows
-are worst, shrunken, merged, at most twenty."""
+"""The search for slices: of all simple conditions that the rows suggest, and their pairs, those
+with the worst rows, after shrinkage and merging; at most twenty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from holdfast.analyses.slices.conditions import (
     Both,
     Category,
     Condition,
-    Holds,
+    HasWords,
     Language,
     Length,
     NumberRange,
@@ -30,48 +30,48 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 
 # Of the rows: what a slice has at least and at most. Fewer could be confirmed by no test.
-LEAST, MOST, LEAST_ROWS = 0.02, 0.5, 8
-SHARES = (0.05, 0.1, 0.2, 0.25, 0.5)
+MIN_SHARE, MAX_SHARE, MIN_ROWS = 0.02, 0.5, 8
+QUANTILE_SHARES = (0.05, 0.1, 0.2, 0.25, 0.5)
 BINS = 5
 # A column of more different values, most of them numbers, is a number.
-FEW_NUMBERS = 8
-MOST_VALUES = 200
+MIN_DISTINCT_NUMBERS = 8
+MAX_VALUES = 200
 TOPICS = (4, 6, 8, 10, 12, 16, 20)
 # Parts hang on chance, and each way to divide brings others.
-TIMES = 3
+PARTITIONS_PER_SIZE = 3
 # A topic should have as many rows on average.
 ROWS_A_TOPIC = 15
-MOST_CANDIDATES = 20
+MAX_CANDIDATES = 20
 # What differences of slices are taken to spread by before anything is seen: ten points of a rate, a
 # quarter of a standard deviation of a number.
 SPREAD, SPREAD_OF_NUMBERS = 0.1, 0.25
 # Conditions of which pairs are made, and how much worse a pair must be than either of its parts.
-PAIRED, CLEARLY = 60, 2.5
+PAIRED_CONDITIONS, MIN_PAIR_Z = 60, 2.5
 # Of two slices that share so much of their rows (of both, or of the smaller) one is enough.
-ALIKE, INSIDE = 0.5, 0.6
-LEAST_SCORE = 1.0
+MAX_JACCARD, MAX_CONTAINED = 0.5, 0.6
+MIN_SCORE = 1.0
 # Topics that share so much of their rows, and have so much of the best one's score, are readings of
 # one; the one that is most like all of them stands for them.
-READINGS, NEARLY = 0.3, 0.7
+TOPIC_OVERLAP, TOPIC_SCORE_SHARE = 0.3, 0.7
 # What a topic or a pair is worth beside a plain condition.
-TOPIC, PAIR = 0.97, 0.9
+TOPIC_WEIGHT, PAIR_WEIGHT = 0.97, 0.9
 
 
-def least_rows(n: int) -> int:
+def min_rows(n: int) -> int:
     """How many of ``n`` rows a slice has at least."""
-    return max(LEAST_ROWS, int(np.ceil(LEAST * n)))
+    return max(MIN_ROWS, int(np.ceil(MIN_SHARE * n)))
 
 
 def atoms(facts: RowFacts, seed: int) -> list[Condition]:
     """Conditions of depth 1 that these rows suggest: lengths at quantiles, forms, languages, words
     and pairs of words, values and ranges of the side columns, topics."""
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     if facts.texts is not None:
-        found += [*_lengths(facts), *(TextForm(name) for name in FORMS)]
-        found += [*_languages(facts), *_grams(facts)]
+        conditions += [*_lengths(facts), *(TextForm(name) for name in FORMS)]
+        conditions += [*_languages(facts), *_grams(facts)]
     for name in facts.columns:
-        found += _column(facts, name)
-    return [*found, *_topics(facts, seed)]
+        conditions += _column(facts, name)
+    return [*conditions, *_topics(facts, seed)]
 
 
 def _lengths(facts: RowFacts) -> Iterator[Condition]:
@@ -82,35 +82,35 @@ def _lengths(facts: RowFacts) -> Iterator[Condition]:
 def _languages(facts: RowFacts) -> Iterator[Condition]:
     foreign = TextForm("a letter beyond ASCII").holds(facts)
     # Loading what tells languages apart takes longer than the rest of the search.
-    if foreign.sum() < least_rows(len(facts)):
+    if foreign.sum() < min_rows(len(facts)):
         return
-    known = Counter(code for code in facts.languages if code)
-    if len(known) > 1:
-        yield from (Language(code) for code in sorted(known))
+    counts = Counter(code for code in facts.languages if code)
+    if len(counts) > 1:
+        yield from (Language(code) for code in sorted(counts))
 
 
 def _grams(facts: RowFacts) -> Iterator[Condition]:
     rows_with = Counter(gram for row in facts.grams for gram in row)
-    low, high = least_rows(len(facts)), MOST * len(facts)
-    yield from (Holds(gram) for gram in sorted(rows_with) if low <= rows_with[gram] <= high)
+    low, high = min_rows(len(facts)), MAX_SHARE * len(facts)
+    yield from (HasWords(gram) for gram in sorted(rows_with) if low <= rows_with[gram] <= high)
 
 
 def _column(facts: RowFacts, name: str) -> Iterator[Condition]:
     cells = [as_category(cell) for cell in facts.columns[name]]
-    known = Counter(cells)
-    if len(known) < 2:
+    counts = Counter(cells)
+    if len(counts) < 2:
         return
     numbers = facts.numbers(name)
-    given = sum(cell is not None for cell in cells)
-    if np.isfinite(numbers).sum() >= 0.95 * given and len(known) > FEW_NUMBERS:
-        if known[None]:
+    n_filled = sum(cell is not None for cell in cells)
+    if np.isfinite(numbers).sum() >= 0.95 * n_filled and len(counts) > MIN_DISTINCT_NUMBERS:
+        if counts[None]:
             yield Category(name, None)
         yield from (
             NumberRange(name, low, high) for low, high in _ends(numbers[np.isfinite(numbers)])
         )
         return
-    often = [value for value, n in known.most_common(MOST_VALUES) if n >= least_rows(len(facts))]
-    yield from (Category(name, value) for value in sorted(often, key=str))
+    frequent = [value for value, n in counts.most_common(MAX_VALUES) if n >= min_rows(len(facts))]
+    yield from (Category(name, value) for value in sorted(frequent, key=str))
 
 
 def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
@@ -118,16 +118,16 @@ def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
     if not len(values):
         return
     ordered = np.sort(values)
-    cut = {share: ordered[int(np.ceil(share * len(ordered))) - 1] for share in SHARES}
-    top = {share: ordered[len(ordered) - int(np.ceil(share * len(ordered)))] for share in SHARES}
-    found: list[tuple[float | None, float | None]] = [(None, cut[s]) for s in SHARES]
-    found += [(top[s], None) for s in SHARES]
+    cut = {share: ordered[int(np.ceil(share * len(ordered))) - 1] for share in QUANTILE_SHARES}
+    top = {share: ordered[len(ordered) - int(np.ceil(share * len(ordered)))] for share in QUANTILE_SHARES}
+    ranges: list[tuple[float | None, float | None]] = [(None, cut[s]) for s in QUANTILE_SHARES]
+    ranges += [(top[s], None) for s in QUANTILE_SHARES]
     inner = [ordered[int(k * len(ordered) / BINS)] for k in range(1, BINS)]
     for low, high in pairwise(inner):
         below = ordered[ordered < high]
         if len(below) and below[-1] >= low:
-            found.append((low, below[-1]))
-    yield from dict.fromkeys(found)
+            ranges.append((low, below[-1]))
+    yield from dict.fromkeys(ranges)
 
 
 def _topics(facts: RowFacts, seed: int) -> Iterator[Condition]:
@@ -140,19 +140,19 @@ def _topics(facts: RowFacts, seed: int) -> Iterator[Condition]:
     for k in TOPICS:
         if k * ROWS_A_TOPIC > len(space):
             return
-        for again in range(TIMES):
-            made = partition(space, k, generator(seed, "topics", k, again), axes)
-            yield from named_topics(made, facts)
+        for repeat in range(PARTITIONS_PER_SIZE):
+            topic_partition = partition(space, k, generator(seed, "topics", k, repeat), axes)
+            yield from named_topics(topic_partition, facts)
 
 
-def named_topics(made: Partition, facts: RowFacts) -> Sequence[Topic]:
+def named_topics(topic_partition: Partition, facts: RowFacts) -> Sequence[Topic]:
     """A condition for each part, with the terms that tell it from the others."""
-    of = facts.topic_of(made)
+    topic_of_row = facts.topic_of(topic_partition)
     if facts.texts is None:
-        terms: list[tuple[str, ...]] = [()] * len(made)
+        terms: list[tuple[str, ...]] = [()] * len(topic_partition)
     else:
-        terms = terms_of(facts.words, of, len(made))
-    return [Topic(made, number, terms[number]) for number in range(len(made))]
+        terms = terms_of(facts.words, topic_of_row, len(topic_partition))
+    return [Topic(topic_partition, number, terms[number]) for number in range(len(topic_partition))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,18 +179,18 @@ class ConditionPool:
 def pool_of(facts: RowFacts, seed: int) -> ConditionPool:
     """What may be asked of these rows, by the rows alone: no error has been looked at. Conditions
     with a sensible share of the rows; of those with the same rows the first."""
-    kept: dict[bytes, tuple[Condition, Bools]] = {}
-    low, high = least_rows(len(facts)), MOST * len(facts)
+    distinct: dict[bytes, tuple[Condition, Bools]] = {}
+    low, high = min_rows(len(facts)), MAX_SHARE * len(facts)
     for condition in atoms(facts, seed):
         mask = condition.holds(facts)
         if low <= int(mask.sum()) <= high:
-            kept.setdefault(np.packbits(mask).tobytes(), (condition, mask))
-    masks = np.array([mask for _, mask in kept.values()], dtype=np.bool_).reshape(-1, len(facts))
-    return ConditionPool(tuple(one for one, _ in kept.values()), masks)
+            distinct.setdefault(np.packbits(mask).tobytes(), (condition, mask))
+    masks = np.array([mask for _, mask in distinct.values()], dtype=np.bool_).reshape(-1, len(facts))
+    return ConditionPool(tuple(one for one, _ in distinct.values()), masks)
 
 
 def search(
-    pool: ConditionPool, values: Floats, *, groups: Ints | None = None, least: float = LEAST_SCORE
+    pool: ConditionPool, values: Floats, *, groups: Ints | None = None, min_score: float = MIN_SCORE
 ) -> tuple[SliceCandidate, ...]:
     """Candidates among the conditions of a pool, best first.
 
@@ -214,13 +214,13 @@ def search(
     if len(values) < 2 or float(values.std()) == 0 or not len(masks):
         return ()
     rating = _Rating(values, groups)
-    simple = _Ranked(pool.conditions, masks, _liked(pool.conditions, masks, rating))
+    simple = _RankedConditions(pool.conditions, masks, _weighted_scores(pool.conditions, masks, rating))
     ranked = _with_pairs(simple, rating)
-    return tuple(_candidate(ranked, k, rating) for k in _merged(ranked, rating, least))
+    return tuple(_candidate(ranked, k, rating) for k in _select_distinct(ranked, rating, min_score))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ranked:
+class _RankedConditions:
     """Conditions with their rows [k, n] and scores [k]."""
 
     conditions: tuple[Condition, ...]
@@ -231,24 +231,24 @@ class _Ranked:
         order = np.argsort(-self.scores, kind="stable")
         return [int(k) for k in order[:count]]
 
-    def also(self, found: Sequence[tuple[Condition, Bools]], rating: _Rating) -> _Ranked:
+    def extended(self, pairs: Sequence[tuple[Condition, Bools]], rating: _Rating) -> _RankedConditions:
         """With more conditions behind these."""
-        if not found:
+        if not pairs:
             return self
-        new = np.array([mask for _, mask in found], dtype=np.bool_)
-        named = tuple(condition for condition, _ in found)
-        return _Ranked(
-            (*self.conditions, *named),
+        new = np.array([mask for _, mask in pairs], dtype=np.bool_)
+        conditions = tuple(condition for condition, _ in pairs)
+        return _RankedConditions(
+            (*self.conditions, *conditions),
             np.concatenate([self.masks, new]),
-            np.concatenate([self.scores, _liked(named, new, rating)]),
+            np.concatenate([self.scores, _weighted_scores(conditions, new, rating)]),
         )
 
 
-def _liked(conditions: Sequence[Condition], masks: Bools, rating: _Rating) -> Floats:
+def _weighted_scores(conditions: Sequence[Condition], masks: Bools, rating: _Rating) -> Floats:
     """Scores, a little less for what takes more words to say: of two that are nearly the same slice
     the plainer one is named."""
-    worth = {"topic": TOPIC, "both": PAIR}
-    return np.asarray(rating.scores(masks) * [worth.get(one.kind, 1.0) for one in conditions])
+    weights = {"topic": TOPIC_WEIGHT, "both": PAIR_WEIGHT}
+    return np.asarray(rating.scores(masks) * [weights.get(one.kind, 1.0) for one in conditions])
 
 
 class _Rating:
@@ -269,23 +269,23 @@ class _Rating:
         sums = masks.astype(np.float64) @ self.residuals
         variance = counts * (1 - counts / n) * self.variance
         if self.groups is not None:
-            variance = np.maximum(variance, self._of_groups(masks, counts / n, self.groups))
+            variance = np.maximum(variance, self._group_variance(masks, counts / n, self.groups))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(variance > 0, sums / np.sqrt(variance), 0.0)
 
-    def _of_groups(self, masks: Bools, shares: Floats, groups: Ints) -> Floats:
+    def _group_variance(self, masks: Bools, shares: Floats, groups: Ints) -> Floats:
         codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-        found = np.zeros(len(masks))
+        variances = np.zeros(len(masks))
         for k, (mask, share) in enumerate(zip(masks, shares, strict=True)):
             sums = np.bincount(codes, weights=(mask - share) * self.residuals)
-            found[k] = (sums**2).sum()
-        return found
+            variances[k] = (sums**2).sum()
+        return variances
 
     def scores(self, masks: Bools) -> Floats:
         counts = masks.sum(axis=1)
         return np.asarray(self.z(masks) * counts / (counts + self.prior))
 
-    def left(self, mask: Bools, without: Bools) -> float:
+    def score_outside(self, mask: Bools, without: Bools) -> float:
         """Score of the rows of ``mask`` that are not in another slice, against all rows that are
         not."""
         rest = ~without
@@ -299,30 +299,30 @@ class _Rating:
         return float(z * m / (m + self.prior))
 
 
-def _with_pairs(ranked: _Ranked, rating: _Rating) -> _Ranked:
+def _with_pairs(ranked: _RankedConditions, rating: _Rating) -> _RankedConditions:
     """The pairs of the best that are clearly worse than each of their parts, among the others."""
-    best = ranked.best(PAIRED)
+    best = ranked.best(PAIRED_CONDITIONS)
     masks = ranked.masks[best]
-    plain = masks.astype(np.float64)
-    counts, sums = plain @ plain.T, (plain * rating.residuals) @ plain.T
-    alone, own = np.diag(counts)[:, None], np.diag(sums)[:, None]
+    float_masks = masks.astype(np.float64)
+    counts, sums = float_masks @ float_masks.T, (float_masks * rating.residuals) @ float_masks.T
+    sizes, total_sums = np.diag(counts)[:, None], np.diag(sums)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        rest = alone - counts
-        gap = sums / counts - (own - sums) / rest
+        rest = sizes - counts
+        gap = sums / counts - (total_sums - sums) / rest
         z = gap / np.sqrt(rating.variance * (1 / counts + 1 / rest))
-    worse = np.nan_to_num(np.minimum(z, z.T), nan=-np.inf) >= CLEARLY
-    worse &= counts >= least_rows(ranked.masks.shape[1])
+    worse = np.nan_to_num(np.minimum(z, z.T), nan=-np.inf) >= MIN_PAIR_Z
+    worse &= counts >= min_rows(ranked.masks.shape[1])
     names = [ranked.conditions[k] for k in best]
-    found = [
+    index_pairs = [
         (int(a), int(b))
         for a, b in zip(*np.nonzero(np.triu(worse, 1)), strict=True)
-        if _fit(names[int(a)], names[int(b)])
+        if _can_combine(names[int(a)], names[int(b)])
     ]
-    pairs = [(Both(names[a], names[b]), masks[a] & masks[b]) for a, b in found]
-    return ranked.also(pairs, rating)
+    pairs = [(Both(names[a], names[b]), masks[a] & masks[b]) for a, b in index_pairs]
+    return ranked.extended(pairs, rating)
 
 
-def _fit(one: Condition, other: Condition) -> bool:
+def _can_combine(one: Condition, other: Condition) -> bool:
     """Two ranges of one thing, or two topics, say nothing together that one does not."""
     if one.kind != other.kind:
         return True
@@ -331,42 +331,42 @@ def _fit(one: Condition, other: Condition) -> bool:
     return one.kind in ("words", "form")
 
 
-def _merged(pool: _Ranked, rating: _Rating, least: float) -> list[int]:
-    kept: list[int] = []
+def _select_distinct(pool: _RankedConditions, rating: _Rating, min_score: float) -> list[int]:
+    selected: list[int] = []
     for k in pool.best(len(pool.conditions)):
-        if len(kept) == MOST_CANDIDATES or pool.scores[k] < least:
+        if len(selected) == MAX_CANDIDATES or pool.scores[k] < min_score:
             break
-        if not any(_told_by(pool.masks[k], pool.masks[other], rating) for other in kept):
-            kept.append(_middle(pool, k) if pool.conditions[k].kind == "topic" else k)
-    return kept
+        if not any(_is_redundant(pool.masks[k], pool.masks[other], rating) for other in selected):
+            selected.append(_central_topic(pool, k) if pool.conditions[k].kind == "topic" else k)
+    return selected
 
 
-def _middle(pool: _Ranked, best: int) -> int:
+def _central_topic(pool: _RankedConditions, best: int) -> int:
     """Of the topics that are readings of the best one, the one that is most like all of them: which
     of many partitions cuts a little better is chance."""
     topics = np.array([one.kind == "topic" for one in pool.conditions])
-    near = np.flatnonzero(topics & (pool.scores >= NEARLY * pool.scores[best]))
-    masks = pool.masks[near].astype(np.float64)
-    both = masks @ masks.T
+    near_topics = np.flatnonzero(topics & (pool.scores >= TOPIC_SCORE_SHARE * pool.scores[best]))
+    masks = pool.masks[near_topics].astype(np.float64)
+    shared = masks @ masks.T
     sizes = masks.sum(axis=1)
-    alike = both / (sizes[:, None] + sizes - both)
-    own = alike[int(np.flatnonzero(near == best)[0])] >= READINGS
-    votes = np.where(own, alike[:, own] @ pool.scores[near][own], -np.inf)
-    return int(near[int(votes.argmax())])
+    jaccard = shared / (sizes[:, None] + sizes - shared)
+    similar = jaccard[int(np.flatnonzero(near_topics == best)[0])] >= TOPIC_OVERLAP
+    votes = np.where(similar, jaccard[:, similar] @ pool.scores[near_topics][similar], -np.inf)
+    return int(near_topics[int(votes.argmax())])
 
 
-def _told_by(mask: Bools, other: Bools, rating: _Rating) -> bool:
+def _is_redundant(mask: Bools, other: Bools, rating: _Rating) -> bool:
     """Whether a slice says little that a better one has not said."""
-    both = int((mask & other).sum())
-    if both == 0:
+    shared = int((mask & other).sum())
+    if shared == 0:
         return False
     either = int((mask | other).sum())
-    if both >= ALIKE * either or both >= INSIDE * int(mask.sum()):
+    if shared >= MAX_JACCARD * either or shared >= MAX_CONTAINED * int(mask.sum()):
         return True
-    return rating.left(mask, other) < LEAST_SCORE
+    return rating.score_outside(mask, other) < MIN_SCORE
 
 
-def _candidate(pool: _Ranked, k: int, rating: _Rating) -> SliceCandidate:
+def _candidate(pool: _RankedConditions, k: int, rating: _Rating) -> SliceCandidate:
     mask = pool.masks[k]
     n = int(mask.sum())
     value = float(rating.values[mask].mean())

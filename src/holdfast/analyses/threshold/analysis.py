@@ -1,8 +1,8 @@
-"""From which certainty on answers can be relied on: chosen on validation rows, measured on test
-rows.
+"""Above which predicted probability a prediction can be relied on: chosen on validation rows,
+measured on test rows.
 
-Every run measures three promises and sets nothing. ``holdfast threshold`` chooses one by the
-answers that a finished run stored, and keeps it in its ``threshold.json``.
+Every run measures three guarantees and sets nothing. ``holdfast threshold`` chooses one from the
+stored predictions of a finished run and writes it to ``threshold.json``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
 from holdfast.analyses.threshold.choice import (
-    SURE,
+    CONFIDENCE_LEVEL,
     ThresholdChoice,
     for_coverage,
     for_precision,
@@ -46,13 +46,13 @@ from holdfast.stats.intervals import clopper_pearson
 ASSUMES = "the rows to come are drawn as the validation rows were"
 # benchmarks/decisions.py: the most of 1,000 resamplings of validation rows in which the promised
 # precision was not kept, over four data sets, three promises and three numbers of rows.
-BROKEN = 0.038
+BROKEN_RATE = 0.038
 PROMISES = (0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRequest:
-    """What is asked of a threshold: one of a share of right answers, a share of rows that are
+    """What is asked of a threshold: one of a share of correct predictions, a share of rows that are
     answered, and a file of costs."""
 
     precision: float | None = None
@@ -76,41 +76,41 @@ class ThresholdRequest:
         return "cost" if self.cost else "precision" if self.precision else "coverage"
 
     @property
-    def asked(self) -> float | str:
+    def requested(self) -> float | str:
         """The value, or the name of the file."""
         return self.cost or self.precision or self.coverage or ""
 
 
 def find(session: Session) -> Mapping[float, ThresholdChoice] | NoAnswer:
     """The threshold of each promise, from validation rows alone."""
-    wanted = [ThresholdRequest(precision=promise) for promise in PROMISES]
+    requests = [ThresholdRequest(precision=promise) for promise in PROMISES]
     try:
-        refuse_task(str(session.recipe.task), session.valid, wanted[0])
+        refuse_task(str(session.recipe.task), session.valid, requests[0])
     except RecipeError as error:
         return NoAnswer(error.rule)
-    choices = (chosen_by(session.valid, one) for one in wanted)
+    choices = (choose_threshold(session.valid, one) for one in requests)
     return dict(zip(PROMISES, choices, strict=True))
 
 
 def confirm(
-    found: Mapping[float, ThresholdChoice], session: Session, test: Predictions
+    choices: Mapping[float, ThresholdChoice], session: Session, test: Predictions
 ) -> dict[str, Any]:
     """What each does on the test rows."""
     lines = []
-    for promise, chosen in found.items():
-        line: dict[str, Any] = {"precision": promise, "threshold": chosen.threshold}
-        line |= {"why": chosen.why, "rows_needed": chosen.rows, "test": None}
-        if chosen.threshold is not None:
-            line["test"] = measured(test, chosen.threshold)
+    for promise, choice in choices.items():
+        line: dict[str, Any] = {"precision": promise, "threshold": choice.threshold}
+        line |= {"why": choice.why, "rows_needed": choice.rows_needed, "test": None}
+        if choice.threshold is not None:
+            line["test"] = coverage_block(test, choice.threshold)
             line["test"].pop("per_class", None)
         lines.append(line)
-    return {"sure": SURE, "broken_in": BROKEN, "promises": lines}
+    return {"sure": CONFIDENCE_LEVEL, "broken_in": BROKEN_RATE, "promises": lines}
 
 
 ANALYSIS = Analysis("thresholds", ("thresholds",), find, confirm)
 
 
-def set_threshold(run: Path, wanted: ThresholdRequest, *, force: bool = False) -> dict[str, Any]:
+def set_threshold(run: Path, request: ThresholdRequest, *, force: bool = False) -> dict[str, Any]:
     """Choose and store the threshold of a finished run; returns the document of
     ``threshold.json``. Where nothing can be promised its ``rule`` is ``None``, nothing is stored
     (what was stored before stays in force, ``unchanged``), and ``highest`` says what can be
@@ -119,26 +119,26 @@ def set_threshold(run: Path, wanted: ThresholdRequest, *, force: bool = False) -
     Raises ``RecipeError`` for a task that has no certainty to go by, ``RunError`` where one is
     stored already and ``force`` is not given.
     """
-    again = FinishedRun(run)
-    valid, test = again.valid, again.test
-    refuse_task(str(again.result["task"]), valid, wanted)
+    finished_run = FinishedRun(run)
+    valid, test = finished_run.valid, finished_run.test
+    refuse_task(str(finished_run.result["task"]), valid, request)
     with locked(run):
         if not force:
             refuse_second(run)
-        document = decided(again.result, valid, test if len(test) else None, wanted)
+        document = threshold_document(finished_run.result, valid, test if len(test) else None, request)
         if document["rule"] is not None:
             write_threshold(run, document)
         elif (run / FILE).exists():
             document["unchanged"] = str(run / FILE)
     if document["highest"]:
         share = f"--{document['highest']['by']} {document['highest']['asked']:g}"
-        more = " --force" if "unchanged" in document else ""
-        command = f"holdfast threshold {shlex.quote(str(run))} {share}{more}"
+        force_option = " --force" if "unchanged" in document else ""
+        command = f"holdfast threshold {shlex.quote(str(run))} {share}{force_option}"
         document["highest"]["command"] = command
     return document
 
 
-def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None:
+def refuse_task(task: str, valid: Predictions, request: ThresholdRequest) -> None:
     """Raise ``RecipeError`` where answers are not right or wrong, or nothing tells how sure they
     are."""
     if valid.confidence is None or valid.wrong is None:
@@ -149,38 +149,38 @@ def refuse_task(task: str, valid: Predictions, wanted: ThresholdRequest) -> None
             None,
             "It is for classes, several labels, tags and pictures.",
         )
-    if wanted.cost and not _one_class(valid):
+    if request.cost and not _one_class(valid):
         raise RecipeError(
             "--cost",
             f"does not exist for {task} with several answers a row",
-            wanted.cost,
+            request.cost,
             "Choose by --precision or --coverage.",
         )
 
 
-def _one_class(told: Predictions) -> bool:
-    return not {"labels", "tags"} & set(told.table.rows.column_names)
+def _one_class(predictions: Predictions) -> bool:
+    return not {"labels", "tags"} & set(predictions.table.rows.column_names)
 
 
-def decided(
+def threshold_document(
     result: Mapping[str, object],
     valid: Predictions,
     test: Predictions | None,
-    wanted: ThresholdRequest,
+    request: ThresholdRequest,
 ) -> dict[str, Any]:
     """The document: what was chosen on ``valid``, what it promises, and what it does on
     ``test``."""
-    if wanted.cost:
-        matrix = read_costs(wanted.cost, valid.names)
-        made = _by_cost(matrix, valid, test, wanted)
+    if request.cost:
+        matrix = read_costs(request.cost, valid.names)
+        block = _by_cost(matrix, valid, test, request)
     else:
-        made = _by_certainty(valid, test, wanted)
+        block = _by_probability(valid, test, request)
     document = {
         "schema": 1,
-        "by": wanted.by,
-        "asked": wanted.asked,
-        **made,
-        "sure": SURE,
+        "by": request.by,
+        "asked": request.requested,
+        **block,
+        "sure": CONFIDENCE_LEVEL,
         "assumes": ASSUMES,
         "model": model_mark(result),
     }
@@ -188,96 +188,96 @@ def decided(
     return plain
 
 
-def chosen_by(valid: Predictions, wanted: ThresholdRequest) -> ThresholdChoice:
+def choose_threshold(valid: Predictions, request: ThresholdRequest) -> ThresholdChoice:
     """The threshold on how sure the model is, from validation rows; rows of which nothing is read
     are never answered."""
-    sure, wrong, groups = _known(valid)
-    if wanted.coverage is not None:
-        return for_coverage(sure, wrong, wanted.coverage)
-    assert wanted.precision is not None
-    return for_precision(sure, wrong, wanted.precision, groups=groups)
+    sure, wrong, groups = _scored_rows(valid)
+    if request.coverage is not None:
+        return for_coverage(sure, wrong, request.coverage)
+    assert request.precision is not None
+    return for_precision(sure, wrong, request.precision, groups=groups)
 
 
-def _known(valid: Predictions) -> tuple[Floats, Bools, Ints | None]:
+def _scored_rows(valid: Predictions) -> tuple[Floats, Bools, Ints | None]:
     """How sure, wrong and of which groups the rows are of which something is read."""
     assert valid.confidence is not None
     assert valid.wrong is not None
-    known = np.isfinite(valid.confidence)
-    groups = valid.take(np.flatnonzero(known)).groups
-    return valid.confidence[known], valid.wrong[known], groups
+    finite = np.isfinite(valid.confidence)
+    groups = valid.take(np.flatnonzero(finite)).groups
+    return valid.confidence[finite], valid.wrong[finite], groups
 
 
-def _by_certainty(
-    valid: Predictions, test: Predictions | None, wanted: ThresholdRequest
+def _by_probability(
+    valid: Predictions, test: Predictions | None, request: ThresholdRequest
 ) -> dict[str, Any]:
-    found = chosen_by(valid, wanted)
-    share = wanted.precision or wanted.coverage
-    what = "right answers" if wanted.precision else "answered rows"
-    rule = None if found.threshold is None else ThresholdRule(wanted.by, found.threshold)
-    promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * SURE:g} % of draws"
-    on_test = None if test is None or rule is None else measured(test, found.threshold)
+    choice = choose_threshold(valid, request)
+    share = request.precision or request.coverage
+    what = "right answers" if request.precision else "answered rows"
+    rule = None if choice.threshold is None else ThresholdRule(request.by, choice.threshold)
+    promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+    on_test = None if test is None or rule is None else coverage_block(test, choice.threshold)
     return {
-        "threshold": found.threshold,
+        "threshold": choice.threshold,
         "promise": promise if rule else None,
-        "highest": None if rule else _highest(valid, wanted),
-        "why": found.why,
-        "rows_needed": found.rows,
-        "valid": measured(valid, found.threshold) if rule else {"n": found.n},
+        "highest": None if rule else _highest(valid, request),
+        "why": choice.why,
+        "rows_needed": choice.rows_needed,
+        "valid": coverage_block(valid, choice.threshold) if rule else {"n": choice.n},
         "test": on_test,
-        "kept_on_test": _kept(on_test, wanted),
-        "broken_in": BROKEN if wanted.precision else None,
+        "kept_on_test": _holds_on_test(on_test, request),
+        "broken_in": BROKEN_RATE if request.precision else None,
         "rule": None if rule is None else rule.to_json(),
     }
 
 
-def _highest(valid: Predictions, wanted: ThresholdRequest) -> dict[str, Any] | None:
+def _highest(valid: Predictions, request: ThresholdRequest) -> dict[str, Any] | None:
     """The most that these rows promise in the place of what was asked: a coverage where one was
     asked, else a precision; ``None`` where they promise nothing."""
-    sure, wrong, groups = _known(valid)
-    if wanted.by == "coverage":
-        found = highest_coverage(sure, wrong)
+    sure, wrong, groups = _scored_rows(valid)
+    if request.by == "coverage":
+        highest = highest_coverage(sure, wrong)
     else:
-        found = highest_precision(sure, wrong, wanted.precision or 1.0, groups=groups)
-    if found is None:
+        highest = highest_precision(sure, wrong, request.precision or 1.0, groups=groups)
+    if highest is None:
         return None
-    share, chosen = found
-    by = "coverage" if wanted.by == "coverage" else "precision"
-    return {"by": by, "asked": share, "answered": chosen.answered, "n": chosen.n}
+    share, choice = highest
+    by = "coverage" if request.by == "coverage" else "precision"
+    return {"by": by, "asked": share, "answered": choice.answered, "n": choice.n}
 
 
-def measured(told: Predictions, threshold: float | None) -> dict[str, Any]:
+def coverage_block(predictions: Predictions, threshold: float | None) -> dict[str, Any]:
     """How many rows are answered at a threshold, and how many of them rightly, with Clopper and
     Pearson's limits at 95 %; and the answered classes, those with the most mistakes first."""
-    assert told.confidence is not None
-    assert told.wrong is not None
-    least = math.inf if threshold is None else threshold
-    given = np.nan_to_num(told.confidence, nan=-1.0) >= least
-    right = given & ~told.wrong
-    block = answered_block(given, right)
-    block["precision_of_all"] = _rate(int((~told.wrong).sum()), len(told))
-    if _one_class(told) and told.predictions is not None:
-        block["per_class"] = _per_class(told.predictions, given, right)
+    assert predictions.confidence is not None
+    assert predictions.wrong is not None
+    lowest = math.inf if threshold is None else threshold
+    answered = np.nan_to_num(predictions.confidence, nan=-1.0) >= lowest
+    correct = answered & ~predictions.wrong
+    block = answered_block(answered, correct)
+    block["precision_of_all"] = _rate(int((~predictions.wrong).sum()), len(predictions))
+    if _one_class(predictions) and predictions.predictions is not None:
+        block["per_class"] = _per_class(predictions.predictions, answered, correct)
     return block
 
 
-def answered_block(given: Bools, right: Bools) -> dict[str, Any]:
-    """Of rows [n] the share that is ``given`` an answer, and of those the share that is ``right``,
-    with Clopper and Pearson's limits at 95 %."""
-    answered = int(given.sum())
+def answered_block(is_answered: Bools, correct: Bools) -> dict[str, Any]:
+    """Of rows [n] the share that is ``is_answered`` an answer, and of those the share that is
+    ``correct``, with Clopper and Pearson's limits at 95 %."""
+    n_answered = int(is_answered.sum())
     return {
-        "n": len(given),
-        "answered": answered,
-        "coverage": _rate(answered, len(given)),
-        "precision": _rate(int(right.sum()), answered),
+        "n": len(is_answered),
+        "answered": n_answered,
+        "coverage": _rate(n_answered, len(is_answered)),
+        "precision": _rate(int(correct.sum()), n_answered),
     }
 
 
-def _per_class(said: Sequence[object], given: Bools, right: Bools) -> list[dict[str, Any]]:
-    names = np.asarray([str(one) for one in said], dtype=object)
+def _per_class(predictions: Sequence[object], answered: Bools, correct: Bools) -> list[dict[str, Any]]:
+    names = np.asarray([str(one) for one in predictions], dtype=object)
     lines = []
-    for name in sorted(set(names[given].tolist())):
-        here = given & (names == name)
-        hits, n = int((right & here).sum()), int(here.sum())
+    for name in sorted(set(names[answered].tolist())):
+        of_class = answered & (names == name)
+        hits, n = int((correct & of_class).sum()), int(of_class.sum())
         lines.append({"class": name, "answered": n, "precision": _rate(hits, n)})
     return sorted(lines, key=lambda line: line["precision"]["value"])[:20]
 
@@ -288,24 +288,24 @@ def _rate(hits: int, n: int) -> dict[str, Any]:
     return Estimate(hits / n, *clopper_pearson(hits, n)).to_json()
 
 
-def _kept(test: Mapping[str, Any] | None, wanted: ThresholdRequest) -> bool | None:
+def _holds_on_test(test: Mapping[str, Any] | None, request: ThresholdRequest) -> bool | None:
     """Whether the test rows agree with the promise: ``False`` where its value lies above their
     limits, ``None`` where they say nothing."""
     if test is None:
         return None
-    found = test["precision" if wanted.precision else "coverage"]
-    if found["value"] is None:
+    estimate = test["precision" if request.precision else "coverage"]
+    if estimate["value"] is None:
         return None
-    return bool(found["high"] >= float(wanted.precision or wanted.coverage or 0))
+    return bool(estimate["high"] >= float(request.precision or request.coverage or 0))
 
 
 def _by_cost(
-    matrix: CostMatrix, valid: Predictions, test: Predictions | None, wanted: ThresholdRequest
+    matrix: CostMatrix, valid: Predictions, test: Predictions | None, request: ThresholdRequest
 ) -> dict[str, Any]:
     assert valid.probabilities is not None
-    found = priced(matrix, _labels(valid), valid.probabilities)
+    costs = priced(matrix, _labels(valid), valid.probabilities)
     on_test = None if test is None else _cost_block(matrix, test)
-    better = found.mean < found.plain
+    better = costs.mean < costs.plain
     rule = ThresholdRule("cost", None, matrix) if better else None
     why = None
     if not better:
@@ -315,34 +315,34 @@ def _by_cost(
         )
     return {
         "threshold": None,
-        "promise": f"at most {found.limit:.4g} a row on average, in {100 * SURE:g} % of draws"
+        "promise": f"at most {costs.limit:.4g} a row on average, in {100 * CONFIDENCE_LEVEL:g} % of draws"
         if better
         else None,
         "why": why,
         "rows_needed": None,
         "valid": _cost_block(matrix, valid),
         "test": on_test,
-        "limit": found.limit,
-        "limit_without": found.plain_limit,
-        "highest": None if better else _highest(valid, wanted),
-        "kept_on_test": bool(on_test["cost"] <= found.limit) if on_test and better else None,
+        "limit": costs.limit,
+        "limit_without": costs.plain_limit,
+        "highest": None if better else _highest(valid, request),
+        "kept_on_test": bool(on_test["cost"] <= costs.limit) if on_test and better else None,
         "broken_in": None,
         "rule": None if rule is None else rule.to_json(),
     }
 
 
-def _labels(told: Predictions) -> Ints:
-    return np.asarray(told.table.column("label"), dtype=np.int64)
+def _labels(predictions: Predictions) -> Ints:
+    return np.asarray(predictions.table.column("label"), dtype=np.int64)
 
 
-def _cost_block(matrix: CostMatrix, told: Predictions) -> dict[str, Any]:
-    assert told.probabilities is not None
-    answers, labels = matrix.choose(told.probabilities), _labels(told)
-    plain = told.probabilities.argmax(axis=1)
-    given = answers >= 0
-    paid, before = matrix.paid(labels, answers), matrix.paid(labels, plain)
+def _cost_block(matrix: CostMatrix, predictions: Predictions) -> dict[str, Any]:
+    assert predictions.probabilities is not None
+    answers, labels = matrix.choose(predictions.probabilities), _labels(predictions)
+    plain = predictions.probabilities.argmax(axis=1)
+    answered = answers >= 0
+    costs, plain_costs = matrix.paid(labels, answers), matrix.paid(labels, plain)
     return {
-        **answered_block(given, given & (answers == labels)),
-        "cost": float(paid.mean()) if len(told) else None,
-        "cost_without": float(before.mean()) if len(told) else None,
+        **answered_block(answered, answered & (answers == labels)),
+        "cost": float(costs.mean()) if len(predictions) else None,
+        "cost_without": float(plain_costs.mean()) if len(predictions) else None,
     }

@@ -1,5 +1,5 @@
-"""A threshold on the certainty of answers, chosen on validation rows with a promise; and what
-mistakes cost, which a choice may weigh instead.
+"""A threshold on the predicted probability, chosen on validation rows with a guarantee; and the
+costs of errors, by which it may be chosen instead.
 
 ``for_precision`` promises how often answers are right, ``for_coverage`` how many rows are answered;
 ``read_costs`` reads a CSV with the columns ``true``, ``predicted`` and ``cost``.
@@ -22,18 +22,18 @@ from holdfast.runs.threshold import CostMatrix
 from holdfast.stats.intervals import design_effect
 from holdfast.stats.paired_tests import Bools
 
-SURE = 0.95
+CONFIDENCE_LEVEL = 0.95
 # Where the walks from certain to uncertain rows begin: with so many mistakes among the first. Of
 # eleven sets of starts, on draws of 100 to 1,000 rows of CR, MR, TREC and BANKING77, this one had
 # the most rows answered (others 84 to 99 % as many); it was then measured on other draws.
 STARTS = (0, 4)
 # Two more, at these shares of all rows, each with a tenth of the error: a walk from the surest row
 # may stop by chance long before the many rows of which a modest promise holds.
-LATE = (0.5, 1.0)
-FOR_LATE = 0.1
-OF_STARTS = 1 - FOR_LATE * len(LATE)
+LATE_STARTS = (0.5, 1.0)
+LATE_ERROR_SHARE = 0.1
+EARLY_ERROR_SHARE = 1 - LATE_ERROR_SHARE * len(LATE_STARTS)
 POWER = 0.8
-MOST_ROWS = 10_000_000
+MAX_ROWS = 10_000_000
 # What can be promised is looked for in thousandths.
 GRID = 1000
 
@@ -41,16 +41,16 @@ GRID = 1000
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
     """A row is answered where its certainty is at least ``threshold``; ``None`` where nothing can
-    be promised, with ``why``, and with the ``rows`` of validation that would allow it with a chance
-    of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was chosen
-    on ``answered`` are answered, ``wrong`` of them wrongly."""
+    be promised, with ``why``, and with the ``rows_needed`` of validation that would allow it with a
+    chance of 80 % if they are like these (``None``: no number would). Of the ``n`` rows that it was
+    chosen on ``answered`` are answered, ``wrong`` of them wrongly."""
 
     threshold: float | None
     n: int
     answered: int
     wrong: int
     why: str | None = None
-    rows: int | None = None
+    rows_needed: int | None = None
 
 
 def for_precision(
@@ -58,11 +58,11 @@ def for_precision(
     wrong: Bools,
     target: float,
     *,
-    sure: float = SURE,
+    sure: float = CONFIDENCE_LEVEL,
     groups: Ints | None = None,
 ) -> ThresholdChoice:
-    """The lowest threshold from which on the share of right answers is proven to be ``target`` or
-    more.
+    """The lowest threshold from which on the share of correct predictions is proven to be
+    ``target`` or more.
 
     Learn then test (2110.01052) with fixed sequences: rows stand in the order of certainty; from
     a start on, each longer prefix is tested (exact binomial test of "right in less than the
@@ -74,7 +74,7 @@ def for_precision(
 
     Parameters
     ----------
-    confidence, wrong : [n], of rows that the model has not learned from.
+    confidence, wrong : [n], of rows that the model was not trained on.
     target : strictly between 0 and 1.
     groups : [n], whole numbers: rows of a group count as n ÷ design effect.
     """
@@ -83,37 +83,37 @@ def for_precision(
     n = len(confidence)
     order = np.argsort(-confidence, kind="stable")
     ranked, mistakes = confidence[order], np.cumsum(wrong[order].astype(np.int64))
-    shrink = _shrink(wrong, groups)
-    if shrink is None:
+    effect = _design_effect(wrong, groups)
+    if effect is None:
         return ThresholdChoice(
             None, n, 0, 0, "the rows are of one group, which shows nothing of others"
         )
     prefix = np.arange(1, n + 1)
     # Rows of equal certainty are answered together or not at all.
-    whole = np.append(ranked[1:] < ranked[:-1], True) if n else np.zeros(0, dtype=bool)
-    size, errors = np.floor(prefix / shrink), np.ceil(mistakes / shrink)
+    ends_tie = np.append(ranked[1:] < ranked[:-1], True) if n else np.zeros(0, dtype=bool)
+    size, errors = np.floor(prefix / effect), np.ceil(mistakes / effect)
     alpha = 1 - sure
-    late = tuple((math.ceil(share * n / shrink), FOR_LATE * alpha) for share in LATE)
-    starts = _starts(int(n / shrink), target, OF_STARTS * alpha)
+    late = tuple((math.ceil(share * n / effect), LATE_ERROR_SHARE * alpha) for share in LATE_STARTS)
+    starts = _starts(int(n / effect), target, EARLY_ERROR_SHARE * alpha)
     best = 0
     # Of "right in less than the target": P(that few mistakes or fewer | as many as allowed).
     from scipy.special import bdtr
 
     p_values = np.asarray(bdtr(errors, np.maximum(size, errors).astype(np.int64), 1 - target))
     for begin, level in (*starts, *late):
-        refused = p_values <= level
-        walked = np.flatnonzero(whole & (size >= begin))
-        stops = np.flatnonzero(~refused[walked])
-        reached = walked[: stops[0]] if len(stops) else walked
-        best = max(best, int(reached[-1]) + 1 if len(reached) else 0)
+        rejected = p_values <= level
+        prefixes = np.flatnonzero(ends_tie & (size >= begin))
+        stops = np.flatnonzero(~rejected[prefixes])
+        passed = prefixes[: stops[0]] if len(stops) else prefixes
+        best = max(best, int(passed[-1]) + 1 if len(passed) else 0)
     if best:
         return ThresholdChoice(float(ranked[best - 1]), n, best, int(mistakes[best - 1]))
-    rows = _rows_needed(errors, size, shrink, n, target, alpha)
+    rows = _rows_needed(errors, size, effect, n, target, alpha)
     return ThresholdChoice(None, n, 0, 0, _why(starts, ranked, mistakes, target, alpha), rows)
 
 
 def for_coverage(
-    confidence: Floats, wrong: Bools, target: float, *, sure: float = SURE
+    confidence: Floats, wrong: Bools, target: float, *, sure: float = CONFIDENCE_LEVEL
 ) -> ThresholdChoice:
     """The highest threshold with which at least the share ``target`` of rows to come is answered,
     in ``sure`` of draws of validation rows.
@@ -136,7 +136,7 @@ def for_coverage(
         # Of n rows the least threshold is the smallest certainty, j = n: targetⁿ ≤ 1 − sure.
         rows = math.ceil(math.log(1 - sure) / math.log(target))
         why = f"{n} validation rows: to promise {target:g} with a threshold takes {rows}"
-        return ThresholdChoice(None, n, 0, 0, why, rows if rows <= MOST_ROWS else None)
+        return ThresholdChoice(None, n, 0, 0, why, rows if rows <= MAX_ROWS else None)
     threshold = float(-np.sort(-confidence)[np.argmax(enough)])
     above = confidence >= threshold
     return ThresholdChoice(threshold, n, int(above.sum()), int(wrong[above].sum()))
@@ -148,38 +148,40 @@ def highest_precision(
     """The highest precision below ``below``, in thousandths, that ``for_precision`` promises by
     these rows, with what it chooses then; ``None`` where it promises none.
 
-    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at ``SURE``),
-    so the search goes down from the highest of these. Parameters as for ``for_precision``.
+    No walk promises more than the limit of one prefix by itself (Clopper and Pearson at
+    ``CONFIDENCE_LEVEL``), so the search goes down from the highest of these. Parameters as for
+    ``for_precision``.
     """
     from scipy.special import betaincinv
 
-    shrink = _shrink(wrong, groups)
-    if shrink is None or not len(wrong):
+    effect = _design_effect(wrong, groups)
+    if effect is None or not len(wrong):
         return None
     mistakes = np.cumsum(wrong[np.argsort(-confidence, kind="stable")].astype(np.int64))
-    size = np.floor(np.arange(1, len(wrong) + 1) / shrink)
-    errors = np.minimum(np.ceil(mistakes / shrink), size)
-    some = errors < size
-    limits = 1 - betaincinv(errors[some] + 1, size[some] - errors[some], SURE)
-    most = math.floor(GRID * float(limits.max(initial=0.0)))
-    for thousandth in range(min(most, math.ceil(round(GRID * below, 6)) - 1), 0, -1):
-        found = for_precision(confidence, wrong, thousandth / GRID, groups=groups)
-        if found.threshold is not None:
-            return thousandth / GRID, found
+    size = np.floor(np.arange(1, len(wrong) + 1) / effect)
+    errors = np.minimum(np.ceil(mistakes / effect), size)
+    not_all_wrong = errors < size
+    limits = 1 - betaincinv(errors[not_all_wrong] + 1, size[not_all_wrong] - errors[not_all_wrong], CONFIDENCE_LEVEL)
+    highest = math.floor(GRID * float(limits.max(initial=0.0)))
+    for thousandth in range(min(highest, math.ceil(round(GRID * below, 6)) - 1), 0, -1):
+        choice = for_precision(confidence, wrong, thousandth / GRID, groups=groups)
+        if choice.threshold is not None:
+            return thousandth / GRID, choice
     return None
 
 
 def highest_coverage(confidence: Floats, wrong: Bools) -> tuple[float, ThresholdChoice] | None:
     """The highest coverage, in thousandths, that ``for_coverage`` promises by these rows with a
-    threshold, (1 − ``SURE``)^(1/n), with what it chooses then; ``None`` where it promises none."""
-    share = math.floor(GRID * (1 - SURE) ** (1 / max(len(confidence), 1))) / GRID
+    threshold, (1 − ``CONFIDENCE_LEVEL``)^(1/n), with what it chooses then; ``None`` where it
+    promises none."""
+    share = math.floor(GRID * (1 - CONFIDENCE_LEVEL) ** (1 / max(len(confidence), 1))) / GRID
     if not len(confidence) or not share:
         return None
-    found = for_coverage(confidence, wrong, share)
-    return None if found.threshold is None else (share, found)
+    choice = for_coverage(confidence, wrong, share)
+    return None if choice.threshold is None else (share, choice)
 
 
-def _shrink(wrong: Bools, groups: Ints | None) -> float | None:
+def _design_effect(wrong: Bools, groups: Ints | None) -> float | None:
     if groups is None or not len(wrong):
         return 1.0
     effect = design_effect(~wrong, groups)
@@ -189,15 +191,15 @@ def _shrink(wrong: Bools, groups: Ints | None) -> float | None:
 @lru_cache(maxsize=256)
 def _starts(n: int, target: float, alpha: float) -> tuple[tuple[int, float], ...]:
     """Of each walk that ``n`` rows allow, the number of rows at which it begins, and its level."""
-    for many in range(len(STARTS), 0, -1):
-        share = alpha / many
-        begins = [_first(mistakes, target, share) for mistakes in STARTS[:many]]
+    for n_starts in range(len(STARTS), 0, -1):
+        share = alpha / n_starts
+        begins = [_min_rows(mistakes, target, share) for mistakes in STARTS[:n_starts]]
         if begins[-1] <= n:
             return tuple((begin, share) for begin in begins)
     return ()
 
 
-def _first(mistakes: int, target: float, alpha: float) -> int:
+def _min_rows(mistakes: int, target: float, alpha: float) -> int:
     """The fewest rows with that many mistakes that prove the target."""
     from scipy.special import bdtr
 
@@ -222,7 +224,7 @@ def _why(
     target: float,
     alpha: float,
 ) -> str:
-    least = _first(0, target, OF_STARTS * alpha)
+    least = _min_rows(0, target, EARLY_ERROR_SHARE * alpha)
     if not starts:
         return (
             f"{len(ranked)} validation rows are too few: {target:g} needs {least} rows or more, "
@@ -236,37 +238,37 @@ def _why(
 
 
 def _rows_needed(
-    errors: Floats, size: Floats, shrink: float, n: int, target: float, alpha: float
+    errors: Floats, size: Floats, effect: float, n: int, target: float, alpha: float
 ) -> int | None:
     """About how many validation rows would prove the target for some share of them: a test's normal
     sample size for each prefix of ten rows or more, at its own share of mistakes."""
     from scipy.special import ndtri
 
-    found = size >= 10
-    if not found.any():
-        return _first(0, target, alpha)
-    share, rate = size[found] / (n / shrink), (errors[found] + 0.5) / (size[found] + 1)
+    long_enough = size >= 10
+    if not long_enough.any():
+        return _min_rows(0, target, alpha)
+    share, rate = size[long_enough] / (n / effect), (errors[long_enough] + 0.5) / (size[long_enough] + 1)
     allowed = 1 - target
     better = rate < allowed
     if not better.any():
         # Of no error nobody knows how rare they are: at least so many show it where none comes.
-        return None if errors[-1] else max(_first(0, target, OF_STARTS * alpha), n + 1)
+        return None if errors[-1] else max(_min_rows(0, target, EARLY_ERROR_SHARE * alpha), n + 1)
     share, rate = share[better], rate[better]
     level = float(-ndtri(alpha / len(STARTS)))
     wide = level * math.sqrt(allowed * target) + ndtri(POWER) * np.sqrt(rate * (1 - rate))
-    rows = np.maximum((wide / (allowed - rate)) ** 2, _first(0, target, alpha)) / share * shrink
+    rows = np.maximum((wide / (allowed - rate)) ** 2, _min_rows(0, target, alpha)) / share * effect
     least = math.ceil(float(rows.min()))
-    return None if least > MOST_ROWS else max(least, n + 1)
+    return None if least > MAX_ROWS else max(least, n + 1)
 
 
 COLUMNS = ("true", "predicted", "cost")
-ANY, NOBODY = "*", ("", "null")
+ANY_CLASS, NO_ANSWER = "*", ("", "null")
 
 
 def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
     """The costs of each true class and answer. An empty ``predicted`` (or ``null``) is no answer;
-    ``*`` stands for every class that has no line of its own. Right answers cost 0 unless a line
-    says otherwise; of the others none may be missing.
+    ``*`` stands for every class that has no line of its own. Correct predictions cost 0 unless a
+    line says otherwise; of the others none may be missing.
 
     Raises ``DataError``, which names the line.
     """
@@ -275,70 +277,70 @@ def read_costs(path: str, classes: Sequence[str]) -> CostMatrix:
         rule = f"needs the columns {', '.join(COLUMNS)}"
         raise DataError(path, rule, ", ".join(raw.names), "E.g. true,predicted,cost.")
     lines = [raw.table[name].to_pylist() for name in COLUMNS]
-    spelled = match_spellings({str(x) for one in lines[:2] for x in one if x}, classes)
+    spelling = match_spellings({str(x) for one in lines[:2] for x in one if x}, classes)
     index = {name: number for number, name in enumerate(classes)}
-    given: dict[tuple[int | str, int | str], float] = {}
-    for place, (true, said, cost) in enumerate(zip(*lines, strict=True), start=2):
-        where = f"{path}, line {place}"
+    costs: dict[tuple[int | str, int | str], float] = {}
+    for line_number, (true, predicted, cost) in enumerate(zip(*lines, strict=True), start=2):
+        where = f"{path}, line {line_number}"
         key = (
-            _place(where, "true", true, spelled, index),
+            _class_index(where, "true", true, spelling, index),
             len(classes)
-            if str(said or "").strip().lower() in NOBODY
-            else _place(where, "predicted", said, spelled, index),
+            if str(predicted or "").strip().lower() in NO_ANSWER
+            else _class_index(where, "predicted", predicted, spelling, index),
         )
-        if key in given:
-            raise DataError(where, "gives the same cost a second time", f"{true}, {said}", "")
-        given[key] = _number(where, cost)
-    if not given:
+        if key in costs:
+            raise DataError(where, "gives the same cost a second time", f"{true}, {predicted}", "")
+        costs[key] = _number(where, cost)
+    if not costs:
         raise DataError(path, "holds no cost", None, "Give a line a kind of mistake.")
-    return CostMatrix(tuple(classes), _filled(path, classes, given))
+    return CostMatrix(tuple(classes), _cost_table(path, classes, costs))
 
 
-def _place(
+def _class_index(
     where: str, column: str, name: object, spelled: dict[str, str], index: dict[str, int]
 ) -> int | str:
-    found = str(name or "").strip()
-    if found == ANY:
-        return ANY
-    known = spelled.get(found, found)
-    if known not in index:
+    text = str(name or "").strip()
+    if text == ANY_CLASS:
+        return ANY_CLASS
+    class_name = spelled.get(text, text)
+    if class_name not in index:
         raise DataError(
-            where, f"names a class in {column!r} that the run has not", found, ", ".join(index)
+            where, f"names a class in {column!r} that the run has not", text, ", ".join(index)
         )
-    return index[known]
+    return index[class_name]
 
 
 def _number(where: str, cost: object) -> float:
     try:
-        found = float(str(cost))
+        number = float(str(cost))
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise DataError(where, "has a cost that is no number", cost, "Write e.g. 2.5.")
-    return found
+    return number
 
 
-def _filled(
-    path: str, classes: Sequence[str], given: dict[tuple[int | str, int | str], float]
+def _cost_table(
+    path: str, classes: Sequence[str], costs: dict[tuple[int | str, int | str], float]
 ) -> Floats:
     count = len(classes)
     table = np.full((count, count + 1), math.inf)
     for true in range(count):
-        for said in range(count + 1):
+        for predicted in range(count + 1):
             # A line of its own comes first, then one for all true classes, then for all answers.
-            keys: list[tuple[int | str, int | str]] = [(true, said), (ANY, said)]
-            keys += [(true, ANY), (ANY, ANY)] if said < count and said != true else []
-            found = next((given[key] for key in keys if key in given), None)
-            if found is None and said == true:
-                found = 0.0
-            if found is None and said < count:
+            keys: list[tuple[int | str, int | str]] = [(true, predicted), (ANY_CLASS, predicted)]
+            keys += [(true, ANY_CLASS), (ANY_CLASS, ANY_CLASS)] if predicted < count and predicted != true else []
+            cost = next((costs[key] for key in keys if key in costs), None)
+            if cost is None and predicted == true:
+                cost = 0.0
+            if cost is None and predicted < count:
                 rule = "does not say what it costs to take one class for another"
-                pair = f"{classes[true]!r} for {classes[said]!r}"
+                pair = f"{classes[true]!r} for {classes[predicted]!r}"
                 raise DataError(path, rule, pair, "Add that line, or *,*,1 for all others.")
-            table[true, said] = math.inf if found is None else found
-    nobody = np.isfinite(table[:, count])
-    if nobody.any() and not nobody.all():
-        name = classes[int(np.argmin(nobody))]
+            table[true, predicted] = math.inf if cost is None else cost
+    no_answer = np.isfinite(table[:, count])
+    if no_answer.any() and not no_answer.all():
+        name = classes[int(np.argmin(no_answer))]
         rule = "says what no answer costs for some classes, not for all"
         raise DataError(path, rule, name, "Add a line *,,1 for all others.")
     return table

@@ -1,4 +1,5 @@
-"""From which certainty on answers may be relied on: ``thresholds`` of ``result.json``."""
+"""Above which predicted probability a prediction can be relied on: ``thresholds`` of
+``result.json``."""
 
 from __future__ import annotations
 
@@ -45,13 +46,13 @@ def _share(value: float | None) -> str:
 
 
 def _sentence(promises: list[Block]) -> str:
-    kept = [one for one in promises if one.block("test")]
-    if not kept:
+    measured = [one for one in promises if one.block("test")]
+    if not measured:
         return (
             "No threshold on the predicted probability guarantees a precision: there are too few "
             "validation rows, or too many errors among them. Expect the accuracy above."
         )
-    best = kept[-1]
+    best = measured[-1]
     coverage = best.block("test").estimate("coverage")
     return (
         f"Predictions with a probability of {number(best.get('threshold'), RATE)} or more have a "
@@ -67,20 +68,20 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
         if rows is not None:
             why += f"; with errors as found about {rows:,} validation rows are needed"
         return promised, "none", "–", "–", why
-    answered, right = test.estimate("coverage"), test.estimate("precision")
-    span = interval(right, RATE)
-    shown = f"{number(right.value, RATE)} ({span})" if span else number(right.value, RATE)
-    return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), shown, ""
+    answered, precision = test.estimate("coverage"), test.estimate("precision")
+    span = interval(precision, RATE)
+    precision_text = f"{number(precision.value, RATE)} ({span})" if span else number(precision.value, RATE)
+    return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), precision_text, ""
 
 
 def _guaranteed(run: RunFiles) -> str | None:
     promises = run.part("thresholds").blocks("promises")
     if not promises:
         return None
-    kept = [one for one in promises if one.block("test")]
-    if not kept:
+    measured = [one for one in promises if one.block("test")]
+    if not measured:
         return "No threshold on its predicted probability guarantees a precision"
-    best = kept[-1]
+    best = measured[-1]
     share = best.block("test").estimate("coverage").value
     return (
         f"Predictions with a probability of {number(best.get('threshold'), 'accuracy')} or more "

@@ -36,8 +36,8 @@ from holdfast.models.loading.quiet import quiet_transformers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
-# The module of a learnt prompt's vectors, by its name in the model that reads it.
+ADAPTER_KINDS = ("lora", "rslora", "dora", "lora+", "ia3", "prompt")
+# The module of a soft prompt's vectors, by its name in the model that reads it.
 PROMPT = "prompt_vectors"
 LOW_RANK = ("lora", "rslora", "dora", "lora+")
 RANK, PROMPT_VECTORS, DROPOUT, RATE_RATIO = 8, 20, 0.05, 16.0
@@ -67,12 +67,12 @@ def attach(
             "model.adapter", "needs the package peft", None, "pip install 'holdfast[adapters]'"
         ) from error
     home: Any = home_of(network)
-    held = frozenset(id(parameter) for parameter in home.parameters())
+    frozen_ids = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)
     if spec.kind == "prompt":
-        spec, chosen = resolve_spec(spec)
+        spec, settings = resolve_spec(spec)
         config = _prompt(home, spec, task, seed)
-        aims, where = "the input", "before every text"
+        target_names, reason = "the input", "before every text"
     else:
         targets = find_targets(home, spec.kind, spec.targets)
         if targets.stacks and spec.kind in LOW_RANK:
@@ -81,28 +81,28 @@ def attach(
                 raise RecipeError("model.adapter.dropout", rule, spec.dropout, "Leave it out.")
             # PEFT has no dropout on experts, which are no layers of their own.
             spec = replace(spec, dropout=0.0)
-        spec, chosen = resolve_spec(spec)
+        spec, settings = resolve_spec(spec)
         config = _inject(home, spec, targets, task, seed)
         usual = "keys, values, feed-forward" if spec.kind == "ia3" else "linear"
-        aims, where = ", ".join(spec.targets or (usual,)), _reason(home, spec, targets)
+        target_names, reason = ", ".join(spec.targets or (usual,)), _reason(home, spec, targets)
     # What PEFT adds is in training mode whatever its home is in.
     home.train(home.training)
     for parameter in home.parameters():
-        new = id(parameter) not in held
+        new = id(parameter) not in frozen_ids
         parameter.requires_grad_(new)
         if new and parameter.dtype == torch.bfloat16:
             # PEFT makes it like its home; a small update of a half of its digits would be lost.
             parameter.data = parameter.data.float()
-    quick = spec.kind == "lora+"
-    fast = frozenset(id(p) for n, p in home.named_parameters() if quick and "lora_B" in n)
-    network.adapter = Adapter(spec, home, config, held, fast, base, commit)
-    total, learns = count_parameters(network)
+    is_lora_plus = spec.kind == "lora+"
+    fast_ids = frozenset(id(p) for n, p in home.named_parameters() if is_lora_plus and "lora_B" in n)
+    network.adapter = Adapter(spec, home, config, frozen_ids, fast_ids, base, commit)
+    total, trainable = count_parameters(network)
     counted = (
-        f"{learns:,} of {total:,} parameters learn ({learns / total:.2%}): the adapter's "
+        f"{trainable:,} of {total:,} parameters learn ({trainable / total:.2%}): the adapter's "
         "and the head's; the pretrained ones stay"
     )
     notify(
-        Decision("model.adapter", chosen, counted), Decision("model.adapter.targets", aims, where)
+        Decision("model.adapter", settings, counted), Decision("model.adapter.targets", target_names, reason)
     )
 
 
@@ -115,10 +115,10 @@ def home_of(network: Network) -> nn.Module:
 
 def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
     """The spec with its open values filled in, and how it is shown."""
-    low = spec.kind in LOW_RANK
+    low_rank = spec.kind in LOW_RANK
     for name in ("rank", "alpha", "dropout", "rate_ratio"):
-        fits = {"rank": low or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
-        if getattr(spec, name) is not None and not fits.get(name, low):
+        allowed = {"rank": low_rank or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
+        if getattr(spec, name) is not None and not allowed.get(name, low_rank):
             raise RecipeError(
                 f"model.adapter.{name}",
                 f"is no setting of {spec.kind}",
@@ -132,12 +132,12 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
             None,
             "Leave merge and targets out, or choose model.adapter.kind=lora.",
         )
-    rank = spec.rank or (RANK if low else PROMPT_VECTORS if spec.kind == "prompt" else None)
+    rank = spec.rank or (RANK if low_rank else PROMPT_VECTORS if spec.kind == "prompt" else None)
     spec = replace(
         spec,
         rank=rank,
-        alpha=(spec.alpha or 2.0 * (rank or 0)) if low else None,
-        dropout=(DROPOUT if spec.dropout is None else spec.dropout) if low else None,
+        alpha=(spec.alpha or 2.0 * (rank or 0)) if low_rank else None,
+        dropout=(DROPOUT if spec.dropout is None else spec.dropout) if low_rank else None,
         rate_ratio=(spec.rate_ratio or RATE_RATIO) if spec.kind == "lora+" else None,
     )
     shown = [
@@ -177,13 +177,13 @@ def _inject(
 
     experts = targets.stacks if spec.kind != "dora" else ()
     # GPT-2's linear layers keep their weights the other way round.
-    turned = any(type(module).__name__ == "Conv1D" for module in home.modules())
+    transposed = any(type(module).__name__ == "Conv1D" for module in home.modules())
     if spec.kind == "ia3":
         config: Any = IA3Config(
             task_type=task,
             target_modules=targets.pattern,
             feedforward_modules=targets.input_pattern,
-            fan_in_fan_out=turned,
+            fan_in_fan_out=transposed,
         )
     else:
         make: Any = LoraConfig
@@ -196,7 +196,7 @@ def _inject(
             use_rslora=spec.kind == "rslora",
             use_dora=spec.kind == "dora",
             target_modules=targets.pattern,
-            fan_in_fan_out=turned,
+            fan_in_fan_out=transposed,
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "adapter"))
@@ -257,24 +257,24 @@ def add_prompt(module: nn.Module, count: int, seed: int) -> nn.Embedding:
     """
     words: nn.Embedding = module.get_input_embeddings()  # type: ignore[operator]
     generator = torch.Generator().manual_seed(derive_seed(seed, "adapter"))
-    drawn = torch.randint(0, words.num_embeddings, (count,), generator=generator)
+    word_ids = torch.randint(0, words.num_embeddings, (count,), generator=generator)
     make: Any = nn.utils.skip_init
     # Without drawing: the global generator stays as it is.
     vectors: nn.Embedding = make(nn.Embedding, count, words.embedding_dim)
     with torch.no_grad():
-        vectors.weight.copy_(words.weight[drawn])
+        vectors.weight.copy_(words.weight[word_ids])
     module.add_module(PROMPT, vectors)
-    module.register_forward_pre_hook(_read_first, with_kwargs=True)
+    module.register_forward_pre_hook(_prepend_prompt, with_kwargs=True)
     module.register_forward_hook(_cut_logits)
     return vectors
 
 
-def extended(mask: Tensor, count: int) -> Tensor:
+def extend_mask(mask: Tensor, count: int) -> Tensor:
     """A mask [B, T] with ``count`` real places before it."""
     return torch.cat([mask.new_ones(len(mask), count), mask], dim=1)
 
 
-def _read_first(
+def _prepend_prompt(
     module: PreTrainedModel, args: tuple[object, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     if kwargs.get("input_ids") is None:
@@ -283,14 +283,14 @@ def _read_first(
     vectors = getattr(module, PROMPT).weight
     mask = kwargs.get("attention_mask")
     # A prompt that is only now put before the text needs a mask over its places.
-    if mask is not None or not _written(kwargs):
-        kwargs["attention_mask"] = extended(
+    if mask is not None or not _cached_tokens(kwargs):
+        kwargs["attention_mask"] = extend_mask(
             torch.ones_like(ids) if mask is None else mask, len(vectors)
         )
-    # Places are counted anew, the vectors' among them, as PEFT does.
+    # Places are counted again, the vectors' among them, as PEFT does.
     kwargs.pop("position_ids", None)
     kwargs.pop("cache_position", None)
-    if _written(kwargs):
+    if _cached_tokens(kwargs):
         return args, kwargs
     texts = module.get_input_embeddings()(kwargs.pop("input_ids"))
     kwargs["inputs_embeds"] = torch.cat(
@@ -304,7 +304,7 @@ def _read_first(
     return args, kwargs
 
 
-def _written(kwargs: dict[str, Any]) -> int:
+def _cached_tokens(kwargs: dict[str, Any]) -> int:
     """Places that generation has in its cache: the vectors are among them by then."""
     cache = kwargs.get("past_key_values")
     return int(cache.get_seq_length()) if cache is not None else 0
@@ -318,14 +318,14 @@ def _cut_logits(module: nn.Module, args: tuple[object, ...], output: Any) -> Non
         output.logits = logits[:, count:]
 
 
-def has_switch(plain: nn.Module) -> bool:
+def has_adapter_layers(plain: nn.Module) -> bool:
     """Whether PEFT's layers are in the model, which can be switched off. One whose adapter was
     merged into its weights has none."""
     return any(True for _ in layers_with_adapter(plain))
 
 
 def below_prompt(plain: Any) -> Any | None:
-    """The model that a learnt prompt stands before; ``None`` where there is no such prompt."""
+    """The model that a soft prompt stands before; ``None`` where there is no such prompt."""
     learnt = getattr(plain, "active_peft_config", None)
     return plain.get_base_model() if learnt and learnt.is_prompt_learning else None
 

@@ -110,7 +110,7 @@ def check_machine(bits: int) -> None:
         ) from error
 
 
-def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
+def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
     """Make a freshly quantised model fit to be trained around; the log says how much of it is
     quantised.
 
@@ -129,10 +129,10 @@ def settle(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
         )
     for _, layer in layers:
         layer.support_avx512bf16_for_cpu = False
-    inside = sum(size_of(layer.weight) for _, layer in layers)
+    n_quantized = sum(size_of(layer.weight) for _, layer in layers)
     total = sum(map(size_of, plain.parameters()))
     because = (
-        f"set by you: {inside:,} of {total:,} parameters, in {len(layers)} linear layers, take "
+        f"set by you: {n_quantized:,} of {total:,} parameters, in {len(layers)} linear layers, take "
         f"{BYTES[spec.bits]:.2g} bytes each and stay as they are; the rest is float32"
     )
     notify(Decision(SETTING, str(spec), because))
@@ -165,14 +165,14 @@ def quantized_layers(network: Weights) -> Iterator[tuple[str, Any]]:
 def quantizable(plain: Any) -> list[Tensor]:
     """The weights that would be quantised: those of linear layers, but for the last layer and what
     the architecture wants kept precise (T5's second feed-forward layers)."""
-    kept = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
+    full_precision = set(getattr(plain, "_keep_in_fp32_modules", None) or ())
     head = plain.get_output_embeddings()
     return [
         module.weight
         for name, module in plain.named_modules()
         if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
         and module is not head
-        and not kept & set(name.split("."))
+        and not full_precision & set(name.split("."))
     ]
 
 
@@ -257,7 +257,7 @@ def config_of(config: PretrainedConfig) -> dict[str, Any] | None:
     return {name: plain[name] for name in names}
 
 
-def forget(config: PretrainedConfig) -> Any:
+def remove_quantization(config: PretrainedConfig) -> Any:
     """``config`` without the mark of a quantised model, for one that is so no longer."""
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config

@@ -18,12 +18,12 @@ from holdfast.core.shapes import anything, list_of, optional, parse_object, reco
 from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
     config_of,
-    forget,
     keep_fitting_kernels,
     load_settings,
     plain_layer,
     plain_tensors,
     quantized_layers,
+    remove_quantization,
 )
 from holdfast.models.base import Adapter, Network
 from holdfast.models.loading.quiet import quiet_transformers
@@ -87,12 +87,12 @@ def save_adapter(
     config.inference_mode = True
     # PEFT puts a prompt around the plain model itself, other adapters around a tuner's model.
     if adapter.spec.kind == "prompt":
-        start, own = PROMPTED, {"prompt_embeddings": getattr(home, PROMPT).weight}
+        prefix_of_names, tensors_by_name = PROMPTED, {"prompt_embeddings": getattr(home, PROMPT).weight}
     else:
-        start, state = PLAIN, get_peft_model_state_dict(home, save_embedding_layers=False)
-        own = {f"{PLAIN}{prefix}{name}": value for name, value in state.items()}
-    own |= {start + name: value for name, value in (extra or {}).items()}
-    tensors = {name: plain_tensor(value) for name, value in own.items()}
+        prefix_of_names, state = PLAIN, get_peft_model_state_dict(home, save_embedding_layers=False)
+        tensors_by_name = {f"{PLAIN}{prefix}{name}": value for name, value in state.items()}
+    tensors_by_name |= {prefix_of_names + name: value for name, value in (extra or {}).items()}
+    tensors = {name: plain_tensor(value) for name, value in tensors_by_name.items()}
     facts = {
         "model": adapter.base,
         "classes": list(classes) if classes else None,
@@ -108,7 +108,7 @@ def save_adapter(
         (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
 
 
-def save_whole(
+def save_model(
     plain: PreTrainedModel, adapter: Adapter | None, folder: Path, tokenizer: Preprocessor
 ) -> None:
     """Write a whole plain model as its adapter asks: a plain PEFT folder, or a plain model with
@@ -118,15 +118,15 @@ def save_whole(
         return
     with disk_errors(folder), quiet_transformers():
         folder.mkdir(parents=True, exist_ok=True)
-        whole = plain
+        model = plain
         if adapter is not None:
             # On the meta device, so that no weights are drawn.
             with torch.device("meta"):
-                whole = type(plain)(forget(copy.deepcopy(plain.config)))
-            whole.load_state_dict(merged_state(plain), strict=False, assign=True)
-            whole.tie_weights()
-            whole.generation_config = plain.generation_config
-        whole.save_pretrained(folder)
+                model = type(plain)(remove_quantization(copy.deepcopy(plain.config)))
+            model.load_state_dict(merged_state(plain), strict=False, assign=True)
+            model.tie_weights()
+            model.generation_config = plain.generation_config
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
@@ -145,20 +145,20 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
         done.append(name)
         state = {n: v for n, v in state.items() if not n.startswith(f"{name}.")}
         base = packed.pop(f"{name}.base_layer", None)
-        alone = copy.deepcopy(layer).cpu().float() if base is None else _unpacked(home, layer, base)
-        for _, inner in layers_with_adapter(alone):
+        layer_copy = copy.deepcopy(layer).cpu().float() if base is None else _dequantized_layer(home, layer, base)
+        for _, inner in layers_with_adapter(layer_copy):
             # In a copy first, and refused where the sum is no finite number.
             inner.merge(safe_merge=True)
-        merged = alone.get_base_layer()
-        found = merged.state_dict() if base is None else plain_tensors(base, merged)
-        state |= {f"{name}.{part}": plain_tensor(value) for part, value in found.items()}
+        merged = layer_copy.get_base_layer()
+        tensors = merged.state_dict() if base is None else plain_tensors(base, merged)
+        state |= {f"{name}.{part}": plain_tensor(value) for part, value in tensors.items()}
     for name, layer in packed.items():
-        found = plain_tensors(layer, plain_layer(layer))
-        state |= {f"{name}.{part}": plain_tensor(value) for part, value in found.items()}
+        tensors = plain_tensors(layer, plain_layer(layer))
+        state |= {f"{name}.{part}": plain_tensor(value) for part, value in tensors.items()}
     return state
 
 
-def _unpacked(home: Any, layer: Any, base: nn.Module) -> Any:
+def _dequantized_layer(home: Any, layer: Any, base: nn.Module) -> Any:
     """PEFT's adapted ``layer`` around a plain copy of its quantised ``base``: PEFT's own merge of a
     quantised one would round again."""
     from peft import inject_adapter_in_model
@@ -167,13 +167,13 @@ def _unpacked(home: Any, layer: Any, base: nn.Module) -> Any:
     config.target_modules, config.fan_in_fan_out = ["layer"], False
     if hasattr(config, "feedforward_modules"):
         config.feedforward_modules = ["layer"] if layer.is_feedforward else []
-    alone = nn.ModuleDict({"layer": plain_layer(base)})
+    holder = nn.ModuleDict({"layer": plain_layer(base)})
     with torch.random.fork_rng(devices=[]):
-        inject_adapter_in_model(config, alone)
-    twin: Any = alone["layer"]
-    learned = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
-    twin.load_state_dict(learned, strict=False)
-    return twin
+        inject_adapter_in_model(config, holder)
+    plain_adapted: Any = holder["layer"]
+    adapter_state = {n: v for n, v in layer.state_dict().items() if not n.startswith("base_layer.")}
+    plain_adapted.load_state_dict(adapter_state, strict=False)
+    return plain_adapted
 
 
 def merges(network: Network) -> bool:
@@ -187,9 +187,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with reading_errors(str(path), ModelError, remedy="Use a complete copy."):
-        found = parse_object(path.read_text("utf-8"))
-        FACTS_SHAPE(found, "")
-    return found
+        facts = parse_object(path.read_text("utf-8"))
+        FACTS_SHAPE(facts, "")
+    return facts
 
 
 def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
@@ -235,9 +235,9 @@ def base_folder(folder: Path) -> Path | None:
     if not is_adapter_folder(folder):
         return None
     with reading_errors(str(folder / CONFIG), ModelError, remedy="Use a complete copy."):
-        found = parse_object((folder / CONFIG).read_text("utf-8"))
-        text(found.get("base_model_name_or_path"), "base_model_name_or_path")
-        base = Path(_base(found["base_model_name_or_path"], folder))
+        config = parse_object((folder / CONFIG).read_text("utf-8"))
+        text(config.get("base_model_name_or_path"), "base_model_name_or_path")
+        base = Path(_base(config["base_model_name_or_path"], folder))
     return base if base.is_dir() else None
 
 

@@ -65,17 +65,17 @@ class Targets:
         return _pattern(self.lists, self.inputs)
 
 
-def find_targets(module: nn.Module, kind: str, wanted: Sequence[str] | None) -> Targets:
+def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) -> Targets:
     """The linear layers of ``module``'s blocks that an adapter of this kind goes to.
 
     LoRA and its relatives go to every linear layer of every block, routers included (on attention
     alone they learn less at equal size: 2106.09685 left it open, 2305.14314 measured it); IA³ to
-    keys, values and the feed-forward part. ``wanted`` are names of one's own, or ends of names.
+    keys, values and the feed-forward part. ``requested`` are names of one's own, or ends of names.
 
     Raises
     ------
     ModelError : there is no block, or nothing in it that this kind can adapt.
-    RecipeError : a name in ``wanted`` matches nothing.
+    RecipeError : a name in ``requested`` matches nothing.
     """
     lists, linear, stacks = _blocks(module)
     if not linear:
@@ -85,8 +85,8 @@ def find_targets(module: nn.Module, kind: str, wanted: Sequence[str] | None) -> 
             None,
             "Leave model.adapter out for this model.",
         )
-    if wanted:
-        names = _asked(linear, wanted)
+    if requested:
+        names = _requested_layers(linear, requested)
     elif kind == "ia3":
         names = tuple(n for n in linear if _ends(n, KEYS_AND_VALUES) or _feeds_forward(n, linear))
     else:
@@ -99,7 +99,7 @@ def find_targets(module: nn.Module, kind: str, wanted: Sequence[str] | None) -> 
             f"Name some with {SETTING}, e.g. {linear[0]}.",
         )
     inputs = tuple(n for n in names if _feeds_forward(n, linear)) if kind == "ia3" else ()
-    return Targets(lists, names, inputs, stacks if not wanted and kind != "ia3" else ())
+    return Targets(lists, names, inputs, stacks if not requested and kind != "ia3" else ())
 
 
 def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -112,10 +112,10 @@ def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
         inside = any(path.startswith(f"{outer}.") for outer in lists)
         if not isinstance(part, nn.ModuleList) or inside:
             continue
-        found = [name for block in part for name, m in block.named_modules() if _is_linear(m)]
-        if found:
+        linear_names = [name for block in part for name, m in block.named_modules() if _is_linear(m)]
+        if linear_names:
             lists.append(path)
-            linear |= dict.fromkeys(found)
+            linear |= dict.fromkeys(linear_names)
             stacks |= dict.fromkeys(_stacks(part))
     return tuple(lists), tuple(linear), tuple(stacks)
 
@@ -128,20 +128,20 @@ def _is_linear(module: nn.Module) -> bool:
 def _stacks(blocks: nn.ModuleList) -> list[str]:
     """Experts that a model keeps as one parameter [experts, out, in], and the router beside them
     that is no ``nn.Linear``."""
-    found: list[str] = []
+    names_in_order: list[str] = []
     for block in blocks:
         names = dict(block.named_parameters())
         experts = {name for name, p in names.items() if p.ndim == 3 and ".experts." in name}
         owners = {name.rpartition(".experts.")[0] for name in experts}
         routers = {f"{owner}.{end}" for owner in owners for end in ("gate.weight", "router.weight")}
-        wanted = experts | routers
-        found += [name for name in names if name in wanted]
-    return found
+        stacked = experts | routers
+        names_in_order += [name for name in names if name in stacked]
+    return names_in_order
 
 
-def _asked(linear: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    for name in wanted:
+def _requested_layers(linear: Sequence[str], requested: Sequence[str]) -> tuple[str, ...]:
+    layers: dict[str, None] = {}
+    for name in requested:
         matched = [one for one in linear if _ends(one, (name,))]
         if not matched:
             raise RecipeError(
@@ -150,8 +150,8 @@ def _asked(linear: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
                 name,
                 suggest_name(name, [one.rpartition(".")[2] for one in linear]),
             )
-        found |= dict.fromkeys(matched)
-    return tuple(found)
+        layers |= dict.fromkeys(matched)
+    return tuple(layers)
 
 
 def _ends(name: str, ends: Sequence[str]) -> bool:

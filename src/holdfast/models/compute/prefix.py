@@ -1,4 +1,4 @@
-"""The frozen first layers of a network: in evaluation mode, left out where their output is known.
+"""The frozen first layers of a network: in evaluation mode, and skipped if their output is known.
 
 A block that does not learn gives the same output for a row each time, as long as it does not draw
 dropout and does not depend on the other rows of a batch. Its output can then be kept, and the
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from holdfast.models.base import Layer, Network
 
-OTHERS = ("embeddings", "pooler", "head")
+NOT_BLOCKS = ("embeddings", "pooler", "head")
 
 
-class _Reached(BaseException):
+class _PrefixDone(BaseException):
     """The last frozen block has answered; what follows is not needed. No ``Exception``, so that no
     model's own handling takes it for an error."""
 
@@ -33,12 +33,12 @@ def frozen_prefix(network: Network) -> list[Layer]:
     Embeddings alone are no prefix: adapters leave them frozen, and their dropout is wanted.
     """
     frozen = list(itertools.takewhile(_is_frozen, network.layers()))
-    return frozen if any(layer.name not in OTHERS for layer in frozen) else []
+    return frozen if any(layer.name not in NOT_BLOCKS for layer in frozen) else []
 
 
 def train_mode(network: Network) -> None:
     """Training mode for what learns, evaluation mode for the frozen prefix: it draws no dropout,
-    whether its outputs are kept or computed anew."""
+    whether its outputs are kept or computed again."""
     network.train()
     for layer in frozen_prefix(network) if hasattr(network, "layers") else ():
         for module in layer.modules:
@@ -58,12 +58,13 @@ def evaluation_mode(network: Network) -> Iterator[None]:
 
 
 class Prefix:
-    """The frozen blocks of a network, in order; ``forms`` are their outputs' forms, as ``ask``
-    found them: ``None`` for a tensor, n for a tuple of n with a tensor first and nothing else."""
+    """The frozen blocks of a network, in order; ``forms`` are their outputs' forms, as
+    ``learn_forms`` found them: ``None`` for a tensor, n for a tuple of n with a tensor first and
+    nothing else."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = tuple(layers)
-        self.blocks = tuple(layer.modules[0] for layer in layers if layer.name not in OTHERS)
+        self.blocks = tuple(layer.modules[0] for layer in layers if layer.name not in NOT_BLOCKS)
         self.forms: tuple[int | None, ...] = ()
         self._marks: list[tuple[int, int, bool]] = []
 
@@ -71,16 +72,16 @@ class Prefix:
         for layer in self.layers:
             yield from layer.parameters()
 
-    def remember(self) -> None:
+    def mark(self) -> None:
         """From now on ``is_unchanged`` tells of the weights as they are now."""
         self._marks = self._mark()
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether no weight of it learns or has been written to since ``remember``."""
+        """Whether no weight of it learns or has been written to since ``mark``."""
         return self._marks == self._mark()
 
-    def ask(self, forward: Callable[[], object]) -> str | None:
+    def learn_forms(self, forward: Callable[[], object]) -> str | None:
         """Learn the form of the blocks' outputs from one pass; the reason, where they cannot be
         left out."""
         if any(isinstance(block, nn.ParameterList) for block in self.blocks):
@@ -111,14 +112,14 @@ class Prefix:
         ) -> None:
             outputs.append(out if isinstance(out, Tensor) else out[0])
             # Nothing behind this block is wanted: the pass is left from inside.
-            raise _Reached
+            raise _PrefixDone
 
-        with self.blocks[-1].register_forward_hook(stop), contextlib.suppress(_Reached):
+        with self.blocks[-1].register_forward_hook(stop), contextlib.suppress(_PrefixDone):
             forward()
         return outputs[0]
 
     @contextlib.contextmanager
-    def entered(self, states: Tensor) -> Iterator[None]:
+    def skipping(self, states: Tensor) -> Iterator[None]:
         """Passes in this block begin behind the frozen blocks, which are not computed: the last of
         them gives ``states`` [batch, …]."""
         # Other libraries wrap ``forward`` on the object too (Accelerate): theirs comes back
@@ -126,7 +127,7 @@ class Prefix:
         before = [block.__dict__.get("forward") for block in self.blocks]
         last = len(self.blocks) - 1
         for at, (block, form) in enumerate(zip(self.blocks, self.forms, strict=True)):
-            block.__dict__["forward"] = _giving(states if at == last else None, form)
+            block.__dict__["forward"] = _constant_forward(states if at == last else None, form)
         try:
             yield
         finally:
@@ -152,13 +153,13 @@ def _form(out: Any) -> int | bool | None:
     return len(out) if alone and all(value is None for value in out[1:]) else False
 
 
-def _giving(states: Tensor | None, form: int | None) -> Callable[..., Any]:
+def _constant_forward(states: Tensor | None, form: int | None) -> Callable[..., Any]:
     """A block's ``forward`` that gives ``states``, or its own input where there are none."""
 
     def forward(*inputs: Tensor | None, **named: Tensor | None) -> Any:
-        given = states
-        if given is None:
-            given = inputs[0] if inputs else named["hidden_states"]
-        return given if form is None else (given, *[None] * (form - 1))
+        output = states
+        if output is None:
+            output = inputs[0] if inputs else named["hidden_states"]
+        return output if form is None else (output, *[None] * (form - 1))
 
     return forward

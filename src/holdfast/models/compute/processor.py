@@ -37,7 +37,7 @@ PROBE_SECONDS = 0.1
 LEVELS = 1 << 16
 LANES = 4
 # Below this many places the calls themselves are what takes time.
-LEAST_PLACES = 4096
+MIN_PLACES = 4096
 
 
 def is_available() -> bool:
@@ -145,7 +145,7 @@ def quick_dropout() -> Iterator[None]:
     def dropout(
         input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Tensor:
-        large = input.is_floating_point() and input.numel() >= LEAST_PLACES
+        large = input.is_floating_point() and input.numel() >= MIN_PLACES
         if training and not inplace and 0 < p < 1 and large and input.device.type == "cpu":
             return input * scaled_mask(input, p)
         return plain(input, p, training, inplace)
@@ -177,8 +177,8 @@ def scaled_mask(x: Tensor, p: float) -> Tensor:
 SETTING = "train.checkpoint_activations"
 
 
-def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ...]:
-    """Switch it on in the network's Transformers model, if ``wanted``.
+def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, ...]:
+    """Switch it on in the network's Transformers model, if ``enabled``.
 
     Dropout draws the same again in the second pass. Evaluation is not touched.
 
@@ -186,7 +186,7 @@ def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ..
     ------
     ModelError : the architecture does not offer it.
     """
-    if not wanted:
+    if not enabled:
         return ()
     model: Any = next((m for m in network.modules() if can_checkpoint(m)), None)
     if model is None:
@@ -199,12 +199,12 @@ def checkpoint_activations(network: Weights, wanted: bool) -> tuple[Decision, ..
     if getattr(model.config, "use_cache", False):
         # Keys and values kept for generation cannot be computed again block by block.
         model.config.use_cache = False
-    switch(model, on=True)
+    switch_checkpointing(model, on=True)
     because = "set by you: each block is computed twice, and only its input is kept"
     return (Decision(SETTING, "true", because),)
 
 
-def switch(model: nn.Module, on: bool) -> None:
+def switch_checkpointing(model: nn.Module, on: bool) -> None:
     """Switch it, under the method's old name and its new one (Transformers 5.20 and later)."""
     new = hasattr(model, "activation_checkpointing_enable")
     name = f"{'activation' if new else 'gradient'}_checkpointing_{'enable' if on else 'disable'}"

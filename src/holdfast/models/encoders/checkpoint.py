@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
 from holdfast.models.adapters.save import is_adapter_folder, load_adapted, read_facts
-from holdfast.models.encoders.families import FAMILIES, MARK
+from holdfast.models.encoders.families import FAMILIES, MEAN_POOLING_KEY
 from holdfast.models.encoders.network import masked_mean
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import read_config
@@ -37,8 +37,8 @@ class PlainClassifier(nn.Module):
         self.accepts = accepted_inputs(model.config)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        taken = {name: value for name, value in inputs.items() if name in self.accepts}
-        logits: Tensor = self.model(**taken).logits
+        accepted = {name: value for name, value in inputs.items() if name in self.accepts}
+        logits: Tensor = self.model(**accepted).logits
         return logits
 
 
@@ -54,7 +54,7 @@ class SavedClassifier:
 
 
 def load_saved(
-    folder: Path, least: int = 2, purpose: str = "AutoModelForSequenceClassification"
+    folder: Path, min_classes: int = 2, purpose: str = "AutoModelForSequenceClassification"
 ) -> SavedClassifier:
     """Load a folder that ``EncoderClassifier.save`` wrote, in float32 and evaluation mode.
 
@@ -69,7 +69,7 @@ def load_saved(
     from transformers import AutoTokenizer
 
     make, rule = getattr(transformers, purpose), "cannot be loaded as a classifier"
-    model, classes = saved_model(folder, make, rule, least)
+    model, classes = saved_model(folder, make, rule, min_classes)
     with quiet_transformers(), reading_errors(str(folder), ModelError, "has no readable tokenizer", SAVED):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
@@ -85,11 +85,11 @@ def load_saved_tagger(folder: Path) -> SavedClassifier:
     return saved
 
 
-def check_fast(what: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_fast(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``ModelError`` for a tokenizer that taggers cannot use."""
     if not tokenizer.is_fast:
         raise ModelError(
-            what,
+            name,
             "has a tokenizer that does not tell which pieces are of which word",
             type(tokenizer).__name__,
             "Choose a model with a tokenizer.json.",
@@ -97,30 +97,31 @@ def check_fast(what: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def saved_model(
-    folder: Path, make: ModelFactory, rule: str, least: int = 0
+    folder: Path, make: ModelFactory, rule: str, min_classes: int = 0
 ) -> tuple[Any, tuple[str, ...]]:
     """The classifier of Transformers' class ``make`` in a saved folder, or the pretrained one with
     the folder's adapter on it through plain PEFT; and its classes in the order of the logits.
 
-    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than ``least``.
+    Raises ``ModelError`` with ``rule`` where it cannot be read, or names fewer than
+    ``min_classes``.
     """
     adapted = is_adapter_folder(folder)
     if adapted:
-        named: Any = dict(enumerate(map(str, read_facts(folder).get("classes") or ())))
+        class_names: Any = dict(enumerate(map(str, read_facts(folder).get("classes") or ())))
     else:
-        named = read_config(str(folder), folder).get("id2label")
-    if least and (not isinstance(named, dict) or len(named) < least):
+        class_names = read_config(str(folder), folder).get("id2label")
+    if min_classes and (not isinstance(class_names, dict) or len(class_names) < min_classes):
         raise ModelError(str(folder), "is not a saved classifier: it names no classes", None, SAVED)
     if adapted:
         model = load_adapted(
             folder,
             make,
-            num_labels=len(named),
-            id2label=named,
-            label2id={name: index for index, name in named.items()},
+            num_labels=len(class_names),
+            id2label=class_names,
+            label2id={name: index for index, name in class_names.items()},
             ignore_mismatched_sizes=True,
         )
-        return model, tuple(named.values())
+        return model, tuple(class_names.values())
     with reading_errors(str(folder), ModelError, rule, SAVED), quiet_transformers():
         model = read_saved(make, folder)
     with reading_errors(str(folder), ModelError, "does not name its classes from 0 on"):
@@ -143,38 +144,38 @@ def last_layer(plain: nn.Module) -> nn.Module | None:
     family = FAMILIES.get(str(config.model_type))
     # The plain model inside PEFT's.
     inner: Any = plain.get_base_model() if hasattr(plain, "get_base_model") else plain  # type: ignore[operator]
-    named: dict[str, nn.Module] = dict(inner.named_modules())
-    if family is not None and getattr(config, MARK, False):
-        return named.get(family.dense)
-    if family is not None and family.last in named:
-        return named[family.last]
+    modules: dict[str, nn.Module] = dict(inner.named_modules())
+    if family is not None and getattr(config, MEAN_POOLING_KEY, False):
+        return modules.get(family.dense)
+    if family is not None and family.last in modules:
+        return modules[family.last]
     width = int(getattr(config, "num_labels", 0))
-    linear = [one for one in named.values() if isinstance(one, nn.Linear)]
+    linear = [one for one in modules.values() if isinstance(one, nn.Linear)]
     return linear[-1] if linear and linear[-1].out_features == width else None
 
 
 @contextmanager
-def hearing(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[Tensor]]:
+def recording_features(plain: nn.Module, layer: nn.Module | None = None) -> Iterator[list[Tensor]]:
     """While this is open every pass through ``plain`` adds what its last layer read, [B, D]: of a
     tagger the mean over a row's real tokens. Nothing is added where there is no such layer; one
     that is not where a plain model has it is given."""
-    layer, heard = layer or last_layer(plain), list[Tensor]()
+    layer, features = layer or last_layer(plain), list[Tensor]()
     masks: list[Tensor | None] = []
 
-    def begin(_: nn.Module, given: tuple[object, ...], named: dict[str, Tensor | None]) -> None:
-        masks[:] = [named.get("attention_mask")]
+    def begin(_: nn.Module, args: tuple[object, ...], kwargs: dict[str, Tensor | None]) -> None:
+        masks[:] = [kwargs.get("attention_mask")]
 
-    def read(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-        states = given[0].detach().float()
+    def read(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        states = args[0].detach().float()
         mask = masks[0] if masks else None
         if states.dim() == 3:
-            # A learnt prompt stands before the real tokens.
+            # A soft prompt stands before the real tokens.
             length = states.shape[1] if mask is None else mask.shape[1]
             states = masked_mean(states[:, -length:], mask)
-        heard.append(states.flatten(1))
+        features.append(states.flatten(1))
 
     with ExitStack() as hooks:
         hooks.enter_context(plain.register_forward_pre_hook(begin, with_kwargs=True))
         if layer is not None:
             hooks.enter_context(layer.register_forward_pre_hook(read))
-        yield heard
+        yield features

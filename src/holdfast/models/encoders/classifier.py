@@ -13,20 +13,26 @@ from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.models.adapters.adapter import attach
-from holdfast.models.base import Loaded, ModelFactory, decisions_in
+from holdfast.models.base import LoadedModel, ModelFactory, decisions_in
 from holdfast.models.encoders.checkpoint import check_fast
-from holdfast.models.encoders.families import MARK, Family, family_of, strip_carrier, why_not_mean
+from holdfast.models.encoders.families import (
+    MEAN_POOLING_KEY,
+    Family,
+    family_of,
+    strip_carrier,
+    why_not_mean,
+)
 from holdfast.models.encoders.network import (
     REGRESSION,
     SINGLE_LABEL,
     TOKENS,
+    ArchitecturePool,
     EachToken,
     EncoderClassifier,
     MeanPool,
-    OwnPool,
 )
 from holdfast.models.loading.checks import check_computes, loading
-from holdfast.models.loading.options import AS_IT_IS, LoadOptions
+from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import (
     accepted_inputs,
@@ -40,8 +46,8 @@ from holdfast.models.loading.weights import (
     check_dropout,
     configuration,
     describe,
+    load_pretrained,
     name_classes,
-    pretrained,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +70,7 @@ DROPOUTS = (
 
 
 @dataclass(frozen=True)
-class LoadedClassifier(Loaded):
+class LoadedClassifier(LoadedModel):
     """What ``load_classifier`` and ``load_tagger`` give; ``max_length`` is the number of tokens a
     text is cut to."""
 
@@ -89,14 +95,14 @@ class PretrainedEncoder:
         self.tokenizer = load_tokenizer(self.source, trust)
         if by_words:
             self.tokenizer = _by_words(self.source, self.tokenizer)
-        self.max_length, self.because = self._settle_length()
+        self.max_length, self.length_decision = self._choose_length()
 
-    def _settle_length(self) -> tuple[int, Decision]:
+    def _choose_length(self) -> tuple[int, Decision]:
         """How many tokens a text is cut to, and why; the tokenizer, and any saved copy of it, then
         cuts there and yields what the model takes."""
         source, options = self.source, self.options
         adapter = options.adapter
-        if adapter and not adapter.merge and source.config.get(MARK):
+        if adapter and not adapter.merge and source.config.get(MEAN_POOLING_KEY):
             raise ModelError(
                 source.name,
                 "carries mean pooling in a block of its own, which is taken off before "
@@ -120,7 +126,7 @@ class PretrainedEncoder:
         """The plain model. Its backbone must come from the file; what stands behind it may be
         drawn, and so may the weights whose names begin with ``also_new``."""
         base = f"{self.family.base}."
-        plain: nn.Module = pretrained(
+        plain: nn.Module = load_pretrained(
             make,
             self.source,
             self.config,
@@ -145,7 +151,7 @@ class PretrainedEncoder:
         if source.name != "embedded":
             check_computes(source.name, network, self.tokenizer)
 
-    def loaded(
+    def result(
         self, network: EncoderClassifier, log: Sequence[Decision | Finding], **settings: str
     ) -> LoadedClassifier:
         """What was loaded, and what was decided of it."""
@@ -163,7 +169,7 @@ class PretrainedEncoder:
 def load_classifier(
     name: str,
     classes: Sequence[str],
-    options: LoadOptions = AS_IT_IS,
+    options: LoadOptions = DEFAULT_LOAD_OPTIONS,
     *,
     pooling: str = "auto",
     problem: str = SINGLE_LABEL,
@@ -194,22 +200,22 @@ def load_classifier(
         raise RecipeError(
             "model.pooling", "is unknown", pooling, f"Choose one of: {', '.join(POOLINGS)}."
         )
-    found = PretrainedEncoder(name, classes, options)
-    found.config.problem_type = problem
+    encoder = PretrainedEncoder(name, classes, options)
+    encoder.config.problem_type = problem
     with record_decisions() as log:
-        notify(*found.source.decisions)
-        with loading(found.source.name, "has a config.json that cannot be used"):
-            chosen = _choose_pooling(pooling, found, len(classes))
-        notify(found.because)
-        pooler = f"{found.family.base}.pooler."
-        plain = found.plain(AutoModelForSequenceClassification, also_new=pooler)
-        network = assemble(plain, found.family, tuple(classes), chosen, options.seed)
-        found.finish(network, problem)
-    return found.loaded(network, log, pooling=network.pooling)
+        notify(*encoder.source.decisions)
+        with loading(encoder.source.name, "has a config.json that cannot be used"):
+            selected_pooling = _choose_pooling(pooling, encoder, len(classes))
+        notify(encoder.length_decision)
+        pooler = f"{encoder.family.base}.pooler."
+        plain = encoder.plain(AutoModelForSequenceClassification, also_new=pooler)
+        network = assemble(plain, encoder.family, tuple(classes), selected_pooling, options.seed)
+        encoder.finish(network, problem)
+    return encoder.result(network, log, pooling=network.pooling)
 
 
 def load_tagger(
-    name: str, tags: Sequence[str], options: LoadOptions = AS_IT_IS
+    name: str, tags: Sequence[str], options: LoadOptions = DEFAULT_LOAD_OPTIONS
 ) -> LoadedClassifier:
     """Load a pretrained encoder and put a new linear layer for ``tags`` on every token, in float32
     and evaluation mode; ``options`` as in ``load_classifier``. The network's logits are
@@ -222,21 +228,21 @@ def load_tagger(
     """
     from transformers import AutoModelForTokenClassification
 
-    found = PretrainedEncoder(name, tags, options, by_words=True)
-    plain = found.plain(AutoModelForTokenClassification)
-    drop = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
+    encoder = PretrainedEncoder(name, tags, options, by_words=True)
+    plain = encoder.plain(AutoModelForTokenClassification)
+    dropout_name = next(n for n, _ in plain.named_children() if n in ("dropout", "drop"))
     network = EncoderClassifier(
-        plain.get_submodule(found.family.base),
+        plain.get_submodule(encoder.family.base),
         EachToken(getattr(plain, "head", None)),
-        found.family,
+        encoder.family,
         tuple(tags),
-        _rate(plain, drop),
+        _rate(plain, dropout_name),
         options.seed,
     )
     with record_decisions() as log:
-        notify(*found.source.decisions, found.because)
-        found.finish(network, TOKENS)
-    return found.loaded(network, log)
+        notify(*encoder.source.decisions, encoder.length_decision)
+        encoder.finish(network, TOKENS)
+    return encoder.result(network, log)
 
 
 def assemble(
@@ -247,17 +253,17 @@ def assemble(
 
     config: Any = plain.config
     backbone: Any = plain.get_submodule(family.base)
-    pool: MeanPool | OwnPool = MeanPool()
-    if pooling == "own" or family.own_mean:
+    pool: MeanPool | ArchitecturePool = MeanPool()
+    if pooling == "own" or family.has_mean_pooling:
         name = family.activation
         key = getattr(config, name.removeprefix("config:")) if name.startswith("config:") else name
         activation: Callable[[Tensor], Tensor] = ACT2FN[key]
-        pool = OwnPool(
+        pool = ArchitecturePool(
             plain.get_submodule(family.dense),
             activation,
             norm=plain.get_submodule(family.norm) if family.norm else None,
             dropout=_rate(plain, family.inner_dropout) if family.inner_dropout else 0.0,
-            over="mean" if family.own_mean and config.classifier_pooling == "mean" else "first",
+            over="mean" if family.has_mean_pooling and config.classifier_pooling == "mean" else "first",
         )
     if getattr(backbone, "pooler", None) is not None:
         # Weights that never see a gradient would stop distributed training.
@@ -287,32 +293,32 @@ def _by_words(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
         return spaced
 
 
-def _choose_pooling(asked: str, found: PretrainedEncoder, classes: int) -> str:
+def _choose_pooling(requested: str, encoder: PretrainedEncoder, classes: int) -> str:
     """``"mean"`` or ``"own"``; ModernBERT's own head is told to take the mean."""
-    family, config, adapter = found.family, found.config, found.options.adapter
+    family, config, adapter = encoder.family, encoder.config, encoder.options.adapter
     obstacle = why_not_mean(family, config, classes)
     if adapter and not adapter.merge:
         obstacle = (
             "a PEFT folder holds no configuration and no extra block to carry the mean "
             "(model.adapter.merge=true saves a whole model, which can)"
         )
-    if asked == "mean" and obstacle:
+    if requested == "mean" and obstacle:
         raise ModelError(
             "model.pooling",
             f"cannot be the mean in a plain {family.name}: {obstacle}",
-            asked,
+            requested,
             "Use --set model.pooling=own.",
         )
-    chosen = "own" if asked == "own" or obstacle else "mean"
-    if family.own_mean and chosen == "mean":
+    pooling = "own" if requested == "own" or obstacle else "mean"
+    if family.has_mean_pooling and pooling == "mean":
         config.classifier_pooling = "mean"
     because = "set by you"
-    if asked == "auto":
+    if requested == "auto":
         because = (
             f"its own head is used: {obstacle}"
             if obstacle
             else "on few rows the mean over all tokens did better than the first one (measured "
             f"with MiniLM), and a saved {family.name} carries it in plain form"
         )
-    notify(Decision("model.pooling", chosen, because))
-    return chosen
+    notify(Decision("model.pooling", pooling, because))
+    return pooling

@@ -82,7 +82,7 @@ class Family:
     carry: Literal["tanh", "odd"] = "tanh"
     count: str = "num_hidden_layers"
     tail: tuple[str, ...] = ()
-    own_mean: bool = False
+    has_mean_pooling: bool = False
 
 
 _BLOCK = BlockLayout(
@@ -175,7 +175,7 @@ FAMILIES: dict[str, Family] = {
         "config:classifier_activation",
         norm="head.norm",
         tail=("final_norm",),
-        own_mean=True,
+        has_mean_pooling=True,
     ),
 }
 
@@ -198,9 +198,9 @@ SHRINK = 1e-3
 NORM_GAIN = 100.0
 # Of a feature of 1 the tanh takes ε² ÷ 3, some 3e-9: below what float32 resolves.
 TANH_EPSILON = 1e-4
-MARK = "holdfast_mean_pooling"
+MEAN_POOLING_KEY = "holdfast_mean_pooling"
 # g(z) − g(−z) = z holds for each of these.
-ODD_PARTS = ("relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "swish")
+ODD_PART_ACTIVATIONS = ("relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "swish")
 
 State = dict[str, Tensor]
 
@@ -208,7 +208,7 @@ State = dict[str, Tensor]
 def why_not_mean(family: Family, config: PretrainedConfig, classes: int) -> str:
     """Why a plain folder of this model cannot carry mean pooling; empty when it can."""
     hidden = int(config.hidden_size)
-    if family.own_mean:
+    if family.has_mean_pooling:
         return ""
     if family.block is None:
         return family.cannot_carry
@@ -219,7 +219,7 @@ def why_not_mean(family: Family, config: PretrainedConfig, classes: int) -> str:
         return "its pooler is not as wide as its hidden states"
     if family.activation.startswith("config:"):
         name = getattr(config, family.activation.removeprefix("config:"))
-        if name not in ODD_PARTS:
+        if name not in ODD_PART_ACTIVATIONS:
             return f"its pooler's activation {name} cannot be made linear"
     if family.carry == "odd" and 2 * classes > hidden:
         return f"its head of width {hidden} cannot hold {classes} classes twice"
@@ -247,20 +247,20 @@ def carry_mean(state: State, family: Family, config: PretrainedConfig, head: nn.
         state[key] = state[key] * SHRINK
     _fill_head(state, family, head)
     setattr(config, family.count, count + 1)
-    setattr(config, MARK, True)
+    setattr(config, MEAN_POOLING_KEY, True)
 
 
 def strip_carrier(plain: nn.Module, family: Family) -> None:
     """Take the carrying block off a model that Holdfast saved, so that it can be trained again."""
     config: Any = plain.config
-    if family.block is None or not getattr(config, MARK, False):
+    if family.block is None or not getattr(config, MEAN_POOLING_KEY, False):
         return
     backbone = plain.get_submodule(family.base)
     blocks: Any = backbone.get_submodule(family.blocks)
     del blocks[len(blocks) - 1]
     count = len(blocks)
     setattr(config, family.count, count)
-    setattr(config, MARK, False)
+    setattr(config, MEAN_POOLING_KEY, False)
     parameters = {f"{family.base}.{name}": value for name, value in backbone.named_parameters()}
     before = f"{family.base}.{family.blocks}.{count - 1}."
     with torch.no_grad():
@@ -282,12 +282,12 @@ def _fill_head(state: State, family: Family, head: nn.Linear) -> None:
     weight, bias = head.weight.detach().float().cpu(), head.bias.detach().float().cpu()
     classes, width = weight.shape
     if family.carry == "odd":
-        both = slice(2 * classes)
+        both_halves = slice(2 * classes)
         dense, dense_bias = torch.zeros(width, width), torch.zeros(width)
-        dense[both] = torch.cat([weight, -weight])
-        dense_bias[both] = torch.cat([bias, -bias])
+        dense[both_halves] = torch.cat([weight, -weight])
+        dense_bias[both_halves] = torch.cat([bias, -bias])
         last, last_bias = torch.zeros(classes, width), torch.zeros(classes)
-        last[:, both] = torch.cat([torch.eye(classes), -torch.eye(classes)], dim=1)
+        last[:, both_halves] = torch.cat([torch.eye(classes), -torch.eye(classes)], dim=1)
     else:
         dense, dense_bias = torch.eye(width) * TANH_EPSILON, torch.zeros(width)
         last, last_bias = weight / TANH_EPSILON, bias

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import Defect
 from holdfast.core.files import disk_errors
-from holdfast.models.adapters.adapter import PROMPT, extended
+from holdfast.models.adapters.adapter import PROMPT, extend_mask
 from holdfast.models.adapters.save import merged_state, plain_tensor, save_adapter
 from holdfast.models.base import Adapter, Layer
 from holdfast.models.encoders.families import Family, carry_mean
@@ -34,8 +34,8 @@ MULTI_LABEL = "multi_label_classification"
 REGRESSION = "regression"
 TOKENS = "token_classification"
 # Transformers' classes of plain models, by what the outputs mean.
-PLAIN = {TOKENS: "AutoModelForTokenClassification"}
-WHOLE_TEXTS = "AutoModelForSequenceClassification"
+PLAIN_CLASSES = {TOKENS: "AutoModelForTokenClassification"}
+TEXT_CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 # The plain carrier of mean pooling scales its input up before the norm, so that no epsilon of an
@@ -69,7 +69,7 @@ class MeanPool(nn.Module):
         return nn.functional.layer_norm(mean, mean.shape[-1:], eps=NORM_EPSILON)
 
 
-class OwnPool(nn.Module):
+class ArchitecturePool(nn.Module):
     """An architecture's own pooling: the first token (or the mean), dense layer, activation, and
     in ModernBERT a norm. Differs from ``MeanPool`` in having weights."""
 
@@ -98,7 +98,7 @@ class OwnPool(nn.Module):
 class EachToken(nn.Module):
     """The last hidden states of all tokens [B, T, H], as they are or through the layers that an
     architecture has ``between`` them and its last one (ModernBERT alone). Differs from ``MeanPool``
-    and ``OwnPool`` in that it keeps every token."""
+    and ``ArchitecturePool`` in that it keeps every token."""
 
     over: Literal["each"] = "each"
 
@@ -133,7 +133,7 @@ class EncoderClassifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        pool: MeanPool | OwnPool | EachToken,
+        pool: MeanPool | ArchitecturePool | EachToken,
         family: Family,
         classes: tuple[str, ...],
         dropout: float,
@@ -171,37 +171,37 @@ class EncoderClassifier(nn.Module):
     def embed_at(self, depths: Sequence[float], **inputs: Tensor) -> Tensor:
         """The means of the hidden states over the real tokens at these shares of the depth, 0 the
         embeddings and 1 the last block, [B, depths, H]; neither normed nor of unit length."""
-        found = self._read(inputs, output_hidden_states=True)
+        output = self._run_backbone(inputs, output_hidden_states=True)
         # Some architectures norm the last states after they have listed them.
-        states = [*found.hidden_states[:-1], found.last_hidden_state]
+        states = [*output.hidden_states[:-1], output.last_hidden_state]
         mask = inputs.get("attention_mask")
-        chosen = [states[round(depth * (len(states) - 1))] for depth in depths]
-        return torch.stack([masked_mean(state, mask) for state in chosen], dim=1)
+        selected = [states[round(depth * (len(states) - 1))] for depth in depths]
+        return torch.stack([masked_mean(state, mask) for state in selected], dim=1)
 
     def _states(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The last hidden states and their mask, which a learnt prompt lengthens."""
+        """The last hidden states and their mask, which a soft prompt lengthens."""
         hidden, mask = self.hidden(**inputs), inputs.get("attention_mask")
         if mask is not None and hidden.shape[1] > mask.shape[1]:
-            mask = extended(mask, hidden.shape[1] - mask.shape[1])
+            mask = extend_mask(mask, hidden.shape[1] - mask.shape[1])
         return hidden, mask
 
     def hidden(self, **inputs: Tensor) -> Tensor:
         """The last hidden states of all tokens, [B, T, H]."""
-        states: Tensor = self._read(inputs).last_hidden_state
+        states: Tensor = self._run_backbone(inputs).last_hidden_state
         return states
 
-    def _read(self, inputs: dict[str, Tensor], **settings: bool) -> Any:
-        taken = {name: value for name, value in inputs.items() if name in self.accepts}
-        return self.backbone(**taken, **settings)
+    def _run_backbone(self, inputs: dict[str, Tensor], **settings: bool) -> Any:
+        accepted = {name: value for name, value in inputs.items() if name in self.accepts}
+        return self.backbone(**accepted, **settings)
 
     def layers(self) -> list[Layer]:
-        """The layers in the order of the computation: embeddings (with a learnt prompt), blocks,
-        the architecture's own pooling layers if used, head. Every weight is in exactly one.
-        ALBERT's shared blocks are one layer a group."""
+        """The layers in the order of the computation: embeddings (with a soft prompt), blocks, the
+        architecture's own pooling layers if used, head. Every weight is in exactly one. ALBERT's
+        shared blocks are one layer a group."""
         family = self.family
         blocks = list(self.backbone.get_submodule(family.blocks).children())
-        tail = _present(self.backbone, family.tail)
-        layers = [Layer("embeddings", _present(self.backbone, (*family.embeddings, PROMPT)))]
+        tail = _existing_modules(self.backbone, family.tail)
+        layers = [Layer("embeddings", _existing_modules(self.backbone, (*family.embeddings, PROMPT)))]
         for index, block in enumerate(blocks):
             after = tail if index == len(blocks) - 1 else ()
             layers.append(Layer(f"block.{index}", (block, *after)))
@@ -237,14 +237,14 @@ class EncoderClassifier(nn.Module):
             tail = _tail_state(self, temperature)
             owners = dict.fromkeys(name.rpartition(".")[0] for name in tail)
             # PEFT saves a ``classifier`` of several layers as one module.
-            whole = ["classifier" if o.startswith("classifier.") else o for o in owners]
+            module_names = ["classifier" if o.startswith("classifier.") else o for o in owners]
             save_adapter(
                 self.adapter,
                 folder,
                 tokenizer,
                 prefix=f"{self.family.base}.",
                 extra=tail,
-                modules=list(dict.fromkeys(whole)),
+                modules=list(dict.fromkeys(module_names)),
                 classes=self.classes,
             )
             return
@@ -255,7 +255,7 @@ class EncoderClassifier(nn.Module):
             tokenizer.save_pretrained(folder)
 
 
-def _present(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
+def _existing_modules(backbone: nn.Module, paths: tuple[str, ...]) -> tuple[nn.Module, ...]:
     modules = dict(backbone.named_modules(remove_duplicate=False))
     return tuple(modules[path] for path in paths if path in modules)
 
@@ -264,9 +264,9 @@ def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
     """The plain model, its weights filled in. On the meta device, so that none are drawn."""
     import transformers
 
-    make: Any = getattr(transformers, PLAIN.get(network.problem, WHOLE_TEXTS)).from_config
+    make: Any = getattr(transformers, PLAIN_CLASSES.get(network.problem, TEXT_CLASSIFIER)).from_config
     config, family = _config(network), network.family
-    backbone = merged_state(network.backbone) if network.adapter else _under("", network.backbone)
+    backbone = merged_state(network.backbone) if network.adapter else _prefixed_state("", network.backbone)
     state = {f"{family.base}.{name}": value for name, value in backbone.items()}
     if isinstance(network.pool, MeanPool):
         carry_mean(state, family, config, network.head)
@@ -287,17 +287,17 @@ def _tail_state(network: EncoderClassifier, temperature: float) -> dict[str, Ten
     if isinstance(pool, EachToken):
         parts, last = [("head", pool.between)], "classifier"
     else:
-        assert isinstance(pool, OwnPool)
+        assert isinstance(pool, ArchitecturePool)
         parts, last = [(family.dense, pool.dense), (family.norm, pool.norm)], family.last
     state: dict[str, Tensor] = {}
     for name, module in parts:
         if name is not None and module is not None:
-            state |= _under(name, module)
-    head = _under(last, network.head)
+            state |= _prefixed_state(name, module)
+    head = _prefixed_state(last, network.head)
     return state | {name: value / temperature for name, value in head.items()}
 
 
-def _under(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+def _prefixed_state(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     start = f"{prefix}." if prefix else ""
     return {f"{start}{name}": plain_tensor(value) for name, value in module.state_dict().items()}
 

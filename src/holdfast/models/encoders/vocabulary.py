@@ -1,5 +1,5 @@
-"""New words for a model: those of rows that its tokenizer takes apart, each beginning as the mean
-of the embeddings of its pieces.
+"""New words for a model: words of the rows that its tokenizer splits. Each embedding starts as the
+mean of those of its pieces.
 
 A word gets a token of its own; it then costs one place in place of several, and has one vector to
 learn. Only words that come out of the tokenizer as they went in are added: writing must not suffer.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"\w[\w'’-]*\w|\w")
 # A word that is seldom seen has nothing to learn its vector from.
-LEAST_SEEN, LEAST_PIECES = 3, 2
+MIN_COUNT, MIN_PIECES = 3, 2
 # A token that is the beginning of other words would take those apart.
 PREFIX_SHARE = 0.1
 
@@ -29,39 +29,39 @@ PREFIX_SHARE = 0.1
 @dataclass(frozen=True, slots=True)
 class NewWord:
     """A ``token`` as it is added, the ids of its ``pieces`` so far, and how often it was
-    ``seen``."""
+    ``count``."""
 
     token: str
     pieces: tuple[int, ...]
-    seen: int
+    count: int
 
     @property
-    def saved(self) -> int:
+    def tokens_saved(self) -> int:
         """Tokens that it saves in the texts that it was found in."""
-        return self.seen * (len(self.pieces) - 1)
+        return self.count * (len(self.pieces) - 1)
 
 
-def new_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], most: int) -> list[NewWord]:
-    """At most ``most`` words of ``texts`` that save the most tokens, the most saving first: seen
-    three times, of two pieces and more."""
+def new_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_words: int) -> list[NewWord]:
+    """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first:
+    seen three times, of two pieces and more."""
     spaced = _keeps_spaces(tokenizer)
-    counts = Counter(_normal(tokenizer, word) for text in texts for word in WORD.findall(text))
+    counts = Counter(_normalized(tokenizer, word) for text in texts for word in WORD.findall(text))
     starts: Counter[str] = Counter()
-    for word, seen in counts.items():
+    for word, frequency in counts.items():
         for end in range(2, len(word)):
-            starts[word[:end]] += seen
-    found = []
-    for word, seen in counts.items():
-        if seen < LEAST_SEEN or any(letter.isdigit() for letter in word):
+            starts[word[:end]] += frequency
+    candidates = []
+    for word, frequency in counts.items():
+        if frequency < MIN_COUNT or any(letter.isdigit() for letter in word):
             continue
-        if spaced and starts[word] > PREFIX_SHARE * seen:
+        if spaced and starts[word] > PREFIX_SHARE * frequency:
             continue
         token = f" {word}" if spaced else word
         pieces = tuple(tokenizer(token, add_special_tokens=False)["input_ids"])
-        known = tokenizer.unk_token_id not in pieces
-        if len(pieces) >= LEAST_PIECES and known:
-            found.append(NewWord(token, pieces, seen))
-    return sorted(found, key=lambda word: (-word.saved, word.token))[:most]
+        is_known = tokenizer.unk_token_id not in pieces
+        if len(pieces) >= MIN_PIECES and is_known:
+            candidates.append(NewWord(token, pieces, frequency))
+    return sorted(candidates, key=lambda word: (-word.tokens_saved, word.token))[:max_words]
 
 
 def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> list[NewWord]:
@@ -70,20 +70,20 @@ def extend_vocabulary(model: Any, tokenizer: Any, words: Sequence[NewWord]) -> l
 
     A word that does not come back from the tokenizer as it went in is left out.
     """
-    kept = _returning(tokenizer, words)
+    added = _stable_words(tokenizer, words)
     before = len(tokenizer)
-    _add(tokenizer, kept)
-    ids = [tokenizer.convert_tokens_to_ids(one.token) for one in kept]
-    fresh = [(at, one.pieces) for at, one in zip(ids, kept, strict=True) if at >= before]
-    old = int(model.get_input_embeddings().weight.shape[0])
-    if len(tokenizer) > old:
+    _add(tokenizer, added)
+    ids = [tokenizer.convert_tokens_to_ids(one.token) for one in added]
+    new_tokens = [(at, one.pieces) for at, one in zip(ids, added, strict=True) if at >= before]
+    old_size = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > old_size:
         with torch.random.fork_rng(devices=[]):
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     for table in _tables(model):
         with torch.no_grad():
-            for at, pieces in fresh:
+            for at, pieces in new_tokens:
                 table[at] = table[list(pieces)].mean(dim=0)
-    return kept
+    return added
 
 
 def _add(tokenizer: Any, words: Sequence[NewWord]) -> None:
@@ -107,19 +107,19 @@ def _tables(model: Any) -> list[torch.Tensor]:
     return tables
 
 
-def _returning(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
+def _stable_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[NewWord]) -> list[NewWord]:
     """Those that a copy of the tokenizer with all of them gives back as they are, in a text."""
-    wide = copy.deepcopy(tokenizer)
-    _add(wide, words)
-    kept = []
+    extended = copy.deepcopy(tokenizer)
+    _add(extended, words)
+    stable = []
     for one in words:
         text = f"a{one.token} a" if one.token.startswith(" ") else f"a {one.token} a"
-        ids, plain = (t(text, add_special_tokens=False)["input_ids"] for t in (wide, tokenizer))
+        ids, plain = (t(text, add_special_tokens=False)["input_ids"] for t in (extended, tokenizer))
         shorter = len(ids) == len(plain) - len(one.pieces) + 1
-        same = wide.decode(ids) == tokenizer.decode(plain)
-        if same and shorter and wide.convert_tokens_to_ids(one.token) in ids:
-            kept.append(one)
-    return kept
+        unchanged = extended.decode(ids) == tokenizer.decode(plain)
+        if unchanged and shorter and extended.convert_tokens_to_ids(one.token) in ids:
+            stable.append(one)
+    return stable
 
 
 def _keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -129,7 +129,7 @@ def _keeps_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     return any(piece.startswith("Ġ") for piece in pieces)
 
 
-def _normal(tokenizer: PreTrainedTokenizerBase, word: str) -> str:
+def _normalized(tokenizer: PreTrainedTokenizerBase, word: str) -> str:
     """The word as the tokenizer reads it, in small letters where it knows no others."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     return word if normalizer is None else str(normalizer.normalize_str(word)).strip()

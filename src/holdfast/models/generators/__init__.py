@@ -1,1 +1,1 @@
-"""Models that write text."""
+"""Generative models text."""

@@ -1,5 +1,5 @@
-"""Several models that write text together: at each place the mean of their probabilities of the
-next token, by weights. They must have one vocabulary."""
+"""Several models that generate text together: at each position the weighted mean of their
+probabilities of the next token. They must share one vocabulary."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 
-class Averaged:
-    """Networks that answer as one. What is asked of a network that writes (its logits at places,
-    its model for ``generate``) is that of the mean; all else is the first one's.
+class AveragedNetwork:
+    """Networks that act as one generator. Its logits and its model for ``generate`` are those of
+    the mean; all else is the first network's.
 
     The logits are log Σ_m w_m softmax(z_m), [N, vocabulary] in float32: their softmax is the mean.
     """
@@ -49,7 +49,7 @@ class Averaged:
         of these ``inputs``: it puts the mean in the place of that model's own scores."""
         from transformers import LogitsProcessorList
 
-        return LogitsProcessorList([_Together(self, inputs)])
+        return LogitsProcessorList([_MeanProcessor(self, inputs)])
 
 
 def mean_logits(logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -63,17 +63,17 @@ def mean_logits(logits: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 def processors_of(network: object, **inputs: Tensor) -> dict[str, Any]:
     """The arguments that ``generate`` needs so that ``network`` writes: of one alone none."""
-    if not isinstance(network, Averaged):
+    if not isinstance(network, AveragedNetwork):
         return {}
     return {"logits_processor": network.processors(**inputs)}
 
 
-class _Together:
-    """A processor of scores. The other models read all that is written anew for each token: that
+class _MeanProcessor:
+    """A processor of scores. The other models read all that is written again for each token: that
     takes no state, so beams may change places."""
 
-    def __init__(self, together: Averaged, inputs: dict[str, Tensor]) -> None:
-        self._together = together
+    def __init__(self, together: AveragedNetwork, inputs: dict[str, Tensor]) -> None:
+        self._average = together
         self._inputs = inputs
         self._encoded: dict[int, Any] = {}
 
@@ -81,35 +81,35 @@ class _Together:
         """``input_ids`` [rows · beams, T] so far, and the first model's ``scores`` of the next
         token [rows · beams, vocabulary] → the mean's log probabilities."""
         others = [
-            self._next(place, one, input_ids)
-            for place, one in enumerate(self._together.networks[1:], start=1)
+            self._next_logits(place, one, input_ids)
+            for place, one in enumerate(self._average.networks[1:], start=1)
         ]
-        found = [z.to(scores.device) for z in (scores, *others)]
-        mean = mean_logits(found, self._together.weights)
+        logits = [z.to(scores.device) for z in (scores, *others)]
+        mean = mean_logits(logits, self._average.weights)
         # What is forbidden or forced at this place stays so.
         return mean.masked_fill(torch.isneginf(scores), -math.inf)
 
-    def _next(self, place: int, network: Any, written: Tensor) -> Tensor:
+    def _next_logits(self, place: int, network: Any, written: Tensor) -> Tensor:
         plain = network.plain
         beams = written.shape[0] // self._inputs["attention_mask"].shape[0]
         mask = self._inputs["attention_mask"].repeat_interleave(beams, dim=0)
         if plain.config.is_encoder_decoder:
             if place not in self._encoded:
-                taken = {n: v for n, v in self._inputs.items() if n in network.accepts}
-                self._encoded[place] = plain.get_encoder()(**taken).last_hidden_state
+                accepted = {n: v for n, v in self._inputs.items() if n in network.accepts}
+                self._encoded[place] = plain.get_encoder()(**accepted).last_hidden_state
             states = self._encoded[place].repeat_interleave(beams, dim=0)
-            made = plain(
+            output = plain(
                 encoder_outputs=(states,),
                 attention_mask=mask,
                 decoder_input_ids=written,
                 use_cache=False,
             )
         else:
-            more = written.shape[1] - mask.shape[1]
-            mask = torch.cat([mask, mask.new_ones(len(mask), more)], dim=1)
-            at = {}
+            n_more = written.shape[1] - mask.shape[1]
+            mask = torch.cat([mask, mask.new_ones(len(mask), n_more)], dim=1)
+            positions = {}
             if "position_ids" in inspect.signature(plain.base_model.forward).parameters:
-                at["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
-            made = plain(input_ids=written, attention_mask=mask, use_cache=False, **at)
-        logits: Tensor = made.logits[:, -1]
+                positions["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            output = plain(input_ids=written, attention_mask=mask, use_cache=False, **positions)
+        logits: Tensor = output.logits[:, -1]
         return logits

@@ -1,5 +1,5 @@
-"""What the two kinds of models that write text share: their weights, pretrained or saved, and the
-losses of target tokens without the logits of all of them.
+"""What decoders and encoder-decoders share: their weights, pretrained or saved, and the losses of
+target tokens without all logits at once.
 
 The logits of a batch, [targets, vocabulary] in float32 with their gradient beside them, are the
 largest thing in the memory of a language model with a large vocabulary: 3 GB for 2,048 targets of
@@ -21,13 +21,13 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
-from holdfast.models.adapters.quantize import load_settings, settle
-from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_whole
+from holdfast.models.adapters.quantize import load_settings, prepare_quantized
+from holdfast.models.adapters.save import is_adapter_folder, load_adapted, save_model
 from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source
 from holdfast.models.loading.tokenizer import forget_limits
-from holdfast.models.loading.weights import SAVED, check_tokenizer, pretrained, read_saved
+from holdfast.models.loading.weights import SAVED, check_tokenizer, load_pretrained, read_saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     from holdfast.models.base import ModelFactory, Preprocessor
 
 # Bytes of float32 logits that are there at once: beyond this nothing is gained in speed.
-AT_ONCE = 64_000_000
+LOGIT_BYTES_AT_ONCE = 64_000_000
 
 
-def check_writes(name: str, what: str, example: str) -> None:
+def check_generates(name: str, description: str, example: str) -> None:
     """Raise ``ModelError`` where the embedded model, an encoder, is asked to write."""
     if name == "embedded":
         raise ModelError(
             "model.name",
             "is an encoder, which writes no text",
             name,
-            f"Name {what}: --model {example}, or a folder.",
+            f"Name {description}: --model {example}, or a folder.",
         )
 
 
 def pretrained_generator(
-    make: ModelFactory, source: Source, config: PretrainedConfig, what: str, options: LoadOptions
+    make: ModelFactory, source: Source, config: PretrainedConfig, description: str, options: LoadOptions
 ) -> Any:
     """The model of class ``make`` with the weights of ``source``, quantised or held in the
     ``dtype`` of the options; the log says of either what it means. Errors are those of
     ``pretrained``."""
     quantize, dtype = options.quantize, options.dtype
     settings = load_settings(quantize.config) if quantize else {}
-    plain = pretrained(make, source, config, what, seed=options.seed, dtype=dtype, **settings)
+    plain = load_pretrained(make, source, config, description, seed=options.seed, dtype=dtype, **settings)
     if quantize:
-        settle(plain, quantize, source.name)
+        prepare_quantized(plain, quantize, source.name)
     elif dtype != "float32":
         because = (
             "set by you: the pretrained weights take 2 bytes each, are multiplied so, and stay as "
@@ -72,17 +72,18 @@ def pretrained_generator(
 
 
 def saved_generator(
-    folder: Path, make: ModelFactory, what: str, adapted: Callable[[Any], Any]
+    folder: Path, make: ModelFactory, description: str, adapted: Callable[[Any], Any]
 ) -> tuple[Any, Any]:
     """The model of class ``make`` and the tokenizer in a saved folder, through plain Transformers
     alone, in float32 and evaluation mode. Where the folder holds an adapter, it is what ``adapted``
     makes of plain PEFT's model.
 
-    Raises ``ModelError`` where the folder is absent, incomplete, or not ``what`` it should be.
+    Raises ``ModelError`` where the folder is absent, incomplete, or not ``description`` it should
+    be.
     """
     from transformers import AutoTokenizer
 
-    rule = f"cannot be loaded as {what}"
+    rule = f"cannot be loaded as {description}"
     with reading_errors(str(folder), ModelError, rule, SAVED), quiet_transformers():
         if is_adapter_folder(folder):
             plain = adapted(load_adapted(folder, make))
@@ -99,28 +100,28 @@ def save_generator(network: Any, folder: Path, tokenizer: Preprocessor) -> None:
     forget_limits(tokenizer)
     if getattr(network.config, "auto_map", None):
         del network.config.auto_map
-    save_whole(network.plain, network.adapter, folder, tokenizer)
+    save_model(network.plain, network.adapter, folder, tokenizer)
 
 
 def targets_at_once(vocabulary: int) -> int:
     """Of how many target tokens the logits are computed together."""
-    return max(1, AT_ONCE // (4 * vocabulary))
+    return max(1, LOGIT_BYTES_AT_ONCE // (4 * vocabulary))
 
 
 def chunked_losses(
-    head: nn.Module, states: Tensor, expected: Tensor, together: int
+    head: nn.Module, states: Tensor, expected: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each target in nats, float32 [N], and whether it was the likeliest [N].
 
     ``states`` [N, H] are what ``head`` reads, ``expected`` [N] the target tokens; the logits of
-    ``together`` targets are there at once. The gradient reaches states and head as that of
+    ``chunk_size`` targets are there at once. The gradient reaches states and head as that of
     ``torch.nn.functional.cross_entropy`` of all logits does, but for the order of sums.
     """
     parts: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, len(states), together):
-        given = (head, states[start : start + together], expected[start : start + together])
-        again = torch.is_grad_enabled()
-        parts.append(checkpoint(_losses, *given, use_reentrant=False) if again else _losses(*given))
+    for start in range(0, len(states), chunk_size):
+        arguments = (head, states[start : start + chunk_size], expected[start : start + chunk_size])
+        with_gradient = torch.is_grad_enabled()
+        parts.append(checkpoint(_losses, *arguments, use_reentrant=False) if with_gradient else _losses(*arguments))
     if not parts:
         return states.new_zeros(0, dtype=torch.float32), expected.new_zeros(0, dtype=torch.bool)
     return torch.cat([one for one, _ in parts]), torch.cat([hit for _, hit in parts])

@@ -13,9 +13,9 @@ from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Decision
 from holdfast.models.adapters.adapter import below_prompt
-from holdfast.models.base import Adapter, Layer, Loaded, Preprocessor, decisions_in, evaluating
+from holdfast.models.base import Adapter, Layer, LoadedModel, Preprocessor, decisions_in, evaluating
 from holdfast.models.generators.base import (
-    check_writes,
+    check_generates,
     chunked_losses,
     pretrained_generator,
     save_generator,
@@ -23,7 +23,7 @@ from holdfast.models.generators.base import (
 )
 from holdfast.models.layers import blocks_in_order
 from holdfast.models.loading.checks import architectures, loading
-from holdfast.models.loading.options import AS_IT_IS, LoadOptions
+from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.source import Source, find_model, read_config
 from holdfast.models.loading.tokenizer import choose_max_length, load_tokenizer
 from holdfast.models.loading.weights import configuration, describe
@@ -31,7 +31,7 @@ from holdfast.models.loading.weights import configuration, describe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WHAT, EXAMPLE = "a causal language model", "HuggingFaceTB/SmolLM2-135M"
+DESCRIPTION, EXAMPLE = "a causal language model", "HuggingFaceTB/SmolLM2-135M"
 DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",
@@ -85,7 +85,7 @@ class CausalNetwork(nn.Module):
     def forward(self, **inputs: Tensor) -> Tensor:
         """Token ids [B, T] → logits [B, T, vocabulary]."""
         logits: Tensor = self.plain(**inputs, use_cache=False).logits
-        # A learnt prompt's own places come first.
+        # A soft prompt's own places come first.
         return logits[:, -inputs["input_ids"].shape[1] :]
 
     def logits_at(self, where: Tensor, **inputs: Tensor) -> Tensor:
@@ -96,8 +96,8 @@ class CausalNetwork(nn.Module):
         the largest tensor of a step.
         """
         if not self.chunks:
-            whole: Tensor = self(**inputs)
-            return whole.flatten(0, 1)[where]
+            all_logits: Tensor = self(**inputs)
+            return all_logits.flatten(0, 1)[where]
         states = self.backbone(**inputs, use_cache=False).last_hidden_state
         logits: Tensor = self.head(states.flatten(0, 1)[where])
         return logits
@@ -116,15 +116,15 @@ class CausalNetwork(nn.Module):
         return chunked_losses(self.head, states.flatten(0, 1)[where], expected, together)
 
     def layers(self) -> list[Layer]:
-        """Embeddings (a learnt prompt among them), each block, the head; every weight is in exactly
+        """Embeddings (a soft prompt among them), each block, the head; every weight is in exactly
         one. A head that shares the embeddings' weights has none of its own."""
         body, head = self.backbone, self.head
         first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
         placed = {id(body), id(head), *map(id, first.modules)}
-        beside = tuple(module for module in self.plain.children() if id(module) not in placed)
+        other_modules = tuple(module for module in self.plain.children() if id(module) not in placed)
         shared = head.weight is self.word_embeddings.weight
         last = Layer("head", () if shared else (head,))
-        return [Layer(first.name, (*beside, *first.modules)), *blocks, last]
+        return [Layer(first.name, (*other_modules, *first.modules)), *blocks, last]
 
     def save(self, folder: Path, tokenizer: Preprocessor) -> None:
         """Write a folder that plain ``AutoModelForCausalLM`` loads without remote code; with an
@@ -133,14 +133,14 @@ class CausalNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class LoadedCausal(Loaded):
+class LoadedCausal(LoadedModel):
     """What ``load_causal`` gives; ``max_length`` is the tokens that an example is cut to."""
 
     network: CausalNetwork
     max_length: int
 
 
-def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
+def load_causal(name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> LoadedCausal:
     """Load a decoder (Llama, Mistral, Qwen, Gemma, Phi, GPT-2, SmolLM, DeepSeek …) in evaluation
     mode.
 
@@ -154,7 +154,7 @@ def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
     """
     from transformers import AutoModelForCausalLM
 
-    check_writes(name, WHAT, EXAMPLE)
+    check_generates(name, DESCRIPTION, EXAMPLE)
     source = find_model(name, revision=options.revision, trust=options.trust_remote_code)
     config = _config(source, options.dropout)
     tokenizer = load_tokenizer(source, options.trust_remote_code, need_pad=False)
@@ -164,7 +164,7 @@ def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
         )
     with record_decisions() as log:
         notify(*source.decisions)
-        plain = pretrained_generator(AutoModelForCausalLM, source, config, WHAT, options)
+        plain = pretrained_generator(AutoModelForCausalLM, source, config, DESCRIPTION, options)
         notify(reason)
         _give_pad(plain, tokenizer)
     with loading(source.name, "cannot compute: its config.json does not fit it"):
@@ -182,7 +182,7 @@ def load_causal(name: str, options: LoadOptions = AS_IT_IS) -> LoadedCausal:
 
 def check_causal(name: str) -> None:
     """Raise ``ModelError`` where ``name`` is no causal language model, by its files alone."""
-    check_writes(name, WHAT, EXAMPLE)
+    check_generates(name, DESCRIPTION, EXAMPLE)
     _config(find_model(name), None)
 
 
@@ -194,7 +194,7 @@ def load_saved_causal(folder: Path) -> tuple[CausalNetwork, Any]:
     def adapted(model: Any) -> Any:
         return model if below_prompt(model) is not None else model.get_base_model()
 
-    plain, tokenizer = saved_generator(folder, AutoModelForCausalLM, WHAT, adapted)
+    plain, tokenizer = saved_generator(folder, AutoModelForCausalLM, DESCRIPTION, adapted)
     return CausalNetwork(plain).eval(), tokenizer
 
 
@@ -218,49 +218,49 @@ def _config(source: Source, dropout: float | None) -> Any:
 
 def _give_pad(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """A padding token that the vocabulary already has; none is added."""
-    chosen = tokenizer.pad_token
-    if chosen is None:
-        known = tokenizer.get_vocab()
-        spare = next((token for token in SPARE_PADS if token in known), None)
-        chosen = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
-        if chosen is None:
+    pad_token = tokenizer.pad_token
+    if pad_token is None:
+        vocabulary = tokenizer.get_vocab()
+        spare = next((token for token in SPARE_PADS if token in vocabulary), None)
+        pad_token = spare or tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+        if pad_token is None:
             return
-        tokenizer.pad_token = chosen
+        tokenizer.pad_token = pad_token
     if plain.generation_config is not None:
         plain.generation_config.pad_token_id = tokenizer.pad_token_id
     because = "the tokenizer has it; no weights are added, and no loss is read off padding"
-    notify(Decision("padding token", chosen, because))
+    notify(Decision("padding token", pad_token, because))
 
 
 def _is_direct(plain: Any) -> bool:
     """Whether the logits are the last layer of the hidden states and nothing more (Gemma-2 caps
     them, Cohere scales them), asked of the model with eight tokens."""
-    whole_model = type(plain).__module__.startswith("transformers.")
-    if not whole_model or plain.base_model is plain:
+    is_transformers = type(plain).__module__.startswith("transformers.")
+    if not is_transformers or plain.base_model is plain:
         return False
     head: Any = plain.get_output_embeddings()
     if head is None:
         return False
     ids = torch.arange(1, 9, device=head.weight.device)[None] % int(head.weight.shape[0])
     with evaluating(plain):
-        whole = plain(input_ids=ids, use_cache=False).logits
+        all_logits = plain(input_ids=ids, use_cache=False).logits
         states = plain.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        return torch.allclose(whole.float(), head(states).float(), rtol=1e-4, atol=1e-4)
+        return torch.allclose(all_logits.float(), head(states).float(), rtol=1e-4, atol=1e-4)
 
 
-def keeps_apart(network: CausalNetwork) -> bool:
+def isolates_packed_examples(network: CausalNetwork) -> bool:
     """Whether examples that share a line see themselves alone, asked of the model with two of
     them. Some architectures (OPT, Falcon) do not read where one ends off the positions."""
     table: Any = network.word_embeddings.weight
     ids = (torch.arange(1, 13, device=table.device) * 7 % int(table.shape[0]))[None]
-    at = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
+    positions = torch.cat([torch.arange(6), torch.arange(6)])[None].to(ids.device)
     with evaluating(network):
-        alone = network(input_ids=ids[:, 6:])
-        beside = network(input_ids=ids, position_ids=at)[:, 6:]
-    return bool(torch.allclose(alone.float(), beside.float(), rtol=1e-3, atol=1e-3))
+        separate = network(input_ids=ids[:, 6:])
+        packed = network(input_ids=ids, position_ids=positions)[:, 6:]
+    return bool(torch.allclose(separate.float(), packed.float(), rtol=1e-3, atol=1e-3))
 
 
 def has_prompt(network: CausalNetwork) -> bool:
-    """Whether a learnt prompt stands before every text: only the whole model reads it."""
+    """Whether a soft prompt stands before every text: only the whole model reads it."""
     adapter = network.adapter
     return adapter is not None and adapter.spec.kind == "prompt"

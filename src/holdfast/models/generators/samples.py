@@ -1,5 +1,5 @@
-"""Texts that a causal language model writes, sampled by a seed: unasked ones, as samples of what it
-knows, and continuations of prompts."""
+"""Texts that a causal language model generates, sampled with a seed: without a prompt, as samples
+of what it knows, and continuations of prompts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOP_P, NEW_TOKENS = 0.95, 60
 ROUNDS = 4
 
 
-def own_texts(
+def sample_texts(
     network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, count: int, tokens: int, seed: int
 ) -> list[str]:
     """At most ``count`` texts of at most ``tokens`` tokens, sampled from the model's own
@@ -33,56 +33,56 @@ def own_texts(
     Equal seeds and machines give equal texts; the generators of others stay as they are. Empty
     texts are left out.
     """
-    first = _first(tokenizer)
+    first = _first_token(tokenizer)
     if first is None:
         return []
     device = next(network.parameters()).device
-    found: list[str] = []
+    samples: list[str] = []
     with torch.random.fork_rng(devices=[]), evaluating(network), quiet_transformers():
         torch.manual_seed(derive_seed(seed, "own texts"))
         for _ in range(ROUNDS * -(-count // SAMPLES_AT_ONCE)):
             ids = torch.full((min(SAMPLES_AT_ONCE, count), 1), first, device=device)
-            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-            texts = _sampled(network.plain, tokenizer, given, tokens, temperature=1.0, top_p=1.0)
-            found += [text for text in texts if text.strip()]
-            if len(found) >= count:
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            texts = _generate(network.plain, tokenizer, inputs, tokens, temperature=1.0, top_p=1.0)
+            samples += [text for text in texts if text.strip()]
+            if len(samples) >= count:
                 break
-    return found[:count]
+    return samples[:count]
 
 
-def _sampled(
+def _generate(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    given: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
     tokens: int,
     **sampling: float,
 ) -> list[str]:
-    """What the model writes after the texts ``given``, without these."""
-    ids = given["input_ids"]
-    made = model.generate(
+    """What the model writes after the texts ``inputs``, without these."""
+    ids = inputs["input_ids"]
+    generated = model.generate(
         input_ids=ids,
-        attention_mask=given["attention_mask"],
+        attention_mask=inputs["attention_mask"],
         do_sample=True,
         top_k=0,
         max_new_tokens=tokens,
         pad_token_id=tokenizer.pad_token_id,
         **sampling,
     )
-    return tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)
+    return tokenizer.batch_decode(generated[:, ids.shape[1] :], skip_special_tokens=True)
 
 
-def _first(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     begins = tokenizer("a", verbose=False)["input_ids"]
     if begins and begins[0] == tokenizer.bos_token_id and tokenizer.bos_token_id is not None:
         return int(begins[0])
     for name in ("eos_token_id", "bos_token_id"):
-        found = getattr(tokenizer, name)
-        if found is not None:
-            return int(found)
+        token_id = getattr(tokenizer, name)
+        if token_id is not None:
+            return int(token_id)
     return None
 
 
-def continued(name: str, prompts: Sequence[str], *, seed: int, temperature: float) -> list[str]:
+def continue_prompts(name: str, prompts: Sequence[str], *, seed: int, temperature: float) -> list[str]:
     """What the model of this name or folder writes after each of the prompts, at most 60 tokens,
     sampled at ``temperature`` from the likeliest words of share 0.95 (1904.09751).
 
@@ -93,8 +93,8 @@ def continued(name: str, prompts: Sequence[str], *, seed: int, temperature: floa
     model, tokenizer = loaded.network.plain, loaded.tokenizer
     model.eval()
     tokenizer.padding_side = tokenizer.truncation_side = "left"
-    room = max(8, loaded.max_length - NEW_TOKENS)
-    found: list[str] = []
+    max_prompt = max(8, loaded.max_length - NEW_TOKENS)
+    continuations: list[str] = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), quiet_transformers():
         torch.manual_seed(derive_seed(seed, "synthesize"))
         for start in range(0, len(prompts), PROMPTS_AT_ONCE):
@@ -103,8 +103,8 @@ def continued(name: str, prompts: Sequence[str], *, seed: int, temperature: floa
                 return_tensors="pt",
                 padding=True,
                 truncation=True,
-                max_length=room,
+                max_length=max_prompt,
             )
             sampling = {"temperature": temperature, "top_p": TOP_P}
-            found += _sampled(model, tokenizer, batch, NEW_TOKENS, **sampling)
-    return found
+            continuations += _generate(model, tokenizer, batch, NEW_TOKENS, **sampling)
+    return continuations

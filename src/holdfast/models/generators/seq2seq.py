@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
-from holdfast.models.base import Loaded, decisions_in
-from holdfast.models.generators.base import check_writes, pretrained_generator
+from holdfast.models.base import LoadedModel, decisions_in
+from holdfast.models.generators.base import check_generates, pretrained_generator
 from holdfast.models.generators.seq2seq_network import PLAIN_INPUTS, Seq2SeqNetwork
 from holdfast.models.loading.checks import architectures, loading
-from holdfast.models.loading.options import AS_IT_IS, LoadOptions
+from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import NO_LIMIT, limit_inputs, load_tokenizer, stated_limit
 from holdfast.models.loading.weights import configuration, describe
@@ -21,7 +21,7 @@ from holdfast.models.loading.weights import configuration, describe
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-WHAT = "an encoder-decoder"
+DESCRIPTION = "an encoder-decoder"
 DROPOUTS = (
     "dropout_rate",
     "dropout",
@@ -29,22 +29,22 @@ DROPOUTS = (
     "activation_dropout",
     "classifier_dropout",
 )
-SOURCE_UNASKED, TARGET_UNASKED = 512, 256
-LOOKED_AT = 2000
+DEFAULT_SOURCE_LENGTH, DEFAULT_TARGET_LENGTH = 512, 256
+SAMPLED_TARGETS = 2000
 TARGET_LENGTH = "model.max_target_length"
 
 
 @dataclass(frozen=True)
-class LoadedSeq2Seq(Loaded):
+class LoadedSeq2Seq(LoadedModel):
     """What ``load_seq2seq`` gives. ``max_length`` and ``max_target_length`` are the tokens that
     sources and targets are cut to; ``settings`` are what the recipe must keep of the choices.
-    ``ending`` tokens end a target; ``by_targets`` says that training targets have still to decide
-    how long one may be."""
+    ``n_end_tokens`` tokens end a target; ``length_from_targets`` says that training targets have
+    still to decide how long one may be."""
 
     network: Seq2SeqNetwork
     max_length: int
-    ending: int = 1
-    by_targets: bool = False
+    n_end_tokens: int = 1
+    length_from_targets: bool = False
 
     @property
     def max_target_length(self) -> int:
@@ -53,13 +53,13 @@ class LoadedSeq2Seq(Loaded):
 
 
 def load_seq2seq(
-    name: str, options: LoadOptions = AS_IT_IS, *, max_target_length: int | None = None
+    name: str, options: LoadOptions = DEFAULT_LOAD_OPTIONS, *, max_target_length: int | None = None
 ) -> LoadedSeq2Seq:
     """Load an encoder-decoder (T5, Flan-T5, mT5, BART, Pegasus, Marian …) in evaluation mode.
 
     The vocabulary is never resized. Without ``max_target_length`` a target may have 256 tokens,
-    until ``for_targets`` knows how long those of a fit are. What ``quantize`` asks for needs an
-    adapter later.
+    until ``limit_by_targets`` knows how long those of a fit are. What ``quantize`` asks for needs
+    an adapter later.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def load_seq2seq(
     """
     from transformers import AutoModelForSeq2SeqLM
 
-    check_writes(name, WHAT, "google/flan-t5-small")
+    check_generates(name, DESCRIPTION, "google/flan-t5-small")
     source = find_model(name, revision=options.revision, trust=options.trust_remote_code)
     config = _config(source, options.dropout)
     tokenizer = load_tokenizer(source, options.trust_remote_code)
@@ -78,9 +78,9 @@ def load_seq2seq(
         first, second = _lengths(config, tokenizer, options.max_length, max_target_length)
     with record_decisions() as log:
         notify(*source.decisions)
-        plain = pretrained_generator(AutoModelForSeq2SeqLM, source, config, WHAT, options)
+        plain = pretrained_generator(AutoModelForSeq2SeqLM, source, config, DESCRIPTION, options)
         notify(first, second)
-        settle_tokens(plain, tokenizer)
+        align_special_tokens(plain, tokenizer)
     network = Seq2SeqNetwork(plain).eval()
     architecture = str(source.config.get("model_type"))
     vocabulary = int(network.config.vocab_size)
@@ -93,54 +93,54 @@ def load_seq2seq(
         settings={"max_target_length": int(second.chosen)},
         # T5's family learns at higher rates than the rest.
         defaults="t5" if "t5" in architecture else "seq2seq",
-        ending=_ending(tokenizer),
-        by_targets=max_target_length is None,
+        n_end_tokens=_ending(tokenizer),
+        length_from_targets=max_target_length is None,
     )
 
 
-def for_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
+def limit_by_targets(loaded: LoadedSeq2Seq, sizes: Ints) -> LoadedSeq2Seq:
     """The same with the limit that training targets of these ``sizes`` [rows] in tokens ask for:
     the longest, up to what was loaded for. A limit that was asked for stays."""
-    if not loaded.by_targets:
+    if not loaded.length_from_targets:
         return loaded
-    most, step = loaded.max_target_length, max(1, len(sizes) // LOOKED_AT)
-    looked = sizes[::step]
-    longest = int(looked.max()) if len(looked) else most
-    length = min(most, -(-(longest + 1) // 8) * 8)
-    share = float((looked > length).mean()) if len(looked) else 0.0
+    limit, step = loaded.max_target_length, max(1, len(sizes) // SAMPLED_TARGETS)
+    sampled = sizes[::step]
+    longest = int(sampled.max()) if len(sampled) else limit
+    length = min(limit, -(-(longest + 1) // 8) * 8)
+    share = float((sampled > length).mean()) if len(sampled) else 0.0
     # Of a text far beyond the limit only the beginning was turned into tokens.
-    size = f"{longest}" if longest <= most else f"more than {most}"
-    because = f"the longest of {len(looked)} training targets has {size} tokens"
+    size = f"{longest}" if longest <= limit else f"more than {limit}"
+    because = f"the longest of {len(sampled)} training targets has {size} tokens"
     because += f"; {share:.1%} of them are longer than this" if share else ""
-    chosen = Decision(TARGET_LENGTH, str(length), because)
-    decisions = tuple(chosen if d.what == TARGET_LENGTH else d for d in loaded.decisions)
+    decision = Decision(TARGET_LENGTH, str(length), because)
+    decisions = tuple(decision if d.what == TARGET_LENGTH else d for d in loaded.decisions)
     settings = {"max_target_length": length}
-    return replace(loaded, settings=settings, decisions=decisions, by_targets=False)
+    return replace(loaded, settings=settings, decisions=decisions, length_from_targets=False)
 
 
-def settle_tokens(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def align_special_tokens(plain: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Make the model begin, end and pad its texts with the tokens that the tokenizer has.
 
     A model and a tokenizer that belong together agree already, and nothing changes.
     """
     config, generation = plain.config, plain.generation_config
 
-    def use(key: str, token: int | None, because: str) -> None:
+    def set_token(key: str, token: int | None, because: str) -> None:
         setattr(config, key, token)
         setattr(generation, key, token)
         notify(Decision(key.removesuffix("_id").replace("_", " "), str(token), because))
 
     end = end_token(tokenizer)
     for key, token in (("pad_token_id", tokenizer.pad_token_id), ("eos_token_id", end)):
-        found = getattr(config, key, None)
-        if not (token in found if isinstance(found, list) else found == token):
-            use(key, token, "the tokenizer's, where the model's configuration says another")
+        configured = getattr(config, key, None)
+        if not (token in configured if isinstance(configured, list) else configured == token):
+            set_token(key, token, "the tokenizer's, where the model's configuration says another")
             # BART's family forces this one at the end, whatever the other says.
             if key == "eos_token_id" and generation.forced_eos_token_id is not None:
                 generation.forced_eos_token_id = token
     if getattr(config, "decoder_start_token_id", None) is None:
         start = _first_of(tokenizer.bos_token_id, tokenizer.pad_token_id)
-        use("decoder_start_token_id", start, "the model names none")
+        set_token("decoder_start_token_id", start, "the model names none")
 
 
 def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -199,12 +199,12 @@ def _config(source: Source, dropout: float | None) -> Any:
 def _lengths(
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
-    asked: int | None,
-    asked_target: int | None,
+    requested: int | None,
+    requested_target: int | None,
 ) -> tuple[Decision, Decision]:
     """The limits of source and target, in tokens, special ones included."""
     positions = position_limit(config)
-    for key, value in (("max_length", asked), ("max_target_length", asked_target)):
+    for key, value in (("max_length", requested), ("max_target_length", requested_target)):
         if value is not None and positions is not None and value > positions:
             raise RecipeError(
                 f"model.{key}",
@@ -212,18 +212,18 @@ def _lengths(
                 value,
                 f"Use --set model.{key}={positions}, or a model for longer texts.",
             )
-    room = positions or NO_LIMIT
-    if asked is not None:
-        first = Decision("model.max_length", str(asked), "set by you")
+    limit = positions or NO_LIMIT
+    if requested is not None:
+        first = Decision("model.max_length", str(requested), "set by you")
     else:
-        stated = min(stated_limit(tokenizer.model_max_length or None), room)
-        if stated < SOURCE_UNASKED:
+        stated = min(stated_limit(tokenizer.model_max_length or None), limit)
+        if stated < DEFAULT_SOURCE_LENGTH:
             first = Decision("model.max_length", str(stated), "the model states this limit")
         else:
             because = f"longer texts cost much memory; model.max_length takes up to {stated}"
             because = because if stated < NO_LIMIT else because.partition(" takes")[0] + " sets it"
-            first = Decision("model.max_length", str(SOURCE_UNASKED), because)
-    if asked_target is not None:
-        return first, Decision(TARGET_LENGTH, str(asked_target), "set by you")
-    most = str(min(room, TARGET_UNASKED))
+            first = Decision("model.max_length", str(DEFAULT_SOURCE_LENGTH), because)
+    if requested_target is not None:
+        return first, Decision(TARGET_LENGTH, str(requested_target), "set by you")
+    most = str(min(limit, DEFAULT_TARGET_LENGTH))
     return first, Decision(TARGET_LENGTH, most, "at most, until training targets are known")

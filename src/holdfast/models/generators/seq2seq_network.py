@@ -60,8 +60,8 @@ class Seq2SeqNetwork(nn.Module):
     @property
     def backbone(self) -> nn.Module:
         """The whole plain model: its head is pretrained like the rest, and mostly shared."""
-        whole: nn.Module = self.plain
-        return whole
+        model: nn.Module = self.plain
+        return model
 
     @property
     def head(self) -> nn.Module:
@@ -82,8 +82,8 @@ class Seq2SeqNetwork(nn.Module):
         ``labels``; its own loss is not computed.
         """
         shifted = self.plain.prepare_decoder_input_ids_from_labels(labels=labels)
-        taken = {name: value for name, value in inputs.items() if name in self.accepts}
-        logits: Tensor = self.plain(**taken, decoder_input_ids=shifted, use_cache=False).logits
+        accepted = {name: value for name, value in inputs.items() if name in self.accepts}
+        logits: Tensor = self.plain(**accepted, decoder_input_ids=shifted, use_cache=False).logits
         return logits
 
     def logits_at(self, where: Tensor, labels: Tensor, **inputs: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ class Seq2SeqNetwork(nn.Module):
         loaded), it is given the wanted ones alone: logits of padding are never computed.
         """
         if not self.direct:
-            whole: Tensor = self(labels, **inputs)
-            return whole.flatten(0, 1)[where]
+            all_logits: Tensor = self(labels, **inputs)
+            return all_logits.flatten(0, 1)[where]
         # On the last layer, so that the model's own forward with its scaling stays what it is.
         with self._head_reads(lambda states: states[where]):
             logits: Tensor = self(labels, **inputs)
@@ -136,7 +136,7 @@ class Seq2SeqNetwork(nn.Module):
         the embeddings' weights has none of its own."""
         parameters = list(self.plain.named_parameters())
         # How many blocks each side has, by the names of the weights.
-        blocks = [found for name, _ in parameters if (found := _BLOCK.search(name))]
+        blocks = [match for name, _ in parameters if (match := _BLOCK.search(name))]
         numbers = {"encoder": [-1], "decoder": [-1]}
         for block in blocks:
             numbers[block.group(1)].append(int(block.group(2)))
@@ -144,10 +144,10 @@ class Seq2SeqNetwork(nn.Module):
         names = [f"{side}.{i}" for side, index in last.items() for i in range(index + 1)]
         groups: dict[str, list[nn.Parameter]] = {n: [] for n in ("embeddings", *names, "head")}
         for name, parameter in parameters:
-            if found := _BLOCK.search(name):
-                layer = f"{found.group(1)}.{found.group(2)}"
-            elif (found := _LAST.search(name)) and last[found.group(1)] >= 0:
-                layer = f"{found.group(1)}.{last[found.group(1)]}"
+            if match := _BLOCK.search(name):
+                layer = f"{match.group(1)}.{match.group(2)}"
+            elif (match := _LAST.search(name)) and last[match.group(1)] >= 0:
+                layer = f"{match.group(1)}.{last[match.group(1)]}"
             else:
                 # What is in no block stands before them: tables, positions, their norms.
                 layer = "head" if "lm_head" in name else "embeddings"
@@ -197,10 +197,10 @@ def _is_direct(network: Seq2SeqNetwork) -> bool:
     # On trial: ``logits_at`` takes the short way that is being asked about.
     network.direct = True
     with evaluating(network):
-        whole = network(**inputs).flatten(0, 1)[where]
+        all_logits = network(**inputs).flatten(0, 1)[where]
         try:
             picked = network.logits_at(where, **inputs)
         except (RuntimeError, IndexError):
             return False
-    same = picked.shape == whole.shape
-    return same and torch.allclose(picked.float(), whole.float(), rtol=1e-4, atol=1e-4)
+    same = picked.shape == all_logits.shape
+    return same and torch.allclose(picked.float(), all_logits.float(), rtol=1e-4, atol=1e-4)

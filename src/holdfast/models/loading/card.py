@@ -1,5 +1,5 @@
-"""What a model says of itself, read before any of its weights: what it was made for by its
-configuration, its licence and its languages by its card (the head of README.md in its folder)."""
+"""What a model's files state, read before its weights: its purpose from the configuration, its
+licence and languages from the model card (the head of README.md in its folder)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURES = ("resnet", "convnext", "convnextv2", "vit", "swin", "swinv2", "deit",
 CARD = "README.md"
 LARGEST = 2_000_000
 # Of a card that names many, so many are listed.
-MOST = 100
+MAX_LANGUAGES = 100
 
 
 def purpose_of(name: str, revision: str | None = None) -> Purpose | None:
@@ -70,8 +70,8 @@ def _config(name: str, revision: str | None) -> dict[str, Any] | None:
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return read_object(name, Path(cached))
-        found: Any = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).config
-        return dict(found) if found else None
+        config: Any = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).config
+        return dict(config) if config else None
     return None
 
 
@@ -125,7 +125,7 @@ def read_card(text: str) -> Card:
     named = head.get("license_name") if licence == "other" else None
     listed = head.get("language")
     languages = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    return Card(_word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MOST]))))
+    return Card(_word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MAX_LANGUAGES]))))
 
 
 def _word(value: object) -> str | None:

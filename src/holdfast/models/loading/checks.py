@@ -1,7 +1,8 @@
-"""The net round Transformers' reading of a model's folder, and what a folder may claim.
+"""Error handling around Transformers' reading of a model folder, and limits on what a folder may
+claim.
 
 A configuration is a stranger's word: a number of layers, classes or positions costs memory before
-anything is compared with the weights. So it is held against them first.
+anything is compared with the weights. So it is compared with them first.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ DAMAGED = "Fetch the model again: the file is damaged, or not of this architectu
 BROKEN = "Fetch the model again: the file is damaged, or was edited."
 # Beside the weights: tokenizer.json of 256,000 tokens has 33 MB, every other file below 10.
 LARGEST_TOKENIZER, LARGEST_FILE = 256_000_000, 20_000_000
-DEEPEST = 40
+MAX_DEPTH = 40
 # The deepest models have some 200 blocks; each costs milliseconds before any weight is looked at.
-MOST_LAYERS = 400
-MOST_CLASSES = 100_000  # ImageNet-21k has 21,841
+MAX_LAYERS = 400
+MAX_CLASSES = 100_000  # ImageNet-21k has 21,841
 LARGEST_PICTURE = 16_384  # pixels a side
 # What a model may hold beyond its file: buffers of positions, a head, the halves of float16.
-SPARE = 50_000_000
+EXTRA_NUMBERS = 50_000_000
 LAYERS = re.compile(
     r"(^|_)(layers?|depths?|blocks?)$|^n_layer|^(num_hidden_groups|inner_group_num|num_stages)$"
 )
@@ -99,14 +100,14 @@ def read_object(name: str, path: Path) -> dict[str, Any]:
 
     Raises ``ModelError`` for anything else: no regular file, too large, no JSON, too deep, a list.
     """
-    what = f"{name}: {path.name}"
-    with reading_errors(what, ModelError, "cannot be read", BROKEN):
-        _check_file(what, path, LARGEST_FILE)
+    label = f"{name}: {path.name}"
+    with reading_errors(label, ModelError, "cannot be read", BROKEN):
+        _check_file(label, path, LARGEST_FILE)
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(value, dict):
-        raise ModelError(what, "is not a table of settings", value, BROKEN)
-    if _depth(value) > DEEPEST:
-        raise ModelError(what, f"is nested beyond {DEEPEST} levels", None, BROKEN)
+        raise ModelError(label, "is not a table of settings", value, BROKEN)
+    if _depth(value) > MAX_DEPTH:
+        raise ModelError(label, f"is nested beyond {MAX_DEPTH} levels", None, BROKEN)
     return value
 
 
@@ -132,20 +133,20 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
                 _check_file(f"{name}: {file}", folder / file, LARGEST_TOKENIZER)
 
 
-def check_claims(what: str, settings: Mapping[str, object], pictures: bool = False) -> None:
+def check_claims(label: str, settings: Mapping[str, object], pictures: bool = False) -> None:
     """Refuse counts that cost memory or time by themselves, at any depth of a configuration."""
     for key, value in _numbers(settings):
         if LAYERS.search(key):
-            rule, most = "layers", MOST_LAYERS
+            rule, most = "layers", MAX_LAYERS
         elif key in ("num_labels", "num_classes"):
-            rule, most = "classes", MOST_CLASSES
+            rule, most = "classes", MAX_CLASSES
         elif pictures and key in PIXELS:
             rule, most = "pixels a side", LARGEST_PICTURE
         else:
             continue
         if abs(value) > most:
             raise ModelError(
-                what,
+                label,
                 f"claims a {key} beyond {most:,} {rule}, more than any model has",
                 value,
                 "Its configuration does not describe its weights; use a complete copy.",
@@ -164,7 +165,7 @@ def check_size(name: str, folder: Path, make: ModelFactory, config: PretrainedCo
         plain = make.from_config(config, trust_remote_code=False)
     claimed = sum(t.numel() for t in itertools.chain(plain.parameters(), plain.buffers()))
     stored = sum(f.stat().st_size for f in folder.iterdir() if f.suffix in (".safetensors", ".bin"))
-    if claimed > stored + SPARE:
+    if claimed > stored + EXTRA_NUMBERS:
         raise ModelError(
             name,
             f"describes a model of {claimed:,} numbers in its config.json, more than its "
@@ -180,14 +181,14 @@ def architectures(config: Mapping[str, object]) -> list[str]:
     return [str(one) for one in named] if isinstance(named, list) else []
 
 
-def _check_parts(what: str, index: Mapping[str, object]) -> None:
+def _check_parts(label: str, index: Mapping[str, object]) -> None:
     """An index names the files that hold the weights, all in its own folder."""
     named = index.get("weight_map")
     files = set(map(str, named.values())) if isinstance(named, dict) else None
     outside = [file for file in sorted(files or ()) if "/" in file or "\\" in file]
     if files is None or outside:
         raise ModelError(
-            what,
+            label,
             "does not name the weights files of its own folder",
             named if files is None else outside[0],
             BROKEN,
@@ -205,7 +206,7 @@ def check_computes(name: str, network: Network, tokenizer: PreTrainedTokenizerBa
 def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
     if isinstance(value, dict):
         for name, item in value.items():
-            # The sides of a picture stand in a table of their own: {"size": {"height": 224}}.
+            # The sides of an image stand in a table of their own: {"size": {"height": 224}}.
             yield from _numbers(item, str(name))
     elif isinstance(value, list):
         for item in value:
@@ -215,21 +216,21 @@ def _numbers(value: object, key: str = "") -> Iterator[tuple[str, int | float]]:
 
 
 def _depth(value: object) -> int:
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        one, depth = waiting.pop()
+    deepest, pending = 0, [(value, 1)]
+    while pending:
+        one, depth = pending.pop()
         deepest = max(deepest, depth)
         inner = one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
-        waiting += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
+        pending += [(item, depth + 1) for item in inner if isinstance(item, (dict, list))]
     return deepest
 
 
-def _check_file(what: str, path: Path, largest: int) -> None:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise ModelError(what, "is not a regular file", None, BROKEN)
-    if found.st_size > largest:
-        raise ModelError(what, f"has more than {largest:,} bytes", found.st_size, BROKEN)
+def _check_file(label: str, path: Path, largest: int) -> None:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(label, "is not a regular file", None, BROKEN)
+    if status.st_size > largest:
+        raise ModelError(label, f"has more than {largest:,} bytes", status.st_size, BROKEN)
 
 
 @contextlib.contextmanager
@@ -239,7 +240,7 @@ def _quiet_panics() -> Iterator[None]:
     stream = sys.__stderr__
     try:
         number = stream.fileno() if stream is not None else -1
-        kept = os.dup(number)
+        saved_descriptor = os.dup(number)
     except (OSError, ValueError):
         yield
         return
@@ -248,6 +249,6 @@ def _quiet_panics() -> Iterator[None]:
         os.dup2(sink, number)
         yield
     finally:
-        os.dup2(kept, number)
-        os.close(kept)
+        os.dup2(saved_descriptor, number)
+        os.close(saved_descriptor)
         os.close(sink)

@@ -1,4 +1,4 @@
-"""How a pretrained model is loaded: what every loader is asked beside a name."""
+"""How a pretrained model is loaded: the options of every loader."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class LoadOptions:
     ``None`` chooses. ``dropout`` is one rate in [0, 1) for hidden states, attention and head;
     ``None`` leaves the model's. ``seed`` is that of every weight that is new.
 
-    ``adapter`` is put on an encoder's backbone: only it, the own pooling and the head then learn.
-    A generator gets its adapter later, and leaves places for a learnt prompt. ``quantize`` and
+    ``adapter`` is put on an encoder's backbone: only it, the own pooling and the head then learn. A
+    generator gets its adapter later, and leaves places for a soft prompt. ``quantize`` and
     ``dtype`` say how a generator's weights are held.
     """
 
@@ -33,10 +33,10 @@ class LoadOptions:
 
     @property
     def prompt_places(self) -> int:
-        """Places that a learnt prompt takes from the text."""
+        """Places that a soft prompt takes from the text."""
         if self.adapter is None or self.adapter.kind != "prompt":
             return 0
         return self.adapter.rank or PROMPT_VECTORS
 
 
-AS_IT_IS = LoadOptions()
+DEFAULT_LOAD_OPTIONS = LoadOptions()

@@ -153,13 +153,13 @@ def _download(name: str, revision: str | None) -> Path:
     with quiet_transformers():
         try:
             # Of the calls that list files this one does not try again for half a minute offline.
-            found = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
-            weights = _weights_pattern([file.rfilename for file in found or []])
+            files = HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S).siblings
+            weights = _weights_pattern([file.rfilename for file in files or []])
             return Path(
                 snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, weights])
             )
         except Exception as error:
-            explained = _explain(name, revision, error)
+            explained = _hub_error(name, revision, error)
             if UNREACHABLE not in explained.rule:
                 raise explained from error
             with contextlib.suppress(OSError):
@@ -173,11 +173,11 @@ def _weights_pattern(files: list[str]) -> str:
     return "model*.safetensors" if any(f.endswith(".safetensors") for f in top) else "pytorch*.bin"
 
 
-def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
+def _hub_error(name: str, revision: str | None, error: Exception) -> ModelError:
     """What the hub's refusals mean for the person who typed the name."""
     from huggingface_hub import errors as hub
 
-    found: object = None
+    value: object = None
     if isinstance(error, hub.GatedRepoError):
         rule = "has a licence that must be accepted first"
         remedy = (
@@ -185,22 +185,22 @@ def _explain(name: str, revision: str | None, error: Exception) -> ModelError:
             "account: HF_TOKEN=… or `hf auth login`."
         )
     elif isinstance(error, hub.RevisionNotFoundError):
-        rule, found = "has no such revision", revision
+        rule, value = "has no such revision", revision
         remedy = "Name a branch, a tag or a commit of it."
     elif isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
         rule = "is neither a folder nor a model of the Hugging Face hub"
         remedy = "Check the spelling. A private model needs a read token: HF_TOKEN=…"
     elif isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
         rule = f"is no folder, and cannot be fetched: {UNREACHABLE}"
-        found = first_line(error)[:120]
+        value = first_line(error)[:120]
         remedy = (
             "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
             "--model embedded."
         )
     else:
-        rule, found = "cannot be fetched from the Hugging Face hub", reason(error)
+        rule, value = "cannot be fetched from the Hugging Face hub", reason(error)
         remedy = "Try again later, name a local folder, or use --model embedded."
-    return ModelError(name, rule, found, remedy)
+    return ModelError(name, rule, value, remedy)
 
 
 def _remote_code(
@@ -210,31 +210,31 @@ def _remote_code(
     runs; its layers are Transformers' own all the same, for a saved folder must load without."""
     path = folder / "tokenizer_config.json"
     tokenizer = read_object(name, path) if path.is_file() else {}
-    brings = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
-    found = {what: code for what, code in brings.items() if code}
-    if found and not trust:
+    custom_code = {"model": config.get("auto_map"), "tokenizer": tokenizer.get("auto_map")}
+    parts_with_code = {part: code for part, code in custom_code.items() if code}
+    if parts_with_code and not trust:
         raise ModelError(
             name,
-            f"brings code of its own for its {' and '.join(found)}, which is not run unasked",
-            found,
+            f"brings code of its own for its {' and '.join(parts_with_code)}, which is not run unasked",
+            parts_with_code,
             f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
             "model.revision. Layers that exist only as such code are refused even then.",
         )
     decisions = []
-    if "model" in found:
+    if "model" in parts_with_code:
         because = "the saved model must load without remote code; all weights must fit these"
         decisions.append(Decision("model's own code", "Transformers' layers instead", because))
-    if "tokenizer" in found:
+    if "tokenizer" in parts_with_code:
         decisions.append(Decision("tokenizer's own code", "run", f"allowed by you: {TRUST}"))
     return decisions
 
 
 def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
-    kinds: dict[str, Literal["safetensors", "pytorch"]]
-    kinds = {"model.safetensors": "safetensors", "pytorch_model.bin": "pytorch"}
-    for file, kind in kinds.items():
+    formats: dict[str, Literal["safetensors", "pytorch"]]
+    formats = {"model.safetensors": "safetensors", "pytorch_model.bin": "pytorch"}
+    for file, weights_format in formats.items():
         if (folder / file).is_file() or (folder / f"{file}.index.json").is_file():
-            return kind
+            return weights_format
     raise ModelError(
         name,
         "has no weights that can be read safely",
@@ -270,10 +270,10 @@ def embedded_folder() -> Path:
 def check_weights(path: Path, expected: str) -> None:
     """Refuse a file whose SHA-256 is not ``expected`` (64 hexadecimal digits)."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         rule = f"is not the file that was published: its SHA-256 should be {expected}"
-        raise ModelError(str(path), rule, found, REINSTALL)
+        raise ModelError(str(path), rule, digest, REINSTALL)
 
 
 def _installed_folder() -> Path:

@@ -1,5 +1,5 @@
-"""The tokenizer of a model, freed of limits that its file brings along, and how many tokens of a
-text are read."""
+"""The tokenizer of a model, without the limits in its file, and how many tokens of a text are
+read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 PIECES = "If it is a SentencePiece one: pip install 'holdfast[sentencepiece]'."
 SETTING = "model.max_length"
-LONGEST_UNASKED = 512
+DEFAULT_MAX_LENGTH = 512
 # Tokenizers without a limit carry a huge number in its place.
 NO_LIMIT = 1_000_000
-LEAST = 4  # two special tokens, and two of a text
+MIN_LENGTH = 4  # two special tokens, and two of a text
 # Below this a text is tokenised whole, as ever: an article is far below, a novel just reaches it.
 LONG = 1_000_000
 # Of tokens wanted, so that what is cut off cannot reach back to those that are read.
-SPARE = 2
+TOKEN_MARGIN = 2
 # Far above the mean of any language; English has some four.
 CHARACTERS_A_TOKEN = 25
 
@@ -54,11 +54,11 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
             None,
             "Choose an encoder: texts of unlike length cannot share a batch without one.",
         )
-    known = source.config.get("vocab_size", len(tokenizer))
-    if not isinstance(known, int) or len(tokenizer) > known:
+    n_embeddings = source.config.get("vocab_size", len(tokenizer))
+    if not isinstance(n_embeddings, int) or len(tokenizer) > n_embeddings:
         raise ModelError(
             source.name,
-            f"has {known} word embeddings, fewer than its tokenizer has tokens",
+            f"has {n_embeddings} word embeddings, fewer than its tokenizer has tokens",
             len(tokenizer),
             "The tokenizer belongs to another model.",
         )
@@ -107,27 +107,27 @@ def choose_max_length(
     folder: Path,
     config: PretrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
-    asked: int | None,
-    taken: int = 0,
+    requested: int | None,
+    reserved: int = 0,
 ) -> tuple[int, Decision]:
     """The number of tokens a text is cut to, special ones included, with the reason.
 
     Unasked it is the smallest of the limits that model, tokenizer and a sentence-transformers
-    configuration state, and at most 512. Asked, it is taken as it is. ``taken`` positions are
-    not for the text (a learnt prompt's).
+    configuration state, and at most 512. Asked, it is taken as it is. ``reserved`` positions are
+    not for the text (a soft prompt's).
 
     Raises
     ------
     RecipeError : more is asked than the model has positions for, or fewer than 4.
     """
-    positions = position_limit(config) - taken
-    if asked is not None:
-        if LEAST <= asked <= positions:
-            return asked, Decision(SETTING, str(asked), "set by you")
+    positions = position_limit(config) - reserved
+    if requested is not None:
+        if MIN_LENGTH <= requested <= positions:
+            return requested, Decision(SETTING, str(requested), "set by you")
         raise RecipeError(
             SETTING,
             f"must be between 4 and the model's {positions} positions",
-            asked,
+            requested,
             f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
         )
     trained, path = None, folder / "sentence_bert_config.json"
@@ -137,7 +137,7 @@ def choose_max_length(
         f"the model has {positions} positions": positions,
         "its tokenizer states this limit": stated_limit(tokenizer.model_max_length),
         "its sentence-transformers configuration states this limit": stated_limit(trained),
-        f"longer texts cost much memory; {SETTING} takes up to {positions}": LONGEST_UNASKED,
+        f"longer texts cost much memory; {SETTING} takes up to {positions}": DEFAULT_MAX_LENGTH,
     }
     # Of equal limits the first, which is the model's own, gives the reason.
     because = min(limits, key=lambda reason: limits[reason])
@@ -161,37 +161,37 @@ def stated_limit(limit: object) -> int:
     """
     if limit is None:
         return NO_LIMIT
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= LEAST:
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= MIN_LENGTH:
         raise ModelError(
             "the tokenizer",
-            f"states a largest length that is no number of at least {LEAST}",
+            f"states a largest length that is no number of at least {MIN_LENGTH}",
             limit,
             "Mend model_max_length in its tokenizer_config.json.",
         )
     return NO_LIMIT if limit > NO_LIMIT else int(limit)
 
 
-def beginnings(
+def text_beginnings(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int
 ) -> list[str]:
     """The texts; of one of more than ``LONG`` characters its first ones, if their words but the
-    last make ``SPARE`` times ``max_length`` tokens: then the first ``max_length`` are those of the
-    whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
+    last make ``TOKEN_MARGIN`` times ``max_length`` tokens: then the first ``max_length`` are those
+    of the whole text, and it is cut at ``max_length`` as before. Else the whole text: a book is not
     tokenised for a page of it.
     """
     return [
-        text if len(text) <= LONG else _beginning(tokenizer, text, SPARE * max_length)
+        text if len(text) <= LONG else _text_beginning(tokenizer, text, TOKEN_MARGIN * max_length)
         for text in texts
     ]
 
 
-def _beginning(tokenizer: PreTrainedTokenizerBase, text: str, wanted: int) -> str:
-    most = CHARACTERS_A_TOKEN * wanted
+def _text_beginning(tokenizer: PreTrainedTokenizerBase, text: str, n_tokens: int) -> str:
+    max_characters = CHARACTERS_A_TOKEN * n_tokens
     # Up to a space; where there is none for long, anywhere: the last word is not counted.
-    begin = text[: text.rfind(" ", most // 2, most) + 1] or text[:most]
+    begin = text[: text.rfind(" ", max_characters // 2, max_characters) + 1] or text[:max_characters]
     if len(begin) >= len(text) or not tokenizer.is_fast:
         return text
-    found = tokenizer(begin, add_special_tokens=False, verbose=False)
-    words = found.word_ids(0)
-    whole = sum(word != words[-1] for word in words) if words else 0
-    return begin if whole > wanted else text
+    encoded = tokenizer(begin, add_special_tokens=False, verbose=False)
+    words = encoded.word_ids(0)
+    complete_tokens = sum(word != words[-1] for word in words) if words else 0
+    return begin if complete_tokens > n_tokens else text

@@ -50,9 +50,9 @@ def check_dropout(dropout: float | None) -> None:
         )
 
 
-def check_classes(classes: Sequence[str], least: int, remedy: str) -> None:
-    """Raise ``ModelError`` for fewer classes than ``least``, or two of one name."""
-    if len(classes) < least or len(set(classes)) != len(classes):
+def check_classes(classes: Sequence[str], min_classes: int, remedy: str) -> None:
+    """Raise ``ModelError`` for fewer classes than ``min_classes``, or two of one name."""
+    if len(classes) < min_classes or len(set(classes)) != len(classes):
         raise ModelError("classes", "must be at least two different names", list(classes), remedy)
 
 
@@ -75,11 +75,11 @@ def name_classes(config: PretrainedConfig, classes: Sequence[str]) -> None:
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
 
 
-def pretrained(
+def load_pretrained(
     make: ModelFactory,
     source: Source,
     config: PretrainedConfig,
-    what: str,
+    description: str,
     *,
     seed: int = 0,
     new: Callable[[str], bool] | None = None,
@@ -88,7 +88,7 @@ def pretrained(
 ) -> Any:
     """The model of class ``make`` with the weights of ``source``, held in ``dtype``.
 
-    ``what`` it should be, with its article, for the message. ``new`` says of a weight's name
+    ``description`` it should be, with its article, for the message. ``new`` says of a weight's name
     whether it may be absent, or of another size, and is drawn from ``seed``; without it none may.
     The global generator stays as it is. ``settings`` go to Transformers.
 
@@ -114,12 +114,12 @@ def pretrained(
             output_loading_info=True,
             **settings,
         )
-    found = [*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])]
-    absent = sorted(key for key in found if new is None or not new(key))
+    unloaded_keys = [*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])]
+    absent = sorted(key for key in unloaded_keys if new is None or not new(key))
     if absent:
         raise ModelError(
             source.name,
-            f"lacks {len(absent)} of the weights of {what}: they are absent, or of another size",
+            f"lacks {len(absent)} of the weights of {description}: they are absent, or of another size",
             absent[0],
             NOT_DESCRIBED,
         )
@@ -127,8 +127,8 @@ def pretrained(
     return plain
 
 
-def describe(source: Source, network: Network, architecture: str, **more: object) -> dict[str, Any]:
-    """The facts of a loaded model (see ``models.base.Loaded``)."""
+def describe(source: Source, network: Network, architecture: str, **extra: object) -> dict[str, Any]:
+    """The facts of a loaded model (see ``models.base.LoadedModel``)."""
     total, trainable = count_parameters(network)
     return {
         "name": source.name,
@@ -138,7 +138,7 @@ def describe(source: Source, network: Network, architecture: str, **more: object
         "weights": source.weights,
         "commit": source.commit,
         "layers": len(network.layers()),
-        **more,
+        **extra,
     }
 
 
@@ -163,14 +163,14 @@ def read_saved(make: ModelFactory, folder: Path) -> Any:
         (missing, "lacks {} of the weights that its config.json asks for"),
         (info["unexpected_keys"], "holds {} weights that its config.json has no place for"),
     ):
-        learned = sorted(name for name in names if not name.endswith(COMPUTED))
-        if learned:
-            raise ModelError(str(folder), rule.format(len(learned)), learned[0], NOT_DESCRIBED)
+        parameter_names = sorted(name for name in names if not name.endswith(COMPUTED))
+        if parameter_names:
+            raise ModelError(str(folder), rule.format(len(parameter_names)), parameter_names[0], NOT_DESCRIBED)
     check_finite(str(folder), model)
     return model
 
 
-def check_finite(what: str, model: nn.Module) -> None:
+def check_finite(label: str, model: nn.Module) -> None:
     """Raise ``ModelError`` where a weight is not a finite number.
 
     A sum is the quickest look at a tensor: it is finite only where every weight is, and where it
@@ -181,18 +181,18 @@ def check_finite(what: str, model: nn.Module) -> None:
             continue
         if weight.is_meta or torch.isfinite(weight.sum()):
             continue
-        bad = int((~torch.isfinite(weight)).sum())
-        if bad:
+        n_bad = int((~torch.isfinite(weight)).sum())
+        if n_bad:
             raise ModelError(
-                what,
-                f"has weights that are no finite numbers: {bad:,} of {weight.numel():,} in {name}",
+                label,
+                f"has weights that are no finite numbers: {n_bad:,} of {weight.numel():,} in {name}",
                 None,
                 "Its training diverged, or the file is damaged; use another.",
             )
 
 
 def check_tokenizer(
-    what: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+    label: str, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
 ) -> None:
     """Raise ``ModelError`` where a tokenizer knows no words, or more than the model has embeddings
     for. Fewer are usual: tables are padded to round sizes."""
@@ -200,7 +200,7 @@ def check_tokenizer(
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     if not set(vocabulary) - special:
         raise ModelError(
-            what,
+            label,
             "has a tokenizer that knows no words",
             len(vocabulary),
             "A file of the tokenizer is missing or empty; use a complete copy.",
@@ -209,7 +209,7 @@ def check_tokenizer(
     highest = max(vocabulary.values())
     if isinstance(size, int) and highest >= size:
         raise ModelError(
-            what,
+            label,
             f"has {size} word embeddings, and its tokenizer gives a token the number {highest}",
             None,
             "The tokenizer belongs to another model.",
@@ -227,10 +227,10 @@ def check_adapter(folder: Path, weights: Path, model: PeftModel) -> None:
         safe_open(weights, framework="pt") as file,
     ):
         stored = set(file.keys())
-    wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     for rule, names, tail in (
-        ("lacks", wanted - stored, "asks for"),
-        ("holds", stored - wanted, "has no place for"),
+        ("lacks", expected - stored, "asks for"),
+        ("holds", stored - expected, "has no place for"),
     ):
         if names:
             rule = f"{rule} {len(names)} weights of an adapter that its adapter_config.json {tail}"

@@ -44,14 +44,14 @@ from holdfast.models.probes.probe import (
     ExtraRows,
     Probe,
     fit_probe,
-    joined,
     scaled_rows,
     stratified_folds,
+    with_extra_rows,
 )
 from holdfast.stats.threads import threads_for
 
-HeadKind = Literal["both", "logistic", "discriminant"]
-KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
+HeadType = Literal["both", "logistic", "discriminant"]
+HEAD_TYPES: tuple[HeadType, ...] = get_args(HeadType)
 SHRINKAGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 # Of 1 ÷ T, as a logarithm.
 SCALES = (-7.0, 2.0)
@@ -65,59 +65,59 @@ def fit_head(
     *,
     classes: int,
     seed: int,
-    kind: HeadKind = "both",
-    beside: ExtraRows | None = None,
+    head_type: HeadType = "both",
+    extra_rows: ExtraRows | None = None,
 ) -> Probe:
-    """A head of this ``kind``, its strengths chosen by stratified five-fold cross-validation on
-    these rows; the parameters and errors are those of ``models.probes.probe.fit_probe``.
+    """A head of this ``head_type``, its strengths chosen by stratified five-fold cross-validation
+    on these rows; the parameters and errors are those of ``models.probes.probe.fit_probe``.
 
     Rows that cannot say how to shrink (one class, or no class with two rows) get the logistic
     regression, and ``because`` says what was fitted.
     """
     logistic = None
-    if kind != "discriminant":
-        logistic = fit_probe(features, labels, classes=classes, seed=seed, beside=beside)
-        if kind == "logistic":
+    if head_type != "discriminant":
+        logistic = fit_probe(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
+        if head_type == "logistic":
             return logistic
-    other = fit_discriminant(features, labels, classes=classes, seed=seed, beside=beside)
-    if other is None:
+    discriminant = fit_discriminant(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
+    if discriminant is None:
         if logistic is None:
-            logistic = fit_probe(features, labels, classes=classes, seed=seed, beside=beside)
+            logistic = fit_probe(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
         return replace(logistic, because=f"logistic regression alone: {logistic.because}")
-    shrunk = f"discriminant analysis (shrinkage {other.shrinkage:g}, {other.because})"
+    shrunk = f"discriminant analysis (shrinkage {discriminant.shrinkage:g}, {discriminant.because})"
     if logistic is None:
-        return replace(other, because=shrunk)
-    said = f"mean of logistic regression (C {logistic.c:.3g}, {logistic.because}) and {shrunk}"
-    return replace(_mean(logistic, other), because=said)
+        return replace(discriminant, because=shrunk)
+    description = f"mean of logistic regression (C {logistic.c:.3g}, {logistic.because}) and {shrunk}"
+    return replace(_mean(logistic, discriminant), because=description)
 
 
-def fit_again(probe: Probe, features: Floats, labels: Ints, *, classes: int, seed: int) -> Probe:
-    """A head of the kind of ``probe`` and with its C on other rows. The shrinkage is chosen anew,
+def refit_probe(probe: Probe, features: Floats, labels: Ints, *, classes: int, seed: int) -> Probe:
+    """A head of the kind of ``probe`` and with its C on other rows. The shrinkage is chosen again,
     which costs next to nothing: fewer rows need more of it."""
-    other = None
+    discriminant = None
     if probe.shrinkage is not None:
-        other = fit_discriminant(features, labels, classes=classes, seed=seed)
-        if other is not None and not probe.c:
-            return other
+        discriminant = fit_discriminant(features, labels, classes=classes, seed=seed)
+        if discriminant is not None and not probe.c:
+            return discriminant
     logistic = fit_probe(features, labels, classes=classes, seed=seed, c=probe.c or None)
-    return logistic if other is None else _mean(logistic, other)
+    return logistic if discriminant is None else _mean(logistic, discriminant)
 
 
 def _mean(one: Probe, other: Probe) -> Probe:
-    held = None
+    held_out = None
     if one.held_out is not None and other.held_out is not None:
-        held = (one.held_out + other.held_out) / 2
+        held_out = (one.held_out + other.held_out) / 2
     return replace(
         one,
         weight=(one.weight + other.weight) / 2,
         bias=(one.bias + other.bias) / 2,
-        held_out=held,
+        held_out=held_out,
         shrinkage=other.shrinkage,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class ClassStatistics:
     """What rows say of their classes: ``means`` [C, D], the shares' logarithms ``priors`` [C], and
     the covariance within classes as ``variances`` [r] along the columns of ``basis`` [D, r]: 0
     across them."""
@@ -132,29 +132,29 @@ class Within:
         width = self.means.shape[1]
         # Rows that are their class's mean say nothing of a spread: any will do.
         mean = float(self.variances.sum()) / width or 1.0
-        along = (1 - shrinkage) * self.variances + shrinkage * mean
-        outside = 1 / (shrinkage * mean)
-        seen = self.means @ self.basis
-        weight = (seen * (1 / along - outside)) @ self.basis.T + outside * self.means
+        variance_along = (1 - shrinkage) * self.variances + shrinkage * mean
+        precision_outside = 1 / (shrinkage * mean)
+        projected = self.means @ self.basis
+        weight = (projected * (1 / variance_along - precision_outside)) @ self.basis.T + precision_outside * self.means
         bias = self.priors - 0.5 * (weight * self.means).sum(axis=1)
         return np.column_stack([weight, bias])
 
 
-def within(x: Array, y: Ints, weights: Array | None = None) -> Within:
+def class_statistics(x: Array, y: Ints, weights: Array | None = None) -> ClassStatistics:
     """Of rows ``x`` [n, D] of the classes ``y`` [n], each with at least one row; a row of weight 2
     (``weights`` [n], above 0) is the row twice."""
-    counted = np.ones(len(y)) if weights is None else weights
-    mass = np.bincount(y, weights=counted)
+    row_weights = np.ones(len(y)) if weights is None else weights
+    mass = np.bincount(y, weights=row_weights)
     means = np.zeros((len(mass), x.shape[1]))
-    np.add.at(means, y, x * counted[:, None])
+    np.add.at(means, y, x * row_weights[:, None])
     means /= mass[:, None]
-    apart = (x - means[y]) * np.sqrt(counted / mass.sum())[:, None]
-    if len(apart) < x.shape[1]:
-        _, sizes, basis = np.linalg.svd(apart, full_matrices=False)
-        variances, across = sizes**2, basis.T
+    deviations = (x - means[y]) * np.sqrt(row_weights / mass.sum())[:, None]
+    if len(deviations) < x.shape[1]:
+        _, sizes, basis = np.linalg.svd(deviations, full_matrices=False)
+        variances, basis_rows = sizes**2, basis.T
     else:
-        variances, across = np.linalg.eigh(apart.T @ apart)
-    return Within(means, np.log(mass / mass.sum()), np.maximum(variances, 0.0), across)
+        variances, basis_rows = np.linalg.eigh(deviations.T @ deviations)
+    return ClassStatistics(means, np.log(mass / mass.sum()), np.maximum(variances, 0.0), basis_rows)
 
 
 class ShrinkageChoice(NamedTuple):
@@ -169,24 +169,24 @@ class ShrinkageChoice(NamedTuple):
 
 
 def choose_shrinkage(
-    x: Array, y: Ints, seed: int, beside: ExtraRows | None = None
+    x: Array, y: Ints, seed: int, extra_rows: ExtraRows | None = None
 ) -> ShrinkageChoice:
     """The shrinkage of ``SHRINKAGES`` and the calibration of the smallest cross-validated log loss,
-    in the folds of ``fit_probe``; at least one row must be in one. Rows ``beside`` stand in the
+    in the folds of ``fit_probe``; at least one row must be in one. Rows ``extra_rows`` stand in the
     training part of every fold."""
     folds = stratified_folds(y, FOLDS, seed)
-    known = folds >= 0
-    places = [folds == fold for fold in np.unique(folds[known])]
-    fits = [(held, within(*joined(x[~held], y[~held], beside))) for held in places]
-    most = int(max(y.max(), beside.labels.max() if beside else 0)) + 1
-    said = np.full((len(y), most), np.nan)
+    in_fold = folds >= 0
+    fold_masks = [folds == fold for fold in np.unique(folds[in_fold])]
+    fits = [(held, class_statistics(*with_extra_rows(x[~held], y[~held], extra_rows))) for held in fold_masks]
+    n_classes = int(max(y.max(), extra_rows.labels.max() if extra_rows else 0)) + 1
+    logits = np.full((len(y), n_classes), np.nan)
     best: ShrinkageChoice | None = None
     for shrinkage in SHRINKAGES:
-        for held, fit in fits:
-            said[held] = logits_of(fit.table(shrinkage), x[held])
-        scale, shift, loss = calibration(said[known], y[known])
+        for held_out, fit in fits:
+            logits[held_out] = logits_of(fit.table(shrinkage), x[held_out])
+        scale, shift, loss = calibration(logits[in_fold], y[in_fold])
         if best is None or loss < best.loss:
-            best = ShrinkageChoice(shrinkage, scale, shift, loss, said * scale + shift)
+            best = ShrinkageChoice(shrinkage, scale, shift, loss, logits * scale + shift)
     assert best is not None
     return best
 
@@ -221,40 +221,40 @@ def calibration(logits: Array, y: Ints) -> tuple[float, Array, float]:
 
     bounds = [SCALES, *[(None, None)] * classes]
     first = np.concatenate([[-2.0], np.zeros(classes)])
-    found = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds).x
-    scale, shift = float(np.exp(found[0])), np.asarray(found[1:])
+    solution = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds).x
+    scale, shift = float(np.exp(solution[0])), np.asarray(solution[1:])
     return scale, shift, float(softmax_losses(logits * scale + shift, y).mean())
 
 
 def fit_discriminant(
-    features: Floats, labels: Ints, *, classes: int, seed: int, beside: ExtraRows | None = None
+    features: Floats, labels: Ints, *, classes: int, seed: int, extra_rows: ExtraRows | None = None
 ) -> Probe | None:
     """A linear head by discriminant analysis; ``None`` where the rows cannot say how strongly to
     shrink: one class, or no class with two rows.
 
     The parameters are those of ``models.probes.probe.fit_probe``, and so is the unit of the
-    features; the rows ``beside`` count in means, shares and covariance.
+    features; the rows ``extra_rows`` count in means, shares and covariance.
 
     Raises
     ------
     ModelError : there are no rows, a label is out of range, or a feature is not finite.
     """
-    rows = scaled_rows(features, labels, classes, beside)
-    (x, y, _), everything = rows.own, rows.all
+    rows = scaled_rows(features, labels, classes, extra_rows)
+    (x, y, _), all_rows = rows.rows, rows.all
     if len(rows.present) == 1 or (stratified_folds(y, FOLDS, seed) < 0).all():
         return None
-    with threads_for(everything.x.size):
-        chosen = choose_shrinkage(x, y, seed, rows.beside)
-        table = within(*everything).table(chosen.shrinkage) * chosen.scale
-        table[:, -1] += chosen.shift
-    because = f"log loss {chosen.loss:.4f} out of fold"
-    made = Probe(table, table, 0.0, because, (), chosen.held_out, chosen.shrinkage)
-    return rows.probe(table, made, classes)
+    with threads_for(all_rows.x.size):
+        choice = choose_shrinkage(x, y, seed, rows.extra_rows)
+        table = class_statistics(*all_rows).table(choice.shrinkage) * choice.scale
+        table[:, -1] += choice.shift
+    because = f"log loss {choice.loss:.4f} out of fold"
+    fitted = Probe(table, table, 0.0, because, (), choice.held_out, choice.shrinkage)
+    return rows.probe(table, fitted, classes)
 
 
 SHARES = (0.25, 0.5)
-LEAST_ROWS = 20
-MOST_TWINS, TWIN_BLOCK, TWIN = 1000, 20_000, 0.01
+MIN_ROWS = 20
+MAX_TWINS, TWIN_BLOCK, TWIN = 1000, 20_000, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,70 +274,72 @@ def probe_curve(
     probe: Probe,
     features: Floats,
     labels: Ints,
-    held: Floats,
-    held_labels: Ints,
+    held_out: Floats,
+    held_out_labels: Ints,
     *,
     classes: int,
     seed: int,
 ) -> ProbeCurve:
     """The learning curve of a probe that was fitted on ``features`` [n, width] and ``labels`` [n]:
     again on a quarter and on half of them, the smaller inside the larger, each class in its share,
-    with the C of the whole; its losses on ``held`` [m, width].
+    with the C of the whole; its losses on ``held_out`` [m, width].
 
     C is the inverse variance of a prior on the weights, which does not hang on how many rows there
-    are; choosing it anew for each part gave no lower loss on real features, at five times the time.
+    are; choosing it again for each part gave no lower loss on real features, at five times the
+    time.
 
     A part of fewer than 20 rows, or with a class less than the whole has, is left out: it would say
     more about the division than about the rows. No held-out rows: no points.
     """
-    losses = cross_entropy(probe.logits(held), held_labels)
+    losses = cross_entropy(probe.logits(held_out), held_out_labels)
     if not len(losses):
         return ProbeCurve(losses, (), (0, 0))
     order, points = nested_order(labels, seed), []
     for share in SHARES:
         part = order[: int(share * len(order))]
-        if len(part) < LEAST_ROWS or len(np.unique(labels[part])) < len(np.unique(labels)):
+        if len(part) < MIN_ROWS or len(np.unique(labels[part])) < len(np.unique(labels)):
             continue
-        smaller = fit_again(probe, features[part], labels[part], classes=classes, seed=seed)
-        loss = float(cross_entropy(smaller.logits(held), held_labels).mean())
+        smaller = refit_probe(probe, features[part], labels[part], classes=classes, seed=seed)
+        loss = float(cross_entropy(smaller.logits(held_out), held_out_labels).mean())
         points.append((len(part), loss))
-    whole = (len(labels), float(losses.mean()))
-    return ProbeCurve(losses, (*points, whole), count_twins(features, held))
+    full_point = (len(labels), float(losses.mean()))
+    return ProbeCurve(losses, (*points, full_point), count_twins(features, held_out))
 
 
-def count_twins(features: Floats, held: Floats) -> tuple[int, int]:
-    """How many rows of ``held`` [m, width] lie within a hundredth of their own length of a row of
-    ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
+def count_twins(features: Floats, held_out: Floats) -> tuple[int, int]:
+    """How many rows of ``held_out`` [m, width] lie within a hundredth of their own length of a row
+    of ``features`` [n, width], and how many were looked at: 1,000 at most, evenly spaced.
 
     One text through one model gives one vector, but for rounding; texts that differ in a word lie
     several hundredths apart. Features that are not finite have no twin.
     """
-    chosen = np.linspace(0, len(held) - 1, min(len(held), MOST_TWINS)).astype(np.int64)
-    rows = np.asarray(held, dtype=np.float64)[np.unique(chosen)]
+    positions = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_TWINS)).astype(np.int64)
+    rows = np.asarray(held_out, dtype=np.float64)[np.unique(positions)]
     if not len(rows) or not len(features):
         return 0, len(rows)
-    known = np.asarray(features, dtype=np.float64)
-    norms, sizes = (known**2).sum(axis=1), (rows**2).sum(axis=1)
+    train_rows = np.asarray(features, dtype=np.float64)
+    norms, sizes = (train_rows**2).sum(axis=1), (rows**2).sum(axis=1)
     gaps = np.full(len(rows), np.inf)
-    for start in range(0, len(known), TWIN_BLOCK):
+    for start in range(0, len(train_rows), TWIN_BLOCK):
         block = slice(start, start + TWIN_BLOCK)
         # ‖a − b‖² from products: no table of differences is ever held.
-        apart = sizes[:, None] + norms[block] - 2 * rows @ known[block].T
-        gaps = np.minimum(gaps, np.where(np.isfinite(apart), apart, np.inf).min(axis=1))
+        distances = sizes[:, None] + norms[block] - 2 * rows @ train_rows[block].T
+        gaps = np.minimum(gaps, np.where(np.isfinite(distances), distances, np.inf).min(axis=1))
     return int((gaps < TWIN**2 * sizes).sum()), len(rows)
 
 
-def out_of_fold(probe: Probe, labels: Ints, held: Floats, held_labels: Ints) -> tuple[Floats, Ints]:
+def out_of_fold_logits(probe: Probe, labels: Ints, held_out: Floats, held_out_labels: Ints) -> tuple[Floats, Ints]:
     """Logits [rows, classes] of a probe for every labelled row, none from a fit on that row, and
     their labels [rows]: those of its own ``labels`` [n] from the folds that C was chosen by (a row
-    of no fold is left out), those of ``held`` [m, width] from the whole probe. They cost no fit."""
-    logits = probe.logits(held)
+    of no fold is left out), those of ``held_out`` [m, width] from the whole probe. They cost no
+    fit."""
+    logits = probe.logits(held_out)
     if probe.held_out is None:
-        return logits, np.asarray(held_labels)
-    known = np.isfinite(probe.held_out).all(axis=1)
+        return logits, np.asarray(held_out_labels)
+    in_fold = np.isfinite(probe.held_out).all(axis=1)
     return (
-        np.concatenate([probe.held_out[known], logits]),
-        np.concatenate([np.asarray(labels)[known], held_labels]),
+        np.concatenate([probe.held_out[in_fold], logits]),
+        np.concatenate([np.asarray(labels)[in_fold], held_out_labels]),
     )
 
 

@@ -62,7 +62,7 @@ def fit_softmax(
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 
-    return _lowest(value, first, tolerance, steps, x.size)
+    return _minimize(value, first, tolerance, steps, x.size)
 
 
 def fit_sigmoids(
@@ -80,20 +80,20 @@ def fit_sigmoids(
     [n] as in ``fit_softmax``."""
     from scipy.special import expit
 
-    wanted = np.asarray(y, dtype=np.float64)
+    targets = np.asarray(y, dtype=np.float64)
     n = len(y) if weights is None else float(weights.sum())
 
     def value(flat: Array) -> tuple[float, Array]:
         table = flat.reshape(first.shape)
         weight, logits = table[:, :-1], logits_of(table, x)
-        losses, gap = _sigmoid_losses(logits, wanted), expit(logits) - wanted
+        losses, gap = _sigmoid_losses(logits, targets), expit(logits) - targets
         if weights is not None:
             losses, gap = losses * weights[:, None], gap * weights[:, None]
         loss = losses.sum() + (weight**2).sum() / (2 * c)
         slope = np.column_stack([gap.T @ x + weight / c, gap.sum(axis=0)])
         return float(loss) / n, slope.reshape(-1) / n
 
-    return _lowest(value, first, tolerance, steps, x.size)
+    return _minimize(value, first, tolerance, steps, x.size)
 
 
 def first_softmax(x: Array, y: Ints) -> Array:
@@ -125,7 +125,7 @@ def _sigmoid_losses(logits: Array, y: Array) -> Array:
     return np.asarray(np.logaddexp(0, logits) - y * logits)
 
 
-def _lowest(
+def _minimize(
     value: Callable[[Array], tuple[float, Array]],
     first: Array,
     tolerance: float,
@@ -135,11 +135,11 @@ def _lowest(
     from scipy.optimize import minimize
 
     with threads_for(size):
-        found = minimize(
+        solution = minimize(
             value,
             first.reshape(-1),
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": steps, "gtol": tolerance, "ftol": RESOLUTION * np.finfo(float).eps},
         )
-    return np.asarray(found.x.reshape(first.shape))
+    return np.asarray(solution.x.reshape(first.shape))

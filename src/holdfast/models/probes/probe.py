@@ -24,10 +24,10 @@ from holdfast.models.probes.logistic import (
 )
 
 FOLDS = 5
-GRID = tuple(float(c) for c in 10.0 ** np.arange(-4, 1.5, 0.5))
-UNTESTED_C = 0.1
+C_GRID = tuple(float(c) for c in 10.0 ** np.arange(-4, 1.5, 0.5))
+DEFAULT_C = 0.1
 # The path is left once this many values of C in a row were worse than the best.
-WORSE_IN_A_ROW = 2
+PATIENCE = 2
 Array = npt.NDArray[np.float64]
 
 
@@ -75,22 +75,23 @@ class WeightedRows(NamedTuple):
     weights: Array | None
 
 
-def joined(x: Array, y: Ints, beside: ExtraRows | None) -> WeightedRows:
-    """The rows ``x`` of the classes ``y``, and those ``beside`` after them."""
-    if beside is None:
+def with_extra_rows(x: Array, y: Ints, extra_rows: ExtraRows | None) -> WeightedRows:
+    """The rows ``x`` of the classes ``y``, and those ``extra_rows`` after them."""
+    if extra_rows is None:
         return WeightedRows(x, y, None)
-    weights = np.concatenate([np.ones(len(x)), beside.weights])
-    labels = np.concatenate([y, beside.labels])
-    return WeightedRows(np.concatenate([x, beside.features]), labels, weights)
+    weights = np.concatenate([np.ones(len(x)), extra_rows.weights])
+    labels = np.concatenate([y, extra_rows.labels])
+    return WeightedRows(np.concatenate([x, extra_rows.features]), labels, weights)
 
 
 @dataclass(frozen=True, slots=True)
 class ScaledRows:
     """The rows that a head is fitted on, ``centre``d and divided by one ``scale``, of classes
-    numbered as they are ``present``: ``own`` ones, those ``beside`` them if any, and ``all``."""
+    numbered as they are ``present``: ``rows`` ones, those ``extra_rows`` them if any, and
+    ``all``."""
 
-    own: WeightedRows
-    beside: ExtraRows | None
+    rows: WeightedRows
+    extra_rows: ExtraRows | None
     all: WeightedRows
     present: Ints
     centre: Array
@@ -101,36 +102,36 @@ class ScaledRows:
         a head of all ``classes`` on raw ones."""
         weight = table[:, :-1] / self.scale
         bias = table[:, -1] - weight @ self.centre
-        return spread(replace(probe, weight=weight, bias=bias), self.present, classes, self.all.y)
+        return expand_classes(replace(probe, weight=weight, bias=bias), self.present, classes, self.all.y)
 
 
 def scaled_rows(
-    features: Floats, labels: Ints, classes: int, beside: ExtraRows | None
+    features: Floats, labels: Ints, classes: int, extra_rows: ExtraRows | None
 ) -> ScaledRows:
-    """Rows, and those of ``beside`` that count, in the unit of the rows alone.
+    """Rows, and those of ``extra_rows`` that count, in the unit of the rows alone.
 
     Raises ``ModelError`` for rows that no head can be fitted to.
     """
-    rows, marks = np.asarray(features, dtype=np.float64), np.asarray(labels)
-    check_rows(rows, marks, classes)
+    rows, label_array = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    check_rows(rows, label_array, classes)
     n, extra = len(rows), None
-    x, centre, scale = scaled(rows)
-    if beside is not None and beside.weights.any():
-        counted = beside.weights > 0
-        others = np.asarray(beside.features, dtype=np.float64)[counted]
-        theirs = np.asarray(beside.labels)[counted]
-        check_rows(others, theirs, classes)
-        weights = np.asarray(beside.weights, dtype=np.float64)[counted]
-        extra = ExtraRows((others - centre) / scale, theirs, weights)
-    everything = joined(x, marks, extra)
-    present, y = np.unique(everything.y, return_inverse=True)
+    x, centre, scale = scale_features(rows)
+    if extra_rows is not None and extra_rows.weights.any():
+        is_used = extra_rows.weights > 0
+        others = np.asarray(extra_rows.features, dtype=np.float64)[is_used]
+        other_labels = np.asarray(extra_rows.labels)[is_used]
+        check_rows(others, other_labels, classes)
+        weights = np.asarray(extra_rows.weights, dtype=np.float64)[is_used]
+        extra = ExtraRows((others - centre) / scale, other_labels, weights)
+    all_rows = with_extra_rows(x, label_array, extra)
+    present, y = np.unique(all_rows.y, return_inverse=True)
     if extra is not None:
         extra = replace(extra, labels=y[n:])
-    own = WeightedRows(x, y[:n], None)
-    return ScaledRows(own, extra, everything._replace(y=y), present, centre, scale)
+    base_rows = WeightedRows(x, y[:n], None)
+    return ScaledRows(base_rows, extra, all_rows._replace(y=y), present, centre, scale)
 
 
-def scaled(x: Array) -> tuple[Array, Array, float]:
+def scale_features(x: Array) -> tuple[Array, Array, float]:
     """Rows centred and divided by one number, the root of their mean variance; the centre [D] and
     that number."""
     centre, scale = x.mean(axis=0), float(np.sqrt(x.var(axis=0).mean())) or 1.0
@@ -144,7 +145,7 @@ def fit_probe(
     classes: int,
     seed: int,
     c: float | None = None,
-    beside: ExtraRows | None = None,
+    extra_rows: ExtraRows | None = None,
 ) -> Probe:
     """Fit L2-regularised multinomial logistic regression: the mean of −log p(label) over the rows
     plus ‖w‖² ÷ (2 C n), the biases free, by L-BFGS. With two classes w is the difference of their
@@ -174,22 +175,22 @@ def fit_probe(
     ------
     ModelError : there are no rows, a label is out of range, or a feature is not finite.
     """
-    rows = scaled_rows(features, labels, classes, beside)
-    (x, y, _), everything = rows.own, rows.all
+    rows = scaled_rows(features, labels, classes, extra_rows)
+    (x, y, _), all_rows = rows.rows, rows.all
     if len(rows.present) == 1:
-        empty = Probe(np.zeros((1, x.shape[1])), np.zeros(1), c or UNTESTED_C, "one class")
-        return spread(empty, rows.present, classes, y)
-    chosen = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, beside=rows.beside)
+        empty = Probe(np.zeros((1, x.shape[1])), np.zeros(1), c or DEFAULT_C, "one class")
+        return expand_classes(empty, rows.present, classes, y)
+    choice = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, extra_rows=rows.extra_rows)
     table = fit_softmax(
-        everything.x,
-        everything.y,
-        chosen.c,
-        first_softmax(everything.x, everything.y),
+        all_rows.x,
+        all_rows.y,
+        choice.c,
+        first_softmax(all_rows.x, all_rows.y),
         tolerance=1e-5,
         steps=1000,
-        weights=everything.weights,
+        weights=all_rows.weights,
     )
-    fitted = Probe(table, table, chosen.c, chosen.because, chosen.losses, chosen.held_out)
+    fitted = Probe(table, table, choice.c, choice.because, choice.losses, choice.held_out)
     return rows.probe(table, fitted, classes)
 
 
@@ -203,63 +204,63 @@ class PenaltyChoice(NamedTuple):
 
 
 def choose_c(
-    x: Array, y: Ints, seed: int, grid: Sequence[float] = GRID, beside: ExtraRows | None = None
+    x: Array, y: Ints, seed: int, grid: Sequence[float] = C_GRID, extra_rows: ExtraRows | None = None
 ) -> PenaltyChoice:
-    """The C of the smallest cross-validated log loss; rows ``beside``, in the same units, are
+    """The C of the smallest cross-validated log loss; rows ``extra_rows``, in the same units, are
     learned from in every fold."""
     folds = stratified_folds(y, FOLDS, seed)
-    places = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
-    if not places:
-        return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
-    parts = [joined(x[~held], y[~held], beside) for held in places]
-    most = 1 + max(int(y.max()), int(beside.labels.max()) if beside is not None else 0)
+    fold_masks = [folds == fold for fold in range(FOLDS) if (folds == fold).any()]
+    if not fold_masks:
+        return PenaltyChoice(DEFAULT_C, "too few rows to choose it by cross-validation")
+    parts = [with_extra_rows(x[~held], y[~held], extra_rows) for held in fold_masks]
+    n_classes = 1 + max(int(y.max()), int(extra_rows.labels.max()) if extra_rows is not None else 0)
     tables = [first_softmax(part.x, part.y) for part in parts]
-    seen: list[tuple[float, float]] = []
-    kept = np.full((len(y), most), np.nan)
+    losses: list[tuple[float, float]] = []
+    best_logits = np.full((len(y), n_classes), np.nan)
     for c in grid:
-        answers, total = np.full_like(kept, np.nan), 0.0
-        for index, (held, (rows, labels, weights)) in enumerate(zip(places, parts, strict=True)):
+        fold_logits, total = np.full_like(best_logits, np.nan), 0.0
+        for index, (held_out, (rows, labels, weights)) in enumerate(zip(fold_masks, parts, strict=True)):
             # From the fit at the last penalty, and loosely: the fit at the chosen one is tight.
             tables[index] = fit_softmax(
                 rows, labels, c, tables[index], tolerance=1e-3, steps=300, weights=weights
             )
-            answers[held] = logits = logits_of(tables[index], x[held])
-            total += softmax_losses(logits, y[held]).sum()
-        seen.append((c, total / int((folds >= 0).sum())))
-        best = min(range(len(seen)), key=lambda index: seen[index][1])
-        if best == len(seen) - 1:
-            kept = answers
-        if len(seen) - 1 - best >= WORSE_IN_A_ROW:
+            fold_logits[held_out] = logits = logits_of(tables[index], x[held_out])
+            total += softmax_losses(logits, y[held_out]).sum()
+        losses.append((c, total / int((folds >= 0).sum())))
+        best = min(range(len(losses)), key=lambda index: losses[index][1])
+        if best == len(losses) - 1:
+            best_logits = fold_logits
+        if len(losses) - 1 - best >= PATIENCE:
             break
-    because = f"log loss {seen[best][1]:.4f} in {len(parts)}-fold cross-validation"
-    return PenaltyChoice(seen[best][0], because, tuple(seen), kept)
+    because = f"log loss {losses[best][1]:.4f} in {len(parts)}-fold cross-validation"
+    return PenaltyChoice(losses[best][0], because, tuple(losses), best_logits)
 
 
 def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
     """A fold for every row [n]: the rows of each class are dealt out in turn, the next class
     going on where the last one ended. −1 marks the row of a class with one row only."""
-    dealt = np.full(len(y), -1, dtype=np.int64)
-    random, at = generator(seed, "probe folds"), 0
+    fold_of_row = np.full(len(y), -1, dtype=np.int64)
+    random, offset = generator(seed, "probe folds"), 0
     for label in np.unique(y):
         rows = random.permutation(np.flatnonzero(y == label))
         if len(rows) > 1:
-            dealt[rows] = (at + np.arange(len(rows))) % folds
-            at += len(rows)
-    return dealt
+            fold_of_row[rows] = (offset + np.arange(len(rows))) % folds
+            offset += len(rows)
+    return fold_of_row
 
 
-def spread(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
+def expand_classes(probe: Probe, present: Ints, classes: int, y: Ints) -> Probe:
     """From the classes ``present`` [fewer] to all, for rows of these labels ``y`` [n]."""
     weight = np.zeros((classes, probe.weight.shape[1]))
     # Below all others, as if half a row of n had been seen.
     bias = np.full(classes, probe.bias.min() - np.log(2 * len(y)))
     weight[present], bias[present] = probe.weight, probe.bias
-    held = probe.held_out
-    if held is not None and len(present) < classes:
-        lowest = held.min(axis=1, keepdims=True) - np.log(2 * len(y))
-        held = np.repeat(lowest, classes, axis=1)
-        held[:, present] = probe.held_out
-    return replace(probe, weight=weight, bias=bias, held_out=held)
+    held_out = probe.held_out
+    if held_out is not None and len(present) < classes:
+        lowest = held_out.min(axis=1, keepdims=True) - np.log(2 * len(y))
+        held_out = np.repeat(lowest, classes, axis=1)
+        held_out[:, present] = probe.held_out
+    return replace(probe, weight=weight, bias=bias, held_out=held_out)
 
 
 def check_rows(x: Array, y: Ints, classes: int) -> None:
@@ -274,7 +275,7 @@ def check_rows(x: Array, y: Ints, classes: int) -> None:
         raise ModelError("linear probe", f"met a label outside 0 to {classes - 1}", int(y.max()))
 
 
-HELD_OUT = 0.2
+HELD_OUT_SHARE = 0.2
 STEPS = 300
 
 
@@ -285,41 +286,41 @@ def fit_ridge(features: Floats, targets: Floats, *, seed: int) -> Probe:
     with C from the grid of ``probe`` by five-fold cross-validated squared error, each fold's Gram
     matrix being the whole one less its own part. Under ten rows C is 0.1, and ``because`` says so.
     """
-    x, _, scale = scaled(np.asarray(features, dtype=np.float64))
+    x, _, scale = scale_features(np.asarray(features, dtype=np.float64))
     y = np.asarray(targets, dtype=np.float64)
-    c, because, seen, _ = _choose_ridge(x, y, seed)
-    inside = x - x.mean(axis=0)
-    weight = _solve(inside.T @ inside, inside.T @ (y - y.mean()), [c])[0] / scale
+    c, because, losses, _ = _choose_ridge(x, y, seed)
+    centred = x - x.mean(axis=0)
+    weight = _solve(centred.T @ centred, centred.T @ (y - y.mean()), [c])[0] / scale
     # In the features' own unit, so that nothing of the scaling has to be kept.
     bias = float(y.mean() - (features.astype(np.float64).mean(axis=0) @ weight))
-    return Probe(weight[None], np.array([bias]), c, because, seen)
+    return Probe(weight[None], np.array([bias]), c, because, losses)
 
 
 def _choose_ridge(x: Array, y: Array, seed: int) -> PenaltyChoice:
     if len(y) < 2 * FOLDS:
-        return PenaltyChoice(UNTESTED_C, "too few rows to choose it by cross-validation")
+        return PenaltyChoice(DEFAULT_C, "too few rows to choose it by cross-validation")
     folds = generator(seed, "ridge folds").permutation(len(y)) % FOLDS
-    errors = np.zeros(len(GRID))
+    errors = np.zeros(len(C_GRID))
     for fold in range(FOLDS):
-        fitted, held = folds != fold, folds == fold
+        fitted, held_out = folds != fold, folds == fold
         mean, level = x[fitted].mean(axis=0), y[fitted].mean()
-        inside = x[fitted] - mean
-        weights = _solve(inside.T @ inside, inside.T @ (y[fitted] - level), GRID)
-        gaps = (x[held] - mean) @ weights.T + level - y[held][:, None]
+        centred = x[fitted] - mean
+        weights = _solve(centred.T @ centred, centred.T @ (y[fitted] - level), C_GRID)
+        gaps = (x[held_out] - mean) @ weights.T + level - y[held_out][:, None]
         errors += (gaps**2).sum(axis=0)
     errors /= len(y)
     best = int(errors.argmin())
     because = f"squared error {errors[best]:.4f} in {FOLDS}-fold cross-validation"
-    return PenaltyChoice(GRID[best], because, tuple(zip(GRID, errors.tolist(), strict=True)))
+    return PenaltyChoice(C_GRID[best], because, tuple(zip(C_GRID, errors.tolist(), strict=True)))
 
 
 def _solve(gram: Array, moment: Array, cs: tuple[float, ...] | list[float]) -> Array:
     """Ridge weights for each C, [C, D], from one eigendecomposition."""
     values, vectors = np.linalg.eigh(gram)
-    turned = vectors.T @ moment
+    rotated = vectors.T @ moment
     # One eigendecomposition for all penalties: only the diagonal differs. Rounding may leave an
     # eigenvalue below 0.
-    return np.array([vectors @ (turned / (np.maximum(values, 0) + 1 / c)) for c in cs])
+    return np.array([vectors @ (rotated / (np.maximum(values, 0) + 1 / c)) for c in cs])
 
 
 def fit_labels(features: Floats, labels: Floats, *, seed: int) -> Probe:
@@ -331,39 +332,39 @@ def fit_labels(features: Floats, labels: Floats, *, seed: int) -> Probe:
     worse twice. A label that every row has, or none, gets zero weights and a bias of its smoothed
     frequency.
     """
-    x, centre, scale = scaled(np.asarray(features, dtype=np.float64))
+    x, centre, scale = scale_features(np.asarray(features, dtype=np.float64))
     y = np.asarray(labels, dtype=np.float64)
     varies = (y.min(axis=0) < y.max(axis=0)) if len(y) else np.zeros(y.shape[1], dtype=bool)
     weight, bias = np.zeros((y.shape[1], x.shape[1])), frequency_logits(y)
-    c, because, seen, _ = _choose_labels(x, y[:, varies], seed)
+    c, because, losses, _ = _choose_labels(x, y[:, varies], seed)
     if varies.any():
         table = _fit_labels(x, y[:, varies], c)
         raw = table[:, :-1] / scale
         weight[varies], bias[varies] = raw, table[:, -1] - raw @ centre
-    return Probe(weight, bias, c, because, seen)
+    return Probe(weight, bias, c, because, losses)
 
 
 def frequency_logits(labels: Floats) -> Array:
     """log odds of how often each label holds, [labels], with half a row added on either side."""
-    held = np.asarray(labels, dtype=np.float64).sum(axis=0)
-    return np.asarray(np.log((held + 0.5) / (len(labels) - held + 0.5)))
+    counts = np.asarray(labels, dtype=np.float64).sum(axis=0)
+    return np.asarray(np.log((counts + 0.5) / (len(labels) - counts + 0.5)))
 
 
 def _choose_labels(x: Array, y: Array, seed: int) -> PenaltyChoice:
-    held: Ints = generator(seed, "label probe").permutation(len(y))[: int(HELD_OUT * len(y))]
-    if len(held) < 2 or not y.shape[1]:
-        return PenaltyChoice(UNTESTED_C, "too few rows to choose it")
-    rest = np.setdiff1d(np.arange(len(y)), held)
-    seen: list[tuple[float, float]] = []
+    held_out: Ints = generator(seed, "label probe").permutation(len(y))[: int(HELD_OUT_SHARE * len(y))]
+    if len(held_out) < 2 or not y.shape[1]:
+        return PenaltyChoice(DEFAULT_C, "too few rows to choose it")
+    rest = np.setdiff1d(np.arange(len(y)), held_out)
+    losses: list[tuple[float, float]] = []
     table: Array | None = None
-    for c in GRID:
+    for c in C_GRID:
         table = _fit_labels(x[rest], y[rest], c, table)
-        seen.append((c, float(sigmoid_losses(table, x[held], y[held]).mean())))
-        best = min(range(len(seen)), key=lambda index: seen[index][1])
-        if len(seen) - 1 - best >= WORSE_IN_A_ROW:
+        losses.append((c, float(sigmoid_losses(table, x[held_out], y[held_out]).mean())))
+        best = min(range(len(losses)), key=lambda index: losses[index][1])
+        if len(losses) - 1 - best >= PATIENCE:
             break
-    because = f"binary cross-entropy {seen[best][1]:.4f} on {len(held)} held-out training rows"
-    return PenaltyChoice(seen[best][0], because, tuple(seen))
+    because = f"binary cross-entropy {losses[best][1]:.4f} on {len(held_out)} held-out training rows"
+    return PenaltyChoice(losses[best][0], because, tuple(losses))
 
 
 def _fit_labels(x: Array, y: Array, c: float, first: Array | None = None) -> Array:

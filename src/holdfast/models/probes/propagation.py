@@ -37,18 +37,18 @@ def neighbour_graph(vectors: Floats, neighbours: int = NEIGHBOURS) -> Any:
 
     rows = _unit(vectors)
     neighbours = min(neighbours, len(rows) - 1)
-    near = np.empty((len(rows), neighbours), dtype=np.int64)
+    neighbour_ids = np.empty((len(rows), neighbours), dtype=np.int64)
     cosine = np.empty((len(rows), neighbours), dtype=np.float64)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK] @ rows.T
         inside = np.arange(len(block))
         block[inside, start + inside] = -np.inf
-        chosen = np.argpartition(-block, neighbours - 1, axis=1)[:, :neighbours]
-        near[start : start + BLOCK] = chosen
-        cosine[start : start + BLOCK] = np.take_along_axis(block, chosen, axis=1)
+        nearest = np.argpartition(-block, neighbours - 1, axis=1)[:, :neighbours]
+        neighbour_ids[start : start + BLOCK] = nearest
+        cosine[start : start + BLOCK] = np.take_along_axis(block, nearest, axis=1)
     places = np.repeat(np.arange(len(rows)), neighbours)
     values = np.exp((cosine.reshape(-1) - 1) / WIDTH)
-    one_way = csr_matrix((values, (places, near.reshape(-1))), (len(rows), len(rows)))
+    one_way = csr_matrix((values, (places, neighbour_ids.reshape(-1))), (len(rows), len(rows)))
     return one_way.maximum(one_way.T)
 
 
@@ -58,7 +58,7 @@ def propagate(
     *,
     classes: int,
     start: Floats | None = None,
-    without: npt.NDArray[np.bool_] | None = None,
+    excluded: npt.NDArray[np.bool_] | None = None,
     alpha: float = ALPHA,
     steps: int = STEPS,
 ) -> Floats:
@@ -66,27 +66,27 @@ def propagate(
     even where no label came.
 
     ``labels`` [n] are −1 where there is none; ``start`` [n, classes] is what such rows begin with,
-    shares that something else gave them. Rows ``without`` [n] are taken off the graph, so that
+    shares that something else gave them. Rows ``excluded`` [n] are taken off the graph, so that
     what is said of the others is what it would be had they never been there. Every class brings
     the same mass, or the largest would cover the rest. ``alpha`` in (0, 1) says how far labels go.
     """
     from scipy.sparse import diags
 
-    there = np.ones(len(labels)) if without is None else (~without).astype(np.float64)
-    graph = diags(there) @ graph @ diags(there)
+    present = np.ones(len(labels)) if excluded is None else (~excluded).astype(np.float64)
+    graph = diags(present) @ graph @ diags(present)
     degree = np.asarray(graph.sum(axis=1)).reshape(-1)
     root = diags(1 / np.sqrt(np.maximum(degree, 1e-12)))
     spread = (root @ graph @ root).tocsr()
-    begin = np.zeros((len(labels), classes)) if start is None else start * there[:, None]
-    known = np.flatnonzero((labels >= 0) & (there > 0))
-    begin[known] = 0.0
-    begin[known, labels[known]] = 1.0
+    begin = np.zeros((len(labels), classes)) if start is None else start * present[:, None]
+    labelled = np.flatnonzero((labels >= 0) & (present > 0))
+    begin[labelled] = 0.0
+    begin[labelled, labels[labelled]] = 1.0
     begin = begin / np.maximum(begin.sum(axis=0), 1e-12)
-    found = begin.copy()
+    shares = begin.copy()
     for _ in range(steps):
-        found = alpha * (spread @ found) + (1 - alpha) * begin
-    mass = found.sum(axis=1, keepdims=True)
-    return np.where(mass > 0, found / np.where(mass > 0, mass, 1.0), 1.0 / classes)
+        shares = alpha * (spread @ shares) + (1 - alpha) * begin
+    mass = shares.sum(axis=1, keepdims=True)
+    return np.where(mass > 0, shares / np.where(mass > 0, mass, 1.0), 1.0 / classes)
 
 
 def _unit(vectors: Floats) -> Floats:

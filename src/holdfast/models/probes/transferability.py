@@ -1,4 +1,4 @@
-"""How well a model's features suit labels, in closed form, without training anything.
+"""How well a model's features fit the labels, in closed form, without training.
 
 - **H-score**, shrunken (2110.06893): how much of the features' variance the classes explain, in
   directions made alike,
@@ -35,9 +35,9 @@ from holdfast.core.records import Floats, Ints
 
 Array = npt.NDArray[np.float64]
 # Fixed-point rounds of LogME; the paper's own code takes 11.
-ROUNDS, NEAR = 100, 1e-6
+ROUNDS, TOLERANCE = 100, 1e-6
 # Of a variance this small beside the largest nothing is left but rounding.
-NOTHING = 1e-12
+EPSILON = 1e-12
 # λ in shares of the features' mean variance along a direction, times the rows.
 SHARES = tuple(float(s) for s in 10.0 ** np.arange(-4, 2.1, 0.5))
 
@@ -52,12 +52,12 @@ def _shrinkage(x: Array, squares: Array) -> float:
     n, width = x.shape
     sizes = squares / n
     mean, total = float(sizes.sum()) / width, float((sizes**2).sum())
-    apart = total / width - mean**2
-    if apart <= NOTHING * mean**2:
+    dispersion = total / width - mean**2
+    if dispersion <= EPSILON * mean**2:
         return 1.0
     fourth = float(((x**2).sum(axis=1) ** 2).sum()) / n
     noise = (fourth - total) / (n * width)
-    return float(min(max(noise / apart, 0.0), 1.0))
+    return float(min(max(noise / dispersion, 0.0), 1.0))
 
 
 def h_score(features: Floats, labels: Ints) -> float:
@@ -87,11 +87,11 @@ def log_evidence(features: Floats, targets: Floats) -> float:
     left, squares = _directions(x)
     inside = (left.T @ y) ** 2
     beyond = np.maximum((y**2).sum(axis=0) - inside.sum(axis=0), 0.0)
-    found = [
+    evidences = [
         _largest(squares, inside[:, column], float(beyond[column]), *x.shape)
         for column in range(y.shape[1])
     ]
-    return float(np.mean(found))
+    return float(np.mean(evidences))
 
 
 def _directions(x: Array) -> tuple[Array, Array]:
@@ -99,8 +99,8 @@ def _directions(x: Array) -> tuple[Array, Array]:
     those of 0 left out: by the smaller of the two products, a fraction of the time of an SVD."""
     wide = x.shape[1] > x.shape[0]
     squares, basis = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-    kept = squares > NOTHING * max(float(squares[-1]), 0.0)
-    squares, basis = squares[kept], basis[:, kept]
+    nonzero = squares > EPSILON * max(float(squares[-1]), 0.0)
+    squares, basis = squares[nonzero], basis[:, nonzero]
     return (basis if wide else x @ basis / np.sqrt(squares)), squares
 
 
@@ -112,18 +112,18 @@ def _largest(squares: Array, inside: Array, beyond: float, n: int, width: int) -
     def moments() -> tuple[float, float, float]:
         """Effective dimensions, ‖weights‖² and squared errors, at these precisions."""
         known = beta * squares / (alpha + beta * squares)
-        weights = float((known**2 * inside / np.maximum(squares, NOTHING)).sum())
+        weights = float((known**2 * inside / np.maximum(squares, EPSILON)).sum())
         return float(known.sum()), weights, float(((1 - known) ** 2 * inside).sum()) + beyond
 
     for _ in range(ROUNDS):
         gamma, weights, errors = moments()
         before = alpha, beta
-        alpha = gamma / max(weights, NOTHING)
-        beta = max(n - gamma, NOTHING) / max(errors, NOTHING)
-        near = (
-            abs(new - old) <= NEAR * old for new, old in zip((alpha, beta), before, strict=True)
+        alpha = gamma / max(weights, EPSILON)
+        beta = max(n - gamma, EPSILON) / max(errors, EPSILON)
+        converged = (
+            abs(new - old) <= TOLERANCE * old for new, old in zip((alpha, beta), before, strict=True)
         )
-        if all(near):
+        if all(converged):
             break
     _, weights, errors = moments()
     evidence = 0.5 * (
@@ -145,10 +145,10 @@ def _centred(features: Floats) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class RidgeFold:
-    """``answers`` [n, C], each by a fit that had not learned from its row; ``share`` is the λ of
-    the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
+    """``predictions`` [n, C], each by a fit that had not been trained on its row; ``share`` is the
+    λ of the least squared ``error`` (mean over rows and columns) among ``SHARES``."""
 
-    answers: Array
+    predictions: Array
     share: float
     error: float
 
@@ -157,25 +157,25 @@ def ridge_out_of_fold(features: Floats, targets: Floats, folds: Ints) -> RidgeFo
     """Answer every row of ``features`` [n, D] by the rows of the other ``folds`` [n] (numbers, at
     least two different ones), for ``targets`` [n, C]."""
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float64)
-    said = np.zeros((len(SHARES), *y.shape))
+    predictions = np.zeros((len(SHARES), *y.shape))
     for fold in np.unique(folds):
-        held = folds == fold
-        said[:, held] = _answers(x[~held], y[~held], x[held])
-    errors = ((said - y) ** 2).mean(axis=(1, 2))
+        held_out = folds == fold
+        predictions[:, held_out] = _ridge_predictions(x[~held_out], y[~held_out], x[held_out])
+    errors = ((predictions - y) ** 2).mean(axis=(1, 2))
     best = int(errors.argmin())
-    return RidgeFold(said[best], SHARES[best], float(errors[best]))
+    return RidgeFold(predictions[best], SHARES[best], float(errors[best]))
 
 
-def _answers(x: Array, y: Array, held: Array) -> Array:
+def _ridge_predictions(x: Array, y: Array, held_out: Array) -> Array:
     """[λ, held rows, C]."""
     middle, level = x.mean(axis=0), y.mean(axis=0)
-    x, y, held = x - middle, y - level, held - middle
+    x, y, held_out = x - middle, y - level, held_out - middle
     unit = float((x**2).mean()) * len(x) or 1.0
     wide = x.shape[1] > x.shape[0]
     # The smaller of the two products: W = Xᵀ (X Xᵀ + λ)⁻¹ Y = (Xᵀ X + λ)⁻¹ Xᵀ Y.
     squares, basis = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-    seen = (held @ x.T if wide else held) @ basis
-    known = basis.T @ (y if wide else x.T @ y)
+    projected = (held_out @ x.T if wide else held_out) @ basis
+    coefficients = basis.T @ (y if wide else x.T @ y)
     return np.stack(
-        [seen @ (known / (np.maximum(squares, 0) + s * unit)[:, None]) + level for s in SHARES]
+        [projected @ (coefficients / (np.maximum(squares, 0) + s * unit)[:, None]) + level for s in SHARES]
     )

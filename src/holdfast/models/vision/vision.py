@@ -17,11 +17,11 @@ from holdfast.core.errors import Defect, ModelError, RecipeError
 from holdfast.core.files import disk_errors
 from holdfast.core.records import Decision
 from holdfast.models.adapters.save import merged_state, save_adapter
-from holdfast.models.base import Adapter, Layer, Loaded
+from holdfast.models.base import Adapter, Layer, LoadedModel
 from holdfast.models.encoders.checkpoint import saved_model
 from holdfast.models.layers import new_head
 from holdfast.models.loading.checks import loading
-from holdfast.models.loading.options import AS_IT_IS, LoadOptions
+from holdfast.models.loading.options import DEFAULT_LOAD_OPTIONS, LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
 from holdfast.models.loading.weights import (
@@ -30,8 +30,8 @@ from holdfast.models.loading.weights import (
     check_dropout,
     configuration,
     describe,
+    load_pretrained,
     name_classes,
-    pretrained,
 )
 from holdfast.models.vision.families import VisionFamily, image_layers, vision_family
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from holdfast.models.base import Preprocessor
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-# One convolution that cuts a picture into patches is next to nothing of a transformer's work.
-LEAST_CONVOLUTIONS = 2
+# One convolution that cuts an image into patches is next to nothing of a transformer's work.
+MIN_CONVOLUTIONS = 2
 
 
 class VisionClassifier(nn.Module):
@@ -51,7 +51,7 @@ class VisionClassifier(nn.Module):
     ``backbone`` is the plain Transformers model without its last linear layer, so that ``features``
     [B, D] is that layer's exact input, whatever the architecture. A batch norm that is frozen stays
     in evaluation mode; one that learns keeps its running statistics up to date. ``layout`` is the
-    order in memory that pictures are brought into (see ``channels_together``).
+    order in memory that images are brought into (see ``use_channels_last``).
     """
 
     config: Any
@@ -103,7 +103,7 @@ class VisionClassifier(nn.Module):
 
     @property
     def word_embeddings(self) -> nn.Embedding:
-        """A picture has none: raises ``RecipeError``."""
+        """An image has none: raises ``RecipeError``."""
         raise RecipeError(
             "model.freeze",
             "names word embeddings, which an image model lacks",
@@ -113,8 +113,8 @@ class VisionClassifier(nn.Module):
 
     def save(self, folder: Path, processor: Preprocessor, temperature: float = 1.0) -> None:
         """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits
-        ÷ ``temperature``, with the processor beside it. Raises ``Defect`` for a temperature that is
-        no positive number, ``MachineError`` when the folder cannot be written."""
+        ÷ ``temperature``, with the processor next to it. Raises ``Defect`` for a temperature that
+        is no positive number, ``MachineError`` when the folder cannot be written."""
         if not (math.isfinite(temperature) and temperature > 0):
             raise Defect("temperature", "must be a positive number", temperature)
         adapter, name = self.adapter, self.family.last
@@ -148,18 +148,18 @@ class VisionClassifier(nn.Module):
             plain.set_submodule(name, nn.Identity())
 
 
-def channels_together(network: nn.Module) -> Decision | None:
+def use_channels_last(network: nn.Module) -> Decision | None:
     """Lay out the weights of a convolutional network with the channels of a pixel side by side, in
-    place, and have it do the same with its pictures (``network.layout``); ``None``, and nothing
-    done, for any other network.
+    place, and have it do the same with its images (``network.layout``); ``None``, and nothing done,
+    for any other network.
 
     The same numbers, up to rounding, in less time: oneDNN, which multiplies for convolutions on a
-    processor, works in this order; from PyTorch's usual one (a whole picture for each channel) it
+    processor, works in this order; from PyTorch's usual one (a whole image for each channel) it
     copies every input and output. The logical shape of every tensor stays as it is, and a saved
     folder is the usual one.
     """
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-    if len(convolutions) < LEAST_CONVOLUTIONS or not hasattr(network, "layout"):
+    if len(convolutions) < MIN_CONVOLUTIONS or not hasattr(network, "layout"):
         return None
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.layout = torch.channels_last  # type: ignore[assignment]
@@ -168,9 +168,9 @@ def channels_together(network: nn.Module) -> Decision | None:
 
 
 @dataclass(frozen=True)
-class LoadedVision(Loaded):
+class LoadedVision(LoadedModel):
     """What ``load_vision`` gives. ``tokenizer`` is the image processor (PIL back end), under the
-    name that every kind of task uses; ``max_length`` is ``None``: pictures have no length."""
+    name that every kind of task uses; ``max_length`` is ``None``: images have no length."""
 
     network: VisionClassifier
 
@@ -180,7 +180,7 @@ class LoadedVision(Loaded):
         return _channels(self.network.config)
 
 
-def load_vision(name: str, classes: Sequence[str], options: LoadOptions = AS_IT_IS) -> LoadedVision:
+def load_vision(name: str, classes: Sequence[str], options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> LoadedVision:
     """Load a pretrained image model and put a new classification head on it, in float32 and
     evaluation mode.
 
@@ -220,7 +220,7 @@ def load_vision(name: str, classes: Sequence[str], options: LoadOptions = AS_IT_
     processor = load_processor(source.folder)
     config = configuration(source)
     _name_outputs(config, classes)
-    plain = pretrained(
+    plain = load_pretrained(
         AutoModelForImageClassification,
         source,
         config,

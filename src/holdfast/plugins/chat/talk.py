@@ -236,13 +236,13 @@ def _saved(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     """The model before its training: the same network without its adapter, or loaded anew."""
-    from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_switch
+    from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_adapter_layers
     from holdfast.models.generators.causal import load_causal
     from holdfast.models.generators.seq2seq import load_seq2seq
     from holdfast.models.loading.options import LoadOptions
 
     without: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    if has_switch(tuned.plain):
+    if has_adapter_layers(tuned.plain):
         plain, without = tuned.plain, partial(adapter_off, tuned.plain)
     elif (inside := below_prompt(tuned.plain)) is not None:
         plain = inside

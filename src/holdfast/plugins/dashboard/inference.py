@@ -232,7 +232,7 @@ def answer_text(prediction: object, nothing: str) -> str:
 
 def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
     """The report's view of what carries the answer, tested against random orders."""
-    from holdfast.analyses.explain.explain import explained, opener
+    from holdfast.analyses.explain.explain import explain_row, row_reader
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.report.explanation import row_view
 
@@ -240,9 +240,9 @@ def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
     if not len(asked.table):
         return None, ()
     answers = predictor.answer(asked.table)
-    open_one, taken_away = opener(predictor, asked.table, answers)
+    open_one, taken_away = row_reader(predictor, asked.table, answers)
     with predictor.alone():
-        row = explained(open_one(0))
+        row = explain_row(open_one(0))
     row = replace(row, texts=tuple(Path(one).name for one in row.texts) if row.grid else row.texts)
     found = Explanation("", "", "", (row,), 0, taken_away)
     return row_view(found.to_json(), row.picture), (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.row_texts import read_texts
-from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.analyses.vectors import predict_with_vectors
 from holdfast.contract.inference import InferenceOptions, PredictionRequest
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
@@ -101,7 +101,7 @@ def drift(
         notify(Decision("rows", f"{limit:,} of {count:,}, drawn evenly", because))
         table = table.take(sample)
     positions = np.asarray(table.column("row"), dtype=np.int64)
-    answers, vectors = answer_with_vectors(predictor, table)
+    answers, vectors = predict_with_vectors(predictor, table)
     texts = read_texts(table)
     reference = run_reference.reference
     if run_reference.has_words_only or vectors is None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.analyses.row_texts import read_texts
-from holdfast.analyses.vectors import answer_with_vectors
+from holdfast.analyses.vectors import predict_with_vectors
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
@@ -139,7 +139,7 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
         because = "its model learned from every row, and is surer of these than of new ones"
         notify(Decision("vectors of the reference", "of words alone", because))
     else:
-        answers, vectors = answer_with_vectors(finished_run.predictor, table)
+        answers, vectors = predict_with_vectors(finished_run.predictor, table)
         if predicted is None:
             predicted, confidence = answers.predictions, answers.confidence
     predicted = [None] * len(predictions) if predicted is None else predicted

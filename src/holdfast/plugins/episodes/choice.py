@@ -21,7 +21,7 @@ from holdfast.core.records import Decision, Floats
 from holdfast.core.seeds import generator
 from holdfast.fits.frozen import freeze_part
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import fresh, own_weights
+from holdfast.models.network_copy import copy_network, detach_trainable
 from holdfast.plugins.episodes.learn import EpisodeEvaluation, EpisodePlan, MethodResult, learn
 from holdfast.plugins.episodes.methods import (
     BASELINE,
@@ -111,11 +111,11 @@ class MetaBench:
         """The network as it was loaded, or with a learned ``state``, and the rows."""
         prepared, recipe = self.prepared, self.recipe
         use_threads(prepared.machine.threads)
-        network: Any = fresh(prepared.loaded.network)
+        network: Any = copy_network(prepared.loaded.network)
         # Said of what was prepared.
         with decisions_to(None):
             freeze_part(network, recipe.model.freeze)
-        own_weights(network, prepared.loaded.network)
+        detach_trainable(network, prepared.loaded.network)
         if recipe.train.matmul == "onednn":
             use_onednn(network)
         device = make_accelerator("float32").device

@@ -21,7 +21,7 @@ from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, to_json
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.table import Table
-from holdfast.models.encoders.families import FAMILIES, MARK, Family, strip_carrier
+from holdfast.models.encoders.families import FAMILIES, MEAN_POOLING_KEY, Family, strip_carrier
 from holdfast.models.encoders.network import MeanPool
 from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
@@ -112,7 +112,7 @@ def exportable_text_model(
     inputs = accepted_inputs(config)
     plain = merge_adapter(copied)
     family = FAMILIES.get(str(config.model_type))
-    lean = bool(getattr(config, MARK, False)) and family is not None and not each_token
+    lean = bool(getattr(config, MEAN_POOLING_KEY, False)) and family is not None and not each_token
     network = WithoutCarrier(plain, family) if lean and family is not None else plain
     return Exportable(
         PositionalModel(network, inputs).eval(),

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import paired
-from holdfast.analyses.row_texts import AnswerKind
+from holdfast.analyses.compare.verdict import pair_rows
+from holdfast.analyses.row_texts import LabelType
 from holdfast.core.records import Floats, Ints
 from holdfast.core.tasks import TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, pair_peaks
@@ -172,7 +172,7 @@ def _above(wins: int, losses: int, labels: int) -> float:
     return outside
 
 
-def answer_kind(task: str, label: Any) -> AnswerKind:
+def answer_kind(task: str, label: Any) -> LabelType:
     """What kind of answer a row of ``task`` has, whose label is JSON."""
     if task in TAGGING_TASKS:
         return "tags"
@@ -200,7 +200,7 @@ def nearer(task: str, label: Any, first: Any, second: Any) -> int:
             return int(first is not None) - int(second is not None)
     if kind == "class":
         label, first, second = str(label), _name(first), _name(second)
-    gap = paired(kind, [label], [first], [second]).gap[0]
+    gap = pair_rows(kind, [label], [first], [second]).gap[0]
     if np.isnan(gap):
         # An F1 of nothing said where nothing was to be said.
         return int(_same(label, first)) - int(_same(label, second))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import rows_that_settle
+from holdfast.analyses.compare.verdict import required_rows
 from holdfast.core.records import to_json
 from holdfast.core.wording import count_phrase
 from holdfast.plugins.live.arms import MISMATCH, SCALE_USERS, Arms
@@ -160,7 +160,7 @@ def needed(found: Shadow | Arms) -> dict[str, int] | None:
         wide = math.sqrt(sums.spread / sums.rows)
         mean = sums.effect / sums.rows
         gap = mean + wide * np.where(np.arange(count) % 2, 1.0, -1.0) if wide else np.zeros(count)
-        total = rows_that_settle(gap, found.margin)
+        total = required_rows(gap, found.margin)
         if total is None:
             return None
         return {"users": max(math.ceil(total * ARMS_COST) - sums.rows, 1)}
@@ -168,7 +168,7 @@ def needed(found: Shadow | Arms) -> dict[str, int] | None:
         return None
     gap = np.repeat([1.0, -1.0, 0.0], [found.wins, found.losses, found.neither])
     share = found.unlike / found.rows
-    total = rows_that_settle(gap, min(found.margin / share, 0.999))
+    total = required_rows(gap, min(found.margin / share, 0.999))
     if total is None:
         return None
     labels = max(math.ceil(total * SHADOW_COST) - found.labels, 1)

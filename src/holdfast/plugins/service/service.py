@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from holdfast.analyses.explain.explain import explain_asked
+from holdfast.analyses.explain.explain import explain_rows
 from holdfast.analyses.explain.explanation import Explanation
 from holdfast.core.wording import count_phrase
 from holdfast.plugins.service.afterwards import Watching, masked_request, packed
@@ -322,4 +322,4 @@ class Explaining:
 
 def _explained(engine: ModelEngine, row: Row) -> Explanation:
     predictor, run = engine.predictor, engine.facts.model
-    return explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)
+    return explain_rows(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)

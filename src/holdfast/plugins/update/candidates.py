@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from holdfast.analyses.compare.verdict import judge_pairs, paired
-from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows
+from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
+from holdfast.analyses.row_texts import label_type_of, labels_of_rows
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_json
@@ -93,7 +93,7 @@ def choose_start(
         if not path.exists():
             write_json(path, {"predictions": predict(start)})
         start_predictions.append(json.loads(path.read_text("utf-8"))["predictions"])
-    pairs = paired(kind_of_rows(valid), labels_of_rows(valid), *start_predictions)
+    pairs = pair_rows(label_type_of(valid), labels_of_rows(valid), *start_predictions)
     comparison = judge_pairs(pairs.gap, 0.01, row_groups(valid))
     scores = {
         "metric": pairs.metric,

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.verdict import FEW_VALUES, PairedRows, PairedVerdict, judge_pairs
+from holdfast.analyses.compare.verdict import MIN_VALUES, PairedRows, PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, count_phrase
@@ -303,14 +303,14 @@ def rows_needed(gap: Floats, beyond: float) -> int | None:
 
 def _judge_old_rows(rows: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(rows.pairs.gap, margin, rows.groups)
-    low, high = judged.near
+    low, high = judged.equivalence_limits
     outcome: EvidenceOutcome = "kept" if low > -margin else "lost" if high < 0 else "open"
     return _evidence(rows, judged, outcome, -margin)
 
 
 def _judge_new_rows(rows: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(rows.pairs.gap, margin, rows.groups)
-    low, high = judged.near
+    low, high = judged.equivalence_limits
     outcome: EvidenceOutcome = "open"
     # Two ways to be better, so each has half of the level.
     if judged.verdict == "better" or (judged.value >= 0 and _loss_is_lower(rows)):
@@ -323,7 +323,7 @@ def _judge_new_rows(rows: GateRows, margin: float) -> GateEvidence:
 
 
 def _loss_is_lower(rows: GateRows) -> bool:
-    if rows.gain is None or len(rows.gain) < FEW_VALUES:
+    if rows.gain is None or len(rows.gain) < MIN_VALUES:
         return False
     gain = rows.gain
     if rows.groups is not None:
@@ -344,8 +344,8 @@ def _evidence(rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, b
         outcome,
         judged.n,
         judged.value,
-        judged.near[0],
-        judged.near[1],
+        judged.equivalence_limits[0],
+        judged.equivalence_limits[1],
         pairs.first,
         pairs.second,
         needed,

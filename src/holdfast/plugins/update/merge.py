@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.row_texts import given_labels, labels_of_rows
+from holdfast.analyses.row_texts import decode_labels, labels_of_rows
 from holdfast.contract.inference import within_limits
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Ints
@@ -298,10 +298,10 @@ class _FeedbackJoin:
                     "run; they are left out, or what judges would be learned",
                     "Nothing is to be done.",
                 )
-        keys, labels = text_keys(table), [repr(one) for one in given_labels(table)]
+        keys, labels = text_keys(table), [repr(one) for one in decode_labels(table)]
         usable &= self._consistent_labels(keys, labels, usable)
         known = dict(zip(text_keys(train).tolist(), range(len(train)), strict=True))
-        known_labels = [repr(one) for one in given_labels(train)]
+        known_labels = [repr(one) for one in decode_labels(train)]
         replaced: set[int] = set()
         repeats = 0
         for i in np.flatnonzero(usable):
@@ -466,13 +466,13 @@ class _FeedbackJoin:
         """How much the answers of a model differ, where there are some."""
         if not (train_mask & model_labelled).any():
             return
-        labels = given_labels(table)
+        labels = decode_labels(table)
         annotator_labels, model_labels = (
             [labels[int(i)] for i in np.flatnonzero(train_mask & which)] for which in (~model_labelled, model_labelled)
         )
         written = "target" in table.rows.column_names or "turns" in table.rows.column_names
         self._spread = measure_spread(
-            given_labels(replayed), annotator_labels, model_labels, generated=written, seed=self._recipe.seed
+            decode_labels(replayed), annotator_labels, model_labels, generated=written, seed=self._recipe.seed
         )
         finding = self._spread.finding()
         if finding is not None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import judge_pairs, paired
+from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
 from holdfast.analyses.fairness.groups import Grouping
-from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows, read_texts
+from holdfast.analyses.row_texts import label_type_of, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, condition_of
 from holdfast.contract.fit import FittedModel, ScoringResult
 from holdfast.contract.predictions import rows_of
@@ -202,7 +202,7 @@ class UpdateLearner:
         columns = SourceColumns(self._recipe.data)(valid)
         subgroups, unknown_subgroups = subgroups_of_run(FinishedRun(self._run).result, valid, columns)
         renamed: tuple[Renamed, ...] = ()
-        if kind_of_rows(valid) == "class":
+        if label_type_of(valid) == "class":
             renamed = renamed_classes(
                 (labels_of_rows(valid), served_old.predictions),
                 (labels_of_rows(fresh), served_new.predictions),
@@ -229,13 +229,13 @@ class _GatePredictions:
 
 
 def _gate_rows(description: str, table: Table, new: _GatePredictions, old: _GatePredictions, seed: int) -> GateRows:
-    label_type, labels = kind_of_rows(table), labels_of_rows(table)
+    label_type, labels = label_type_of(table), labels_of_rows(table)
     groups, gain = row_groups(table), None
     codes = None if groups is None else group_codes(groups, len(table))
     if label_type == "class" and None not in labels:
         before, after = (_calibrated_losses(one, labels, codes, seed) for one in (old, new))
         gain = None if before is None or after is None else before - after
-    return GateRows(description, paired(label_type, labels, new.predictions, old.predictions), codes, gain)
+    return GateRows(description, pair_rows(label_type, labels, new.predictions, old.predictions), codes, gain)
 
 
 def _calibrated_losses(
@@ -304,7 +304,7 @@ def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     after = pa.array(predictions["prediction"]).to_pylist()
     if any(one is None for one in (*before, *after)):
         return {**no_difference, "why": "there are no answers to compare"}
-    pairs = paired(kind_of_rows(rows), labels_of_rows(rows), after, before)
+    pairs = pair_rows(label_type_of(rows), labels_of_rows(rows), after, before)
     comparison = judge_pairs(pairs.gap, 0.01, row_groups(rows))
     limits = {"value": comparison.value, "low": comparison.low, "high": comparison.high}
     return dict(to_json({**limits, "n": comparison.n, "metric": pairs.metric}))

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from holdfast.analyses.row_texts import kind_of_rows, labels_of_rows
+from holdfast.analyses.row_texts import label_type_of, labels_of_rows
 from holdfast.contract.run_folder import RESULT, open_run
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import InputError, Interrupted, RecipeError, RunError, StoreError
@@ -330,7 +330,7 @@ def retest_served_model(options: UpdateOptions) -> Retest:
     """The served model on labelled rows, drawn evenly, that it has not learned from."""
     table = unseen_labelled_rows(options.run, str(options.feedback))
     test = (FinishedRun(options.run).result.get("test") or {}).get("metrics") or {}
-    if kind_of_rows(table) != "class":
+    if label_type_of(table) != "class":
         why = "its answers are not right or wrong; the gate compares them"
         return Retest(len(table), reason=why)
     promised = (test.get("accuracy") or {}).get("low")

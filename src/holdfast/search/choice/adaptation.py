@@ -33,7 +33,7 @@ from holdfast.models.loading.checks import architectures
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import Source, find_model
 from holdfast.models.loading.tokenizer import forget_limits, load_tokenizer
-from holdfast.models.loading.weights import configuration, pretrained
+from holdfast.models.loading.weights import configuration, load_pretrained
 from holdfast.plan.language import sample_texts
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
@@ -226,20 +226,20 @@ def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
 
     config, kind = configuration(source), transformers.AutoModelForCausalLM
     if not masked:
-        whole = pretrained(kind, source, config, "a causal language model", seed=seed)
+        whole = load_pretrained(kind, source, config, "a causal language model", seed=seed)
         return whole, whole, lambda name: False
 
     def pooler(key: str) -> bool:
         return key.startswith("pooler.")
 
-    base = pretrained(transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler)
+    base = load_pretrained(transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler)
     known = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
     prefix = f"{base.base_model_prefix}."
 
     def is_new(name: str) -> bool:
         return not known and not name.startswith(prefix)
 
-    whole = pretrained(
+    whole = load_pretrained(
         transformers.AutoModelForMaskedLM,
         source,
         configuration(source),

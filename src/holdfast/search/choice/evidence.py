@@ -32,7 +32,7 @@ from holdfast.fits.frozen import below_head, outputs_of, pooled
 from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
-from holdfast.models.fresh import fresh
+from holdfast.models.network_copy import copy_network
 from holdfast.models.probes.transferability import h_score, log_evidence, ridge_out_of_fold
 from holdfast.tasks.tags.entities import TagTable, entity_counts
 from holdfast.tasks.tags.losses import word_features
@@ -157,7 +157,7 @@ def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> Fro
     targets, classes = _targets(examples, passed, kind)
     layers, rows = [], []
     for name, states in passed.states.items():
-        answers = ridge_out_of_fold(states, targets, of_line).answers
+        answers = ridge_out_of_fold(states, targets, of_line).predictions
         if passed.tags is not None:
             scores = _sentence_rows(passed, len(examples), answers, prepared.rows.names)
         else:
@@ -230,7 +230,7 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     import torch
 
     use_threads(prepared.machine.threads)
-    network: Any = fresh(prepared.loaded.network)
+    network: Any = copy_network(prepared.loaded.network)
     if prepared.recipe.train.matmul == "onednn":
         use_onednn(network)
     accelerator = make_accelerator(prepared.machine.precision)

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints, Outputs
 from holdfast.core.run_facts import LabelNoise
-from holdfast.models.probes.head_fit import ProbeCurve, out_of_fold, probe_curve
+from holdfast.models.probes.head_fit import ProbeCurve, out_of_fold_logits, probe_curve
 from holdfast.models.probes.probe import Probe
 from holdfast.monitor.limits import WRONG_LEVEL
 from holdfast.stats.lapse import lapse_rate
@@ -71,7 +71,7 @@ def measured_probe(
     """The probe's learning curve, and what its answers on rows it was not fitted on say against
     the labels of training and validation rows."""
     curve = probe_curve(probe, features, labels, held_out, held_out_labels, classes=classes, seed=seed)
-    return replace(curve, labels=label_noise(*out_of_fold(probe, labels, held_out, held_out_labels)))
+    return replace(curve, labels=label_noise(*out_of_fold_logits(probe, labels, held_out, held_out_labels)))
 
 
 def label_noise(logits: Floats, labels: Ints) -> LabelNoise | None:

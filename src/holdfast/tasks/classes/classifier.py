@@ -24,7 +24,7 @@ from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.metrics.score import score, score_out_of_fold
 from holdfast.models.base import Network
 from holdfast.models.encoders.network import EncoderClassifier
-from holdfast.models.probes.head_fit import HeadKind, fit_head
+from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.models.vision.vision import VisionClassifier
 from holdfast.stats.temperature import losses_at
@@ -44,7 +44,7 @@ from holdfast.training.task import labels_of
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
     from holdfast.tasks.classes.encoding import EncodedTexts
 
 Answer = Callable[[Table], Outputs]
@@ -54,9 +54,9 @@ Forward = Callable[[Callable[..., Any], TrainingPlan, Table], Outputs]
 def listeners(training_plan: TrainingPlan) -> tuple[HeadRefit, ...]:
     """The refitted head, which also keeps the linear-probe baseline."""
     seed, classes = training_plan.recipe.seed, len(training_plan.task.classes)
-    head_kind: HeadKind = training_plan.recipe.train.head or "both"
+    head_kind: HeadType = training_plan.recipe.train.head or "both"
     refit = HeadRefit(
-        partial(fit_head, classes=classes, seed=seed, kind=head_kind),
+        partial(fit_head, classes=classes, seed=seed, head_type=head_kind),
         first=bool(training_plan.recipe.methods["probe_first"]),
         held_out=partial(measured_probe, classes=classes, seed=seed),
         moved=partial(fit_probe, classes=classes, seed=seed),
@@ -343,7 +343,7 @@ def _unknown(table: Table) -> Table:
     return replace(table, rows=rows)
 
 
-def truncation(examples: EncodedTexts, loaded: Loaded) -> tuple[Finding, ...]:
+def truncation(examples: EncodedTexts, loaded: LoadedModel) -> tuple[Finding, ...]:
     count = int(examples.cut.sum())
     share = count / max(1, len(examples))
     if not count:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from holdfast.contract.predictions import groups_of
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints, Outputs, log_sum_exp
-from holdfast.models.loading.tokenizer import beginnings
+from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.tasks.classes.losses import Classification, Metrics
 from holdfast.tasks.lines import offsets_of, padded, take_lines
 from holdfast.training.plan import batches_by_length
@@ -105,7 +105,7 @@ def encode(
         stop = min(start + ENCODE_ROWS, len(table))
         block = table.rows.with_format("arrow")[start:stop]
         texts = [
-            beginnings(tokenizer, block[name].to_pylist(), max_length)
+            text_beginnings(tokenizer, block[name].to_pylist(), max_length)
             for name in ("text", "text_pair")
             if name in block.column_names
         ]

@@ -45,7 +45,7 @@ from holdfast.data.columns.extra import (
 )
 from holdfast.data.raw import Raw
 from holdfast.data.table import Table
-from holdfast.models.probes.head_fit import HeadKind, fit_head
+from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -206,8 +206,8 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     observer = Observer(job.accelerator, job.task, alone=True)
     features = observer.features(network, training_plan.train, np.arange(len(training_plan.train)))
     classes = len(training_plan.task.classes)
-    head_kind: HeadKind = fitted.recipe.train.head or "both"
-    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, kind=head_kind)
+    head_kind: HeadType = fitted.recipe.train.head or "both"
+    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, head_type=head_kind)
     held_out = probe.held_out
     return np.full((len(labels), classes), np.nan) if held_out is None else np.asarray(held_out)
 

@@ -20,7 +20,7 @@ from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, Metric
 from holdfast.metrics import find_text_metric as find_written
-from holdfast.models.generators.average import Averaged
+from holdfast.models.generators.average import AveragedNetwork
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
@@ -100,7 +100,7 @@ def the_runs(runs: Sequence[Path]) -> Recipe:
 N = TypeVar("N")
 
 
-def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]) -> N | Averaged:
+def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]) -> N | AveragedNetwork:
     """One network, or several that write as one: at each place by the mean of their probabilities
     of the next token. Raises ``RecipeError`` where their vocabularies or forms of a chat differ."""
     if len(networks) == 1:
@@ -116,7 +116,7 @@ def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase
                 None,
                 "Name runs of one model, or one run.",
             )
-    return Averaged(networks)
+    return AveragedNetwork(networks)
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,12 @@ class GenerationPredictor(ABC):
     @property
     def networks(self) -> tuple[Any, ...]:
         """Those that write as one."""
-        return self.network.networks if isinstance(self.network, Averaged) else (self.network,)
+        return self.network.networks if isinstance(self.network, AveragedNetwork) else (self.network,)
 
     @property
     def weights(self) -> Sequence[float] | None:
         """What each of several counts."""
-        return self.network.weights if isinstance(self.network, Averaged) else None
+        return self.network.weights if isinstance(self.network, AveragedNetwork) else None
 
     def row_losses(self, table: Table) -> Floats:
         """The rows [n] of the mean loss over all tokens (``stats/paired_tests.py``); NaN where a
@@ -180,9 +180,9 @@ class GenerationPredictor(ABC):
         means, counts = losses_by_row(outputs.losses, outputs.tokens, places)
         return losses_at_rows(loss_rows(means, counts), np.unique(places), len(table))
 
-    def weighed(self, weights: Sequence[float]) -> Self:
+    def with_weights(self, weights: Sequence[float]) -> Self:
         """The same with these weights."""
-        return replace(self, network=Averaged(self.networks, weights))
+        return replace(self, network=AveragedNetwork(self.networks, weights))
 
     def evidence(self, rows: SharedRows) -> EnsembleEvidence:
         """What each network gave to every token of the rows' answers."""
@@ -190,11 +190,11 @@ class GenerationPredictor(ABC):
         probabilities, owner = token_chances(self.networks, self.task, examples, best_device())
         return Chances(probabilities, places[owner], len(rows), by_token=True)
 
-    def souped(self, places: Sequence[int]) -> Self:
+    def as_soup(self, places: Sequence[int]) -> Self:
         """One model: the mean of the weights of those at ``places`` (``souped_model``)."""
         return replace(self, network=souped_model(self.networks, places, attrgetter("plain")))
 
-    def apart(self) -> Floats:
+    def weight_distances(self) -> Floats:
         """How far each network's weights lie from the first's [networks]."""
         return lie_apart(self.networks, attrgetter("plain"))
 

@@ -35,9 +35,9 @@ from holdfast.data.table import Table, decisions_in
 from holdfast.metrics import Metric
 from holdfast.models.vision.vision import (
     LoadedVision,
-    channels_together,
     load_saved_vision,
     load_vision,
+    use_channels_last,
 )
 from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
@@ -88,7 +88,7 @@ def load(recipe: Recipe, table: Table) -> LoadedVision:
     """The recipe's model with a new head for the table's classes; on a processor in the layout that
     is quick there."""
     loaded = load_vision(recipe.model.name, table.classes, load_options(recipe))
-    layout = channels_together(loaded.network) if device_type() == "cpu" else None
+    layout = use_channels_last(loaded.network) if device_type() == "cpu" else None
     return replace(loaded, decisions=(*loaded.decisions, layout)) if layout else loaded
 
 

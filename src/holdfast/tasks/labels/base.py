@@ -207,7 +207,7 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
     start = time.perf_counter()
     training_plan, table = request.training_plan, request.table
     names, scale = training_plan.task.classes, loaded_text(training_plan).scale
-    saved = load_saved(request.run / MODEL, least=1)
+    saved = load_saved(request.run / MODEL, min_classes=1)
     if training_plan.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
     outputs = label_type.score_inputs(ask(label_type, saved, table, scale), training_plan.recipe, scale)

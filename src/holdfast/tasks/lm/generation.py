@@ -14,7 +14,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.data.chats.turns import prompt_text, prompt_turns
 from holdfast.data.table import Table
-from holdfast.models.generators.average import Averaged, processors_of
+from holdfast.models.generators.average import AveragedNetwork, processors_of
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.token_scores import GeneratedTexts, TokenOutputs, drawing
@@ -119,7 +119,7 @@ def stop_tokens(
 
 
 def write_answers(
-    network: CausalNetwork | Averaged,
+    network: CausalNetwork | AveragedNetwork,
     tokenizer: PreTrainedTokenizerBase,
     ids: Sequence[Sequence[int]],
     *,
@@ -155,7 +155,7 @@ def write_answers(
 
 
 def _generate(
-    network: CausalNetwork | Averaged,
+    network: CausalNetwork | AveragedNetwork,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     new: int,

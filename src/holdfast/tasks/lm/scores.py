@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.models.base import Network
-    from holdfast.models.generators.average import Averaged
+    from holdfast.models.generators.average import AveragedNetwork
 
 
 Bools = npt.NDArray[np.bool_]
@@ -200,7 +200,7 @@ def sample_of(table: Table, positions: Ints, tokenizer: PreTrainedTokenizerBase)
 def watched(one: _Sample, tokenizer: PreTrainedTokenizerBase, new: int, recipe: Recipe) -> Sample:
     """The same for the evaluation points, of at most ``new`` tokens each."""
 
-    def write(network: CausalNetwork | Averaged, device: torch.device) -> list[str]:
+    def write(network: CausalNetwork | AveragedNetwork, device: torch.device) -> list[str]:
         generated = write_answers(
             network,
             tokenizer,

@@ -16,7 +16,7 @@ from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.generators.causal import LoadedCausal, keeps_apart, load_causal
+from holdfast.models.generators.causal import LoadedCausal, isolates_packed_examples, load_causal
 from holdfast.models.layers import count_parameters
 from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_size
@@ -30,7 +30,7 @@ from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
 from holdfast.tasks.lm.scores import answers_of, sample_of, score_rows, tell, watched
 
 if TYPE_CHECKING:
-    from holdfast.models.base import Loaded
+    from holdfast.models.base import LoadedModel
 
 
 def read(source: str, data: DataPart, like: Table | None) -> Table:
@@ -95,7 +95,7 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
             True,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
-    if not keeps_apart(loaded.network):
+    if not isolates_packed_examples(loaded.network):
         raise RecipeError(
             "train.pack",
             f"cannot be used with {loaded.facts['architecture']}: examples on one "
@@ -157,7 +157,7 @@ def make_task(
     return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_size(recipe, loaded))
 
 
-def notices(examples: EncodedTokens, loaded: Loaded) -> tuple[Finding, ...]:
+def notices(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Finding, ...]:
     """Training rows that were cut, or of which no answer is left."""
     findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from holdfast.data.table import Table
-    from holdfast.models.generators.average import Averaged
+    from holdfast.models.generators.average import AveragedNetwork
     from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork
 
 
@@ -95,7 +95,7 @@ def write_texts(
 
 
 def _generate(
-    network: Seq2SeqNetwork | Averaged, inputs: dict[str, torch.Tensor], writing: GenerationOptions
+    network: Seq2SeqNetwork | AveragedNetwork, inputs: dict[str, torch.Tensor], writing: GenerationOptions
 ) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
     accepted_inputs = {name: value for name, value in inputs.items() if name in network.accepts}
@@ -117,7 +117,7 @@ def _generate(
 
 
 def _certainty(
-    network: Seq2SeqNetwork | Averaged,
+    network: Seq2SeqNetwork | AveragedNetwork,
     task: SequenceToSequence,
     inputs: dict[str, torch.Tensor],
     ids: torch.Tensor,
@@ -140,7 +140,7 @@ def _certainty(
     return np.asarray(torch.exp(-losses).double().cpu().numpy())
 
 
-def _ends(network: Seq2SeqNetwork | Averaged, ids: torch.Tensor) -> torch.Tensor:
+def _ends(network: Seq2SeqNetwork | AveragedNetwork, ids: torch.Tensor) -> torch.Tensor:
     """Which tokens [batch, T] end a text."""
     import torch
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
-from holdfast.models.loading.tokenizer import beginnings
+from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.tasks.generation.losses import (
     IGNORED,
     ChunkedOutput,
@@ -129,8 +129,8 @@ def encode_pairs(
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     for start in range(0, len(table), ENCODE_ROWS):
         block = view[start : start + ENCODE_ROWS]
-        texts = beginnings(tokenizer, block["text"].to_pylist(), max_length)
-        target_texts = beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
+        texts = text_beginnings(tokenizer, block["text"].to_pylist(), max_length)
+        target_texts = text_beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
         read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
         target_ids = _ids(tokenizer(text_target=target_texts))
         written = _ids(tokenizer(text_target=target_texts, truncation=True, max_length=max_target_length))

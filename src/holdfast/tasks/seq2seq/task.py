@@ -32,7 +32,12 @@ from holdfast.data.options import RowOptions
 from holdfast.data.pairs import choose_pair, target_column, load_pairs
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
-from holdfast.models.generators.seq2seq import LoadedSeq2Seq, end_token, for_targets, load_seq2seq
+from holdfast.models.generators.seq2seq import (
+    LoadedSeq2Seq,
+    end_token,
+    limit_by_targets,
+    load_seq2seq,
+)
 from holdfast.models.generators.seq2seq_network import Seq2SeqNetwork, load_saved_seq2seq
 from holdfast.plan.adapters import load_options
 from holdfast.plan.chunks import chunk_size
@@ -93,12 +98,12 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
 
 def settle(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
     """The model with the length that the training targets ask for."""
-    return for_targets(loaded, examples.target_sizes)
+    return limit_by_targets(loaded, examples.target_sizes)
 
 
 def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
     """Rows with their targets cut at that length."""
-    return examples.limited(loaded.max_target_length, loaded.ending)
+    return examples.limited(loaded.max_target_length, loaded.n_end_tokens)
 
 
 def watch(loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> WrittenSamples:

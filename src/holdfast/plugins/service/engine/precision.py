@@ -28,7 +28,7 @@ from holdfast.core.records import Decision, softmax
 from holdfast.core.run_files import read_result
 from holdfast.data.scratch import scratch_file
 from holdfast.models.compute.processor import FASTER_BY, measure_gain, use_onednn
-from holdfast.models.encoders.checkpoint import hearing
+from holdfast.models.encoders.checkpoint import recording_features
 from holdfast.models.encoders.network import masked_mean
 from holdfast.plugins.export.export import EXPORT_FOLDER, export
 from holdfast.plugins.export.folder import FACTS
@@ -77,7 +77,7 @@ class Saved:
         return logits
 
     def hearing(self) -> AbstractContextManager[list[Tensor]]:
-        return hearing(self._network.model)
+        return recording_features(self._network.model)
 
 
 class Lean:
@@ -105,7 +105,7 @@ class Lean:
 
     def hearing(self) -> AbstractContextManager[list[Tensor]]:
         inner = self.network.model
-        return hearing(inner, inner.head if isinstance(inner, WithoutCarrier) else None)
+        return recording_features(inner, inner.head if isinstance(inner, WithoutCarrier) else None)
 
 
 def quicker(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from holdfast.analyses.vectors import use_with_vectors
+from holdfast.analyses.vectors import model_with_vectors
 from holdfast.contract.inference import TaskPredictor
 from holdfast.core.errors import InputError
 from holdfast.core.records import Floats
@@ -107,7 +107,7 @@ class TableForm:
     def _ask_table(self, parts: Sequence[tuple[ReadTable, range]]) -> None:
         table = joined([read.table.take(list(places)) for read, places in parts])
         with self.predictor.alone():
-            answers, vectors = use_with_vectors(self.use, table)
+            answers, vectors = model_with_vectors(self.use, table)
         said, sure, chances = answers.predictions, answers.confidence, answers.probabilities
         start = 0
         for read, places in parts:

@@ -26,7 +26,7 @@ from holdfast.core.tasks import TEXT_TASKS
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.columns.roles import fill_template
 from holdfast.data.limits import current_limits
-from holdfast.models.loading.tokenizer import beginnings
+from holdfast.models.loading.tokenizer import text_beginnings
 from holdfast.plugins.service.engine.line import EngineTurn, Waiting
 from holdfast.plugins.service.engine.precision import Graph
 from holdfast.plugins.service.engine.rows import asked_rows, filled, row_predictions, whole_answer
@@ -114,7 +114,7 @@ class TextForm:
             places, columns = found
         ids, types = [], None
         if len(places):
-            texts = [beginnings(self._tokenizer, column, self._most) for column in columns]
+            texts = [text_beginnings(self._tokenizer, column, self._most) for column in columns]
             encoded = self._tokenizer(
                 *texts, truncation="longest_first", max_length=self._most, padding=False
             )

@@ -1,4 +1,4 @@
-"""A network of its own with another one's weights: what each fit begins with.
+"""A copy of a network that shares its weights: what each fit starts from.
 
 A fit changes more than weights: what learns, how attention is computed, whether activations are
 kept, dropout, the mode, the device. So a fit works on a copy of every module, and a module that
@@ -23,9 +23,9 @@ from holdfast.models.base import Weights
 N = TypeVar("N", bound=Weights)
 
 
-def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N:
+def copy_network(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N:
     """A copy of ``network`` whose parameters share its memory, except those that ``tensors`` holds
-    by name; buffers are its own. ``own_weights`` must be called before anything learns."""
+    by name; buffers are its own. ``detach_trainable`` must be called before anything learns."""
     memo: dict[int, Any] = {}
     for _, layer in quantized_layers(network):
         # Nothing of it ever learns, and it holds its levels in more places than one.
@@ -37,21 +37,22 @@ def fresh(network: N, tensors: Mapping[str, Tensor] = MappingProxyType({})) -> N
         else:
             memo[id(parameter)] = parameter
     numbers = {old: id(memo[old]) for old in map(id, network.parameters())}
-    made = copy.deepcopy(network, memo)
-    renumber(made, numbers)
-    by_name = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+    copied = copy.deepcopy(network, memo)
+    renumber(copied, numbers)
+    by_name = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
     with torch.no_grad():
         for name, tensor in tensors.items():
             by_name[name].data = tensor.detach()
-    return made
+    return copied
 
 
-def own_weights(network: Weights, shared: Weights) -> None:
-    """Give ``network``, which ``fresh`` made of ``shared``, memory of its own for what learns."""
-    theirs = {parameter.data_ptr() for parameter in shared.parameters()}
+def detach_trainable(network: Weights, shared: Weights) -> None:
+    """Give ``network``, which ``copy_network`` made of ``shared``, memory of its own for what
+    learns."""
+    shared_pointers = {parameter.data_ptr() for parameter in shared.parameters()}
     for parameter in network.parameters():
         # On another device it has its own already.
-        if parameter.requires_grad and parameter.data_ptr() in theirs:
+        if parameter.requires_grad and parameter.data_ptr() in shared_pointers:
             parameter.data = parameter.data.clone()
 
 
@@ -74,10 +75,10 @@ def renumber(network: Any, numbers: Mapping[int, int]) -> None:
     """An adapter, and a network with fixed tables, know parameters by their ``id``: give them those
     that ``numbers`` has for each."""
 
-    def moved(ids: frozenset[int]) -> frozenset[int]:
-        return frozenset(numbers.get(number, number) for number in ids)
+    def moved(old_ids: frozenset[int]) -> frozenset[int]:
+        return frozenset(numbers.get(number, number) for number in old_ids)
 
     if (adapter := getattr(network, "adapter", None)) is not None:
-        network.adapter = replace(adapter, held=moved(adapter.held), fast=moved(adapter.fast))
+        network.adapter = replace(adapter, frozen_ids=moved(adapter.frozen_ids), fast_ids=moved(adapter.fast_ids))
     if getattr(network, "fixed", None):
         network.fixed = moved(network.fixed)

@@ -1,6 +1,6 @@
-"""Where a network can be disturbed while it learns: its blocks, and its dropouts by place.
+"""Where a network can be regularized during training: its blocks, and its dropouts by place.
 
-Found by looking at the modules, so that nothing of an architecture is written down here.
+Both are found by inspecting the modules, so no architecture is listed here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holdfast.models.base import Network
 
 PLACES = ("embedding", "attention", "hidden", "head", "adapter")
 # What an attention module calls dropouts that are not those of its probabilities.
-OF_OUTPUTS = ("out", "resid", "proj", "ff")
+OUTPUT_NAMES = ("out", "resid", "proj", "ff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Dropout:
     def rate(self) -> float:
         return float(getattr(self.module, self.attribute))
 
-    def become(self, rate: float) -> None:
+    def set_rate(self, rate: float) -> None:
         """Take this rate from the next pass on."""
         setattr(self.module, self.attribute, rate)
 
@@ -48,10 +48,10 @@ def word_tables(network: Network) -> list[nn.Embedding]:
 
 
 def _lists(module: nn.Module) -> list[nn.ModuleList]:
-    found: list[nn.ModuleList] = []
+    module_lists: list[nn.ModuleList] = []
     for child in module.children():
-        found += [child] if isinstance(child, nn.ModuleList) else _lists(child)
-    return found
+        module_lists += [child] if isinstance(child, nn.ModuleList) else _lists(child)
+    return module_lists
 
 
 def dropouts_by_place(network: Network) -> list[Dropout]:
@@ -75,16 +75,16 @@ def dropouts_by_place(network: Network) -> list[Dropout]:
             return "embedding"
         return "attention" if _of_attention(owner, name) else "hidden"
 
-    found: list[Dropout] = []
+    dropouts: list[Dropout] = []
     for path, owner in network.named_modules():
         for name, child in owner.named_children():
             if isinstance(child, _DropoutNd):
-                found.append(Dropout(place(f"{path}.{name}", owner, name, child), child, "p"))
+                dropouts.append(Dropout(place(f"{path}.{name}", owner, name, child), child, "p"))
         for name, value in vars(owner).items():
             rate = "dropout" in name and type(value) in (int, float)
             if rate and not isinstance(owner, _DropoutNd):
-                found.append(Dropout(place(path, owner, name, owner), owner, name))
-    return found
+                dropouts.append(Dropout(place(path, owner, name, owner), owner, name))
+    return dropouts
 
 
 def _of_attention(owner: nn.Module, name: str) -> bool:
@@ -93,4 +93,4 @@ def _of_attention(owner: nn.Module, name: str) -> bool:
     if "attention" in name or name.startswith("attn"):
         return True
     about = [m for m in owner.modules() if "attention" in type(m).__name__.lower()]
-    return about == [owner] and not name.startswith(OF_OUTPUTS)
+    return about == [owner] and not name.startswith(OUTPUT_NAMES)
