@@ -112,7 +112,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(
             servers.append(self)
 
     monkeypatch.setattr(app, "READ_S", 0.2)
-    monkeypatch.setattr(app, "WireServer", Kept)
+    monkeypatch.setattr(app, "BoundedServer", Kept)
     told: queue.Queue[str] = queue.Queue()
     serving = threading.Thread(target=run_dashboard, args=(shelf, 0, None, told.put))
     serving.start()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.service.afterwards import masked_row, packed
+from holdfast.plugins.service.observers import masked_row, packed_vector
 
 Make = Callable[..., Any]
 TEXT = "write to jo.doe@example.com about 4012 8888 8888 1881"
@@ -30,10 +30,10 @@ def test_personal_data_are_taken_out_of_every_text_however_deep() -> None:
 
 def test_vectors_are_kept_in_half_precision() -> None:
     vectors = np.array([[1.0, -2.5], [0.25, 1e9]], dtype=np.float32)
-    kept = packed(vectors, 0)
+    kept = packed_vector(vectors, 0)
     assert kept is not None
     assert np.frombuffer(kept, "<f2").tolist() == [1.0, -2.5]
-    assert packed(None, 0) is None
+    assert packed_vector(None, 0) is None
 
 
 @pytest.mark.parametrize("masks", [True, False])

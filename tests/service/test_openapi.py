@@ -79,13 +79,13 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
 
 
 def test_the_document_is_made_once(serving_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, document = [], application.document
+    made, document = [], application.openapi_document
 
     def counted(*given: Any) -> Any:
         made.append(given)
         return document(*given)
 
-    monkeypatch.setattr(application, "document", counted)
+    monkeypatch.setattr(application, "openapi_document", counted)
     client = serving_of()
     first, second = (client.get("/openapi.json").content for _ in range(2))
     assert first == second

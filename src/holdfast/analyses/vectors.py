@@ -48,7 +48,7 @@ def use_with_vectors(use: Answering, table: Table) -> tuple[Answers, Floats | No
     network = _network(use)
     if network is None or not len(table):
         return use.answer(table), None
-    with network.hearing() if hasattr(network, "hearing") else hearing(network.model) as heard:
+    with network.capturing_features() if hasattr(network, "capturing_features") else hearing(network.model) as heard:
         answers = use.answer(table)
     if not heard:
         return answers, None
@@ -63,7 +63,7 @@ def _network(use: Answering) -> Any:
     clothes with a ``hearing`` of its own."""
     models: Sequence[Any] = getattr(use, "models", ())
     network = getattr(models[0], "network", None) if len(models) == 1 else None
-    return network if hasattr(network, "hearing") or hasattr(network, "model") else None
+    return network if hasattr(network, "capturing_features") or hasattr(network, "model") else None
 
 
 def passed(use: Answering, table: Table) -> Ints:

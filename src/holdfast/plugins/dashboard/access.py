@@ -28,13 +28,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.plugins.dashboard.pages import BASE, message_page
 
-NAMES = ("127.0.0.1", "localhost", "[::1]")
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 # Of browsers that hold a cookie at a time; the oldest is forgotten.
-MOST_SESSIONS = 64
+MAX_SESSIONS = 64
 STATIC = "/static/"
 OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
 DAY_S = 86_400
-SAFE = frozenset({"GET", "HEAD"})
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -61,10 +61,10 @@ class Access:
 
     def __init__(self, port: int, offer: Callable[[str], None] = lambda _: None) -> None:
         self.port = port
-        self._offer = offer
+        self._on_new_url = offer
         self.base = "/" + secrets.token_urlsafe(12)
         self._token = secrets.token_urlsafe(24)
-        self._sessions: deque[str] = deque(maxlen=MOST_SESSIONS)
+        self._sessions: deque[str] = deque(maxlen=MAX_SESSIONS)
 
     @property
     def cookie(self) -> str:
@@ -78,33 +78,33 @@ class Access:
 
     def is_host(self, host: str | None) -> bool:
         """Whether a request was sent to this machine under a name of its own."""
-        return host in {f"{name}:{self.port}" for name in NAMES}
+        return host in {f"{name}:{self.port}" for name in LOCAL_NAMES}
 
-    def take(self, query: str) -> str | None:
+    def redeem_token(self, query: str) -> str | None:
         """The ``Set-Cookie`` for a query that holds the token; ``None`` for any other. The token
         is of no use from then on."""
-        if not _same(parse_qs(query).get("token", [""])[-1], self._token):
+        if not _equal_in_constant_time(parse_qs(query).get("token", [""])[-1], self._token):
             return None
         self._token = secrets.token_urlsafe(24)
         session = secrets.token_urlsafe(32)
         self._sessions.append(session)
-        self._offer(self.url)
-        kept = f"HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
-        return f"{self.cookie}={session}; Path={self.base}/; {kept}"
+        self._on_new_url(self.url)
+        attributes = f"HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
+        return f"{self.cookie}={session}; Path={self.base}/; {attributes}"
 
-    def below(self, path: str) -> str | None:
+    def page_path(self, path: str) -> str | None:
         """The page that a path below ``base`` names, with its slash; ``None`` for any other."""
         head, slash, rest = path[1:].partition("/")
-        return "/" + rest if slash and _same("/" + head, self.base) else None
+        return "/" + rest if slash and _equal_in_constant_time("/" + head, self.base) else None
 
-    def knows(self, cookies: str | None) -> bool:
+    def has_session(self, cookies: str | None) -> bool:
         """Whether a ``Cookie`` header holds one that this dashboard gave."""
         # Another server of this machine may have set one of the same name for every path.
         given = [cookie_value(one, self.cookie) for one in (cookies or "").split(";")]
         # Every one is compared: how long it takes tells nothing.
-        return sum(_same(one, known) for one in given for known in self._sessions) > 0
+        return sum(_equal_in_constant_time(one, known) for one in given for known in self._sessions) > 0
 
-    def is_own(self, host: str | None, origin: str | None) -> bool:
+    def is_same_origin(self, host: str | None, origin: str | None) -> bool:
         """Whether a request that changes something was sent by a page of this dashboard."""
         return host is not None and self.is_host(host) and origin == f"http://{host}"
 
@@ -112,14 +112,14 @@ class Access:
 def cookie_value(header: str | None, name: str) -> str:
     """The value of a cookie in a ``Cookie`` header; empty where there is none."""
     try:
-        found = SimpleCookie(header or "").get(name)
+        cookie = SimpleCookie(header or "").get(name)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+def _equal_in_constant_time(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
 class PageGuard:
@@ -134,12 +134,12 @@ class PageGuard:
             await self._app(scope, receive, send)
             return
         static = scope["path"].startswith(STATIC)
-        below = self._access.below(scope["path"])
-        if below is not None:
-            scope = {**scope, "path": below, "raw_path": quote(below).encode()}
-        BASE.set("" if below is None else self._access.base)
+        page_path = self._access.page_path(scope["path"])
+        if page_path is not None:
+            scope = {**scope, "path": page_path, "raw_path": quote(page_path).encode()}
+        BASE.set("" if page_path is None else self._access.base)
 
-        async def headed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -147,11 +147,11 @@ class PageGuard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        answer = self._refused(scope, Headers(scope=scope), static, below is not None)
-        await (answer or self._app)(scope, receive, headed)
+        refusal = self._refusal(scope, Headers(scope=scope), static, page_path is not None)
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
-    def _refused(self, scope: Scope, headers: Headers, static: bool, below: bool) -> ASGIApp | None:
-        """What is answered in the place of the page; ``None`` where the page is, which is ``below``
+    def _refusal(self, scope: Scope, headers: Headers, static: bool, known_path: bool) -> ASGIApp | None:
+        """What is answered in the place of the page; ``None`` where the page is, which is ``known_path``
         the path that only this dashboard's browsers know."""
         access, host = self._access, headers.get("host")
         if not access.is_host(host):
@@ -159,14 +159,14 @@ class PageGuard:
         if static:
             return None
         query = scope["query_string"].decode("latin-1")
-        if scope["method"] in SAFE and "token=" in query:
-            cookie = access.take(query)
+        if scope["method"] in SAFE_METHODS and "token=" in query:
+            cookie = access.redeem_token(query)
             if cookie is not None:
                 rest = [(k, v) for k, v in parse_qsl(query) if k != "token"]
-                place = f"{access.base}/" + scope["path"].lstrip("/")
-                place += f"?{urlencode(rest)}" if rest else ""
-                return RedirectResponse(place, 303, {"Set-Cookie": cookie})
-        if not below or not access.knows(headers.get("cookie")):
+                address = f"{access.base}/" + scope["path"].lstrip("/")
+                address += f"?{urlencode(rest)}" if rest else ""
+                return RedirectResponse(address, 303, {"Set-Cookie": cookie})
+        if not known_path or not access.has_session(headers.get("cookie")):
             return message_page(
                 "Not open yet",
                 "Open the address that `holdfast dashboard` printed in its terminal: it lets this "
@@ -175,7 +175,7 @@ class PageGuard:
                 "If you came by that address from another page just now, go on here.",
                 ("/", "Go on"),
             )
-        if scope["method"] not in SAFE and not access.is_own(host, headers.get("origin")):
+        if scope["method"] not in SAFE_METHODS and not access.is_same_origin(host, headers.get("origin")):
             text = "A change must be sent from a page of this dashboard.\n"
             return PlainTextResponse(text, 403)
         return None

@@ -36,36 +36,36 @@ STATIC: Mapping[str, tuple[Path, str]] = {
 # The path below which the page that is made lies.
 BASE: ContextVar[str] = ContextVar("base", default="")
 # Within a page's own markup: in texts of the data every quotation mark is escaped.
-_OWN = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
+_OWN_ADDRESS = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
 MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StaticFile:
     """A file of the dashboard's own, with the address that changes when it does."""
 
     content: bytes
-    kind: str
+    media_type: str
     address: str
 
 
 @cache
-def files() -> Mapping[str, File]:
+def files() -> Mapping[str, StaticFile]:
     """The styles and scripts, read once."""
-    made = {}
-    for name, (folder, kind) in STATIC.items():
+    static_files = {}
+    for name, (folder, media_type) in STATIC.items():
         content = (folder / name).read_bytes()
-        mark = hashlib.sha256(content).hexdigest()[:12]
-        made[name] = File(content, kind, f"/static/{mark}/{name}")
-    return made
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        static_files[name] = StaticFile(content, media_type, f"/static/{digest}/{name}")
+    return static_files
 
 
 def render(template: str, **values: Any) -> str:
     """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
-    made = _environment().get_template(template)
+    jinja_template = _template_environment().get_template(template)
     base = BASE.get()
-    text = made.render(here=values.pop("here", ""), base=base, **values)
-    return _OWN.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
+    text = jinja_template.render(here=values.pop("here", ""), base=base, **values)
+    return _OWN_ADDRESS.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
 
 
 def message_page(
@@ -76,15 +76,15 @@ def message_page(
     return HTMLResponse(page, status)
 
 
-def own(address: str) -> str:
+def own_address(address: str) -> str:
     """An address of this dashboard, ``/label``, for a redirection."""
     return BASE.get() + address
 
 
-def _environment() -> Environment:
+def _template_environment() -> Environment:
     """The report's, with the dashboard's own templates and words; a glossary for each page."""
-    made = environment(Glossary(), HERE / "templates")
-    made.globals |= {
+    jinja = environment(Glossary(), HERE / "templates")
+    jinja.globals |= {
         "files": {name: one.address for name, one in files().items()},
         "menu": MENU,
         "version": __version__,
@@ -92,25 +92,25 @@ def _environment() -> Environment:
         "score_text": score_text,
         "score_bar": score_bar,
     }
-    made.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
-    return made
+    jinja.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
+    return jinja
 
 
-def warm() -> None:
+def load_templates() -> None:
     """Load what the page of a run takes beside this module, and compile the templates."""
     import pyarrow.parquet  # noqa: F401
 
-    made = _environment()
-    own = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
+    jinja = _template_environment()
+    own_templates = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
     sections = [f"sections/{path.name}" for path in (REPORT / "sections").glob("*.j2")]
-    for name in (*own, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
-        made.get_template(name)
+    for name in (*own_templates, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
+        jinja.get_template(name)
 
 
 def run_address(name: str, tab: str = "", part: str = "") -> str:
     """The address of a run, of a tab of it, of a part of the report there."""
-    made = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
-    return made + (f"#{part}" if part else "")
+    address = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
+    return address + (f"#{part}" if part else "")
 
 
 def moment_of(at: float) -> str:

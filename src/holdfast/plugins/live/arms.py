@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.plugins.live.stream import SIDE, Peaks, Verdict, evidence_of, first_verdict, peaks_of
+from holdfast.plugins.live.stream import (
+    SIDE_EVIDENCE,
+    Peaks,
+    Verdict,
+    e_values,
+    first_verdict,
+    running_peaks,
+)
 from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.means import ArmSums, effect_evidence
 from holdfast.stats.streams.rates import rate_evidence
@@ -27,7 +34,7 @@ from holdfast.stats.streams.rates import rate_evidence
 SCALE_USERS = 200
 # Evidence that more or fewer users than asked came into an arm, which is there by chance in at most
 # 1 % of comparisons; the shares it looks for first are some points away from the asked one.
-MISMATCH, PRIOR = 100.0, 100.0
+MISMATCH_LIMIT, PRIOR = 100.0, 100.0
 
 
 def in_challenger(user: str, salt: str, share: float) -> bool:
@@ -39,7 +46,7 @@ def in_challenger(user: str, salt: str, share: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """What is known of the challenger's users beside the others; a value (``to_json``, ``of``).
+    """What is known of the challenger's users beside the others; a value (``to_json``, ``from_json``).
 
     A user's value is the total of what came of it, held within ``least`` and ``most``; ``most`` is
     what was asked for, or the largest of the first 200 values, whose users are not compared.
@@ -75,7 +82,7 @@ class Arms:
     def skewed(self) -> bool:
         """Whether the arms have other shares of users than asked: then something parts them that is
         not chance, and no difference between them says anything."""
-        return self.mismatch >= math.log(MISMATCH)
+        return self.mismatch >= math.log(MISMATCH_LIMIT)
 
     @property
     def verdict(self) -> Verdict:
@@ -83,7 +90,7 @@ class Arms:
         return "undecided" if self.skewed else self.decided
 
     @property
-    def spent(self) -> bool:
+    def budget_spent(self) -> bool:
         """Whether the budget is used up without a verdict."""
         open_ = self.decided == "undecided"
         return open_ and self.budget is not None and self.sums.rows >= self.budget
@@ -93,38 +100,38 @@ class Arms:
         """From the least value to the most; ``None`` before the most is known."""
         return None if self.most is None else self.most - self.least
 
-    def came(self, second: Bools) -> Arms:
+    def add_users(self, in_challenger_arm: Bools) -> Arms:
         """After the first requests of more users: whether each is the challenger's, [n]."""
-        arm = np.asarray(second, bool)
+        arm = np.asarray(in_challenger_arm, bool)
         if not len(arm):
             return self
         hits = self.entered[1] + np.cumsum(arm)
         rows = sum(self.entered) + np.arange(1, len(arm) + 1)
         prior = (PRIOR * self.share, PRIOR * (1 - self.share))
-        most = float(rate_evidence(hits, rows, self.share, prior).max())
+        evidence = float(rate_evidence(hits, rows, self.share, prior).max())
         entered = (self.entered[0] + int((~arm).sum()), self.entered[1] + int(arm.sum()))
-        return replace(self, entered=entered, mismatch=max(self.mismatch, most))
+        return replace(self, entered=entered, mismatch=max(self.mismatch, evidence))
 
-    def matured(self, second: Bools, values: Floats) -> Arms:
+    def add_outcomes(self, in_challenger_arm: Bools, values: Floats) -> Arms:
         """After more users whose time is over, in the order in which they came: whether each is the
         challenger's, and the total of what came of it, both [n]. Past the budget nobody counts."""
-        arm, found = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
-        after, used = self._scaled(found)
-        arm, found = arm[used:], found[used:]
-        if after.most is None or not len(found):
+        arm, outcomes = np.asarray(in_challenger_arm, bool), np.asarray(values, dtype=np.float64)
+        after, used = self._with_scale(outcomes)
+        arm, outcomes = arm[used:], outcomes[used:]
+        if after.most is None or not len(outcomes):
             return after
         if after.budget is not None and after.decided == "undecided":
             room = max(after.budget - after.sums.rows, 0)
-            arm, found = arm[:room], found[:room]
-        within = np.clip(found, after.least, after.most)
+            arm, outcomes = arm[:room], outcomes[:room]
+        clipped = np.clip(outcomes, after.least, after.most)
         (effect, spread, rows), sums = after.sums.course(
-            arm, (within - after.least) / (after.most - after.least)
+            arm, (clipped - after.least) / (after.most - after.least)
         )
-        held = after.held + int((within != found).sum())
-        after = replace(after, sums=sums, held=held)
-        return after._looked(effect, spread, rows)
+        clipped_count = after.held + int((clipped != outcomes).sum())
+        after = replace(after, sums=sums, held=clipped_count)
+        return after._with_verdict(effect, spread, rows)
 
-    def _scaled(self, values: Floats) -> tuple[Arms, int]:
+    def _with_scale(self, values: Floats) -> tuple[Arms, int]:
         """With the largest value known if these users make it known, and how many it took."""
         if self.most is not None:
             return self, 0
@@ -137,14 +144,14 @@ class Arms:
         after = replace(self, tried=int(tried[at]), largest=float(largest[at]))
         return (replace(after, most=after.largest) if known.any() else after), at + 1
 
-    def _looked(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
+    def _with_verdict(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
         if not len(rows):
             return self
         # Better, worse, better by less than the margin, worse by less.
         claims = ((effect, 0.0), (-effect, 0.0), (-effect, -self.margin), (effect, -self.margin))
         logs = [effect_evidence(gain, spread, rows, self.sums, least) for gain, least in claims]
-        peaks = peaks_of(np.column_stack(logs), self.peaks)
-        verdict = first_verdict(self.decided, peaks, rows, SIDE)
+        peaks = running_peaks(np.column_stack(logs), self.peaks)
+        verdict = first_verdict(self.decided, peaks, rows, SIDE_EVIDENCE)
         return replace(self, peaks=tuple(peaks[-1].tolist()), **verdict)
 
     @property
@@ -168,14 +175,14 @@ class Arms:
     @property
     def evidence(self) -> dict[str, float]:
         """The largest e-value so far of each claim."""
-        return evidence_of(self.peaks)
+        return e_values(self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         largest = None if math.isinf(self.largest) else self.largest
         return {**asdict(self), "largest": largest}
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Arms:
+    def from_json(cls, stored: Mapping[str, Any]) -> Arms:
         """What ``to_json`` wrote down."""
         plain = dict(stored)
         sums = dict(plain["sums"])

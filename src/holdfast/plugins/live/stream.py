@@ -22,17 +22,17 @@ from holdfast.stats.streams.rates import below_evidence, win_evidence
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 # Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so
 # 5 % for both; and 5 % for each side of "equivalent", of which one is wrong at most.
-WIN, SIDE = 40.0, 20.0
+WIN_EVIDENCE, SIDE_EVIDENCE = 40.0, 20.0
 ROWS_AT_ONCE = 20_000
 CLAIMS = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
 # The largest log e-value so far of each claim.
 Peaks = tuple[float, float, float, float]
 
 
-def peaks_of(logs: Floats, before: Peaks) -> Floats:
+def running_peaks(logs: Floats, before: Peaks) -> Floats:
     """The largest log e-values so far [rows, 4] of those of each row, and of ``before``."""
-    found: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
-    return found
+    result: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
+    return result
 
 
 def pair_peaks(
@@ -46,26 +46,26 @@ def pair_peaks(
         below_evidence(wins, losses, counts, margin, *stakes),
         below_evidence(losses, wins, counts, margin, *stakes),
     ]
-    return peaks_of(np.column_stack(logs), before)
+    return running_peaks(np.column_stack(logs), before)
 
 
 def first_verdict(
-    decided: Verdict, peaks: Floats, counts: Ints | Floats, side: float
+    decided: Verdict, peaks: Floats, counts: Ints | Floats, side_evidence: float
 ) -> dict[str, Any]:
     """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, where there was no verdict
-    before and now is one: the first, after so many of ``counts`` [rows]. ``side`` is the evidence
+    before and now is one: the first, after so many of ``counts`` [rows]. ``side_evidence`` is the evidence
     that each side of "equivalent" needs."""
-    both = (peaks[:, 2] >= math.log(side)) & (peaks[:, 3] >= math.log(side))
-    claims = [peaks[:, 0] >= math.log(WIN), peaks[:, 1] >= math.log(WIN), both]
+    both = (peaks[:, 2] >= math.log(side_evidence)) & (peaks[:, 3] >= math.log(side_evidence))
+    claims = [peaks[:, 0] >= math.log(WIN_EVIDENCE), peaks[:, 1] >= math.log(WIN_EVIDENCE), both]
     verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
-    settled = verdicts != "undecided"
-    if decided != "undecided" or not settled.any():
+    has_verdict = verdicts != "undecided"
+    if decided != "undecided" or not has_verdict.any():
         return {}
-    at = int(np.argmax(settled))
+    at = int(np.argmax(has_verdict))
     return {"decided": verdicts[at].item(), "decided_at": int(counts[at])}
 
 
-def evidence_of(peaks: Peaks) -> dict[str, float]:
+def e_values(peaks: Peaks) -> dict[str, float]:
     """The largest e-value so far of each claim."""
     # Beyond e⁷⁰⁰ a float64 ends.
     return {name: math.exp(min(peak, 700.0)) for name, peak in zip(CLAIMS, peaks, strict=True)}
@@ -96,14 +96,14 @@ class PairStream:
     def add(self, first: Bools, second: Bools) -> PairStream:
         """The stream after more rows, in their order: whether each model had them right, both
         [n]. It equals adding them one by one."""
-        one, two = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
-        if one.shape != two.shape or one.ndim != 1:
-            raise Defect("rows of two models", "must be as many", (one.shape, two.shape))
-        found = self
-        for start in range(0, len(one), ROWS_AT_ONCE):
+        first_right, second_right = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
+        if first_right.shape != second_right.shape or first_right.ndim != 1:
+            raise Defect("rows of two models", "must be as many", (first_right.shape, second_right.shape))
+        stream = self
+        for start in range(0, len(first_right), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            found = found._added(one[part], two[part])
-        return found
+            stream = stream._added(first_right[part], second_right[part])
+        return stream
 
     def _added(self, first: Bools, second: Bools) -> PairStream:
         wins = self.wins + np.cumsum(first & ~second)
@@ -118,10 +118,10 @@ class PairStream:
             peaks=tuple(peaks[-1].tolist()),
         )
         # Whether it is futile to wait for a gain of the margin [rows].
-        futile = peaks[:, 2] >= math.log(SIDE)
+        futile = peaks[:, 2] >= math.log(SIDE_EVIDENCE)
         if self.futile_at is None and futile.any():
             after = replace(after, futile_at=int(rows[np.argmax(futile)]))
-        return replace(after, **first_verdict(self.decided, peaks, rows, SIDE))
+        return replace(after, **first_verdict(self.decided, peaks, rows, SIDE_EVIDENCE))
 
     @property
     def difference(self) -> float:
@@ -131,23 +131,23 @@ class PairStream:
     @property
     def evidence(self) -> dict[str, float]:
         """The largest e-value so far of each claim."""
-        return evidence_of(self.peaks)
+        return e_values(self.peaks)
 
     @property
     def because(self) -> str:
         """What the stream shows, in a sentence."""
-        seen = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
-        seen += " by the second"
+        counts_text = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+        counts_text += " by the second"
         points = f"{100 * self.margin:g} points"
-        open_ = "not decided yet"
+        undecided = "not decided yet"
         if self.futile_at is not None:
-            open_ = f"the first is not {points} better; whether they are alike is not decided yet"
-        said = {
+            undecided = f"the first is not {points} better; whether they are alike is not decided yet"
+        sentences = {
             "better": "the first is right more often",
             "worse": "the second is right more often",
             "equivalent": f"neither is {points} better than the other",
         }
-        return f"{said.get(self.decided, open_)} ({seen})"
+        return f"{sentences.get(self.decided, undecided)} ({counts_text})"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look
+from holdfast.plugins.service.live.comparison import (
+    LATEST,
+    VERDICT,
+    ComparisonState,
+    update_comparison,
+)
 from holdfast.runs.threshold import served_name
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 ACCEPTED, REJECTED = "taken", "kept_aside"
 # The verdict on the other of the two.
 REVERSED = {"better": "worse", "worse": "better"}
-ANYWAY = "or promote it anyway with --force."
+FORCE_HINT = "or promote it anyway with --force."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,9 @@ class PairEvidence:
         return None if self.live is None else str(self.live["verdict"])
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         """The evidence in sentences, the gate's first."""
-        return *((self._gate_words(),) if self.gate else ()), self._live_words()
+        return *((self._gate_sentence(),) if self.gate else ()), self._live_sentence()
 
     def refuse(self, run: Path, store: str) -> None:
         """Raise ``RecipeError`` where the latest evidence is against the change, or lacking."""
@@ -71,9 +76,9 @@ class PairEvidence:
                 else ""
             )
             rule = f"is shown to be worse than {self.served} ({because}){after}"
-            raise RecipeError(self.model, rule, None, f"Keep the served model, {ANYWAY}")
+            raise RecipeError(self.model, rule, None, f"Keep the served model, {FORCE_HINT}")
         if self.decision == REJECTED:
-            remedy = f"No live comparison overrides a rejection. Keep the served model, {ANYWAY}"
+            remedy = f"No live comparison overrides a rejection. Keep the served model, {FORCE_HINT}"
             first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
             rule = f"was rejected by the gate as an update of {first}: {why}"
             raise RecipeError(self.model, rule, None, remedy)
@@ -84,24 +89,24 @@ class PairEvidence:
         serve += f"{shlex.quote(str(run))} --store {shlex.quote(store)}"
         raise RecipeError(
             self.model,
-            f"is not shown to be better than {self.served}: {self._gate_words()}; {live}",
+            f"is not shown to be better than {self.served}: {self._gate_sentence()}; {live}",
             None,
             f"Compare the two live until the new model is shown to be better ({serve}), update "
-            f"again with more feedback, {ANYWAY}",
+            f"again with more feedback, {FORCE_HINT}",
         )
 
-    def _gate_words(self) -> str:
+    def _gate_sentence(self) -> str:
         gate = self.gate or {}
         outcome = GATE_OUTCOMES.get(str(self.decision), str(self.decision))
         first = Path(gate["from"]).name
         return f"the gate called it {outcome} as an update of {first}: {gate.get('because')}"
 
-    def _live_words(self) -> str:
+    def _live_sentence(self) -> str:
         other = self.served
         if self.live is None:
-            alone = f"this store has no live comparison with {other}"
+            none_found = f"this store has no live comparison with {other}"
             shown = self.decision == ACCEPTED and self._is_served(Path((self.gate or {})["from"]))
-            return alone if shown else f"{alone}, so nothing shows that it is better"
+            return none_found if shown else f"{none_found}, so nothing shows that it is better"
         return {
             "better": f"it is shown to be better than {other}",
             "equivalent": f"it is shown to be as good as {other} within the margin, not better",
@@ -140,9 +145,9 @@ def pair_evidence(
     """What is known at the moment ``at`` of the run ``model`` with this ``result.json``."""
     block = result.get("update") or {}
     gate = block.get("gate") or {}
-    found = {**gate, "from": block.get("from")} if gate.get("decision") else None
+    gate_with_parent = {**gate, "from": block.get("from")} if gate.get("decision") else None
     live = live_evidence(store, served, model, at)
-    return PairEvidence(model, served, served_run, found, live)
+    return PairEvidence(model, served, served_run, gate_with_parent, live)
 
 
 def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[str, Any] | None:
@@ -150,7 +155,7 @@ def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[s
     it, the last; else the one that goes on. Its verdict is about ``model``, also where ``model``
     was the one in service then (``reversed``)."""
     pair = {served, model}
-    going = _going_on(store, pair, at)
+    running = _running_comparison(store, pair, at)
     last = {}
     for event in store.events(VERDICT, limit=None):
         body = event.body
@@ -159,37 +164,37 @@ def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[s
             last[body["shown"], body["way"]] = event
     decided = [one for one in last.values() if one.body["verdict"] != "undecided"]
     if not decided:
-        return None if going is None else _about(model, going)
-    found = max(decided, key=lambda one: one.id or 0).body
+        return None if running is None else _from_side_of(model, running)
+    latest_decided = max(decided, key=lambda one: one.id or 0).body
     same = ("shown", "way", "verdict")
-    if going is not None and all(going[name] == found[name] for name in same):
+    if running is not None and all(running[name] == latest_decided[name] for name in same):
         # The same finding, with all that it stands on.
-        return _about(model, going)
-    return _about(model, found)
+        return _from_side_of(model, running)
+    return _from_side_of(model, latest_decided)
 
 
-def _going_on(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
+def _running_comparison(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
     """The comparison that the store saw last, as it stands now, where it is of these two."""
     latest = store.state(LATEST) or {}
     if {latest.get("shown"), latest.get("challenger")} != pair:
         return None
-    kept = store.state(latest["key"])
-    return latest if kept is None else look(store, LiveState.of(kept).setup, at).said()
+    stored = store.state(latest["key"])
+    return latest if stored is None else update_comparison(store, ComparisonState.of(stored).setup, at).summary()
 
 
-def _about(model: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
+def _from_side_of(model: str, comparison: Mapping[str, Any]) -> Mapping[str, Any]:
     """The finding as one about ``model``."""
-    if found["challenger"] == model:
-        return found
-    gap = found["difference"]
-    turned = {
+    if comparison["challenger"] == model:
+        return comparison
+    gap = comparison["difference"]
+    reversed_gap = {
         name: None if gap.get(other) is None else -gap[other]
         for name, other in (("value", "value"), ("low", "high"), ("high", "low"))
     }
     return {
-        **found,
-        "verdict": REVERSED.get(found["verdict"], found["verdict"]),
-        "difference": {**gap, **turned},
-        "because": f"with {found['challenger']} as the challenger: {found['because']}",
+        **comparison,
+        "verdict": REVERSED.get(comparison["verdict"], comparison["verdict"]),
+        "difference": {**gap, **reversed_gap},
+        "because": f"with {comparison['challenger']} as the challenger: {comparison['because']}",
         "reversed": True,
     }

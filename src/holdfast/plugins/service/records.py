@@ -67,7 +67,7 @@ class EngineFacts:
     because: str
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """More is waiting than can be answered in time: come again after ``retry_after`` seconds."""
 
     def __init__(self, retry_after: float, because: str) -> None:
@@ -76,7 +76,7 @@ class Full(Exception):
         self.because = because
 
 
-class Late(Exception):
+class DeadlineExceeded(Exception):
     """The time of a request was over before its rows were answered."""
 
 
@@ -112,13 +112,13 @@ class ServiceEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A request that was answered: its rows and what went out (``answered``); ``user`` is the hash
+    """A request that was answered: its rows and what went out (``predictions``); ``user`` is the hash
     that is stored. The answer to a ``conversation`` may have been drawn at chance."""
 
     request: str
     at: float
     rows: tuple[Row, ...]
-    answered: RowPredictions
+    predictions: RowPredictions
     user: str | None = None
     conversation: bool = False
 
@@ -131,10 +131,10 @@ class ServiceObserver(Protocol):
     def name(self) -> str:
         """One word, by which its state is stored and its gauges are called."""
 
-    def seen(self, served: Served) -> None:
+    def observe(self, served: Served) -> None:
         """A request was answered."""
 
-    def labelled(self, feedback: Feedback) -> None:
+    def add_feedback(self, feedback: Feedback) -> None:
         """Somebody said what is right."""
 
     def state(self) -> Mapping[str, Any]:
@@ -146,6 +146,6 @@ class ServiceObserver(Protocol):
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
         """What befell since it was asked last, kinds and bodies: alarms, verdicts."""
 
-    def said(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, Any]:
         """What it knows now, as JSON: for pages and for /metrics (the numbers of its first
         level)."""

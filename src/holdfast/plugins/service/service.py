@@ -1,5 +1,5 @@
 """``Service``: everything that the endpoints share: the model in service with its store, its
-observers and its numbers, its conversations (``Following``) and its reasons (``Explaining``).
+observers and its numbers, its conversations (``ServedChats``) and its reasons (``ExplanationQueue``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from holdfast.analyses.explain.explain import explain_asked
 from holdfast.analyses.explain.explanation import Explanation
 from holdfast.core.wording import counted
-from holdfast.plugins.service.afterwards import Watching, masked_request, packed
-from holdfast.plugins.service.chat.conversations import ChatBounds, Chats, at_once
+from holdfast.plugins.service.chat.conversations import ChatLimits, Chats, run_now
 from holdfast.plugins.service.engine.engine import ModelEngine
-from holdfast.plugins.service.engine.rows import asked_of
-from holdfast.plugins.service.live.lineup import Lineup
+from holdfast.plugins.service.engine.rows import prediction_request
+from holdfast.plugins.service.live.router import EngineRouter
 from holdfast.plugins.service.metrics import ServiceCounters
+from holdfast.plugins.service.observers import ObserverThread, masked_request, packed_vector
 from holdfast.plugins.service.records import (
     EngineFacts,
-    Full,
+    QueueFull,
     RowPredictions,
     Served,
     ServiceEngine,
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 # Characters of rows that are held in memory until somebody says what is right for them.
-REMEMBERED = 50_000_000
+MAX_RECENT_CHARACTERS = 50_000_000
 FLUSH_S = 10.0
-MOST_WAITING = 4
+MAX_WAITING = 4
 SECONDS_A_ROW = 2.0
 SOURCE = "the request"
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """A request that was answered a short while ago: its ``rows``, and the ``asked`` that stands in
+class RecentRequest:
+    """A request that was answered a short while ago: its ``rows``, and the ``record`` that stands in
     the store, without what was said."""
 
     rows: tuple[Row, ...]
-    asked: StoredRequest
+    record: StoredRequest
     size: int
 
 
@@ -76,49 +76,49 @@ class Service:
         self.draining = False
         self.started = time.time()
         # The model, ready or not; ``None`` before it is loaded.
-        self.held: ServiceEngine | None = None
-        self.chats: Following | None = None
-        self._memory: OrderedDict[str, Remembered] = OrderedDict()
-        self._memory_size = 0
+        self.loaded_engine: ServiceEngine | None = None
+        self.chats: ServedChats | None = None
+        self._recent: OrderedDict[str, RecentRequest] = OrderedDict()
+        self._recent_size = 0
         # Masked in the writer's thread: it takes longer than an answer may.
-        masking = masked_request if settings.mask else (lambda request: request)
-        self.writing = None if store is None else StoreWriter(store, log, prepare=masking)
-        self.watching: Watching | None = None
-        self.explaining = Explaining()
-        self.measured = ServiceCounters(self._now, self.said, self._labels)
+        prepare = masked_request if settings.mask else (lambda request: request)
+        self.writer = None if store is None else StoreWriter(store, log, prepare=prepare)
+        self.observer_thread: ObserverThread | None = None
+        self.explanations = ExplanationQueue()
+        self.counters = ServiceCounters(self._gauges, self.observer_summaries, self._model_labels)
 
     def load(self, engine: ServiceEngine, observers: Sequence[ServiceObserver]) -> None:
         """Warm the model and its conversations, and begin. Blocks."""
-        chats = Following(engine, self.settings)
-        chats.warm()
+        served_chats = ServedChats(engine, self.settings)
+        served_chats.warm()
         engine.warm()
-        self.begin(engine, observers, chats)
+        self.begin(engine, observers, served_chats)
 
     def begin(
         self,
         engine: ServiceEngine,
         observers: Sequence[ServiceObserver] = (),
-        chats: Following | None = None,
+        chats: ServedChats | None = None,
     ) -> None:
         """The model is there, with ``chats`` where it may hold conversations."""
-        self.held, self.chats = engine, chats
-        self.watching = Watching(observers, self.store, self.log, lambda: engine.facts.model)
+        self.loaded_engine, self.chats = engine, chats
+        self.observer_thread = ObserverThread(observers, self.store, self.log, lambda: engine.facts.model)
 
     @property
     def ready(self) -> bool:
         """Whether a request would be answered."""
-        return not self.draining and self.held is not None and self.held.ready
+        return not self.draining and self.loaded_engine is not None and self.loaded_engine.ready
 
     @property
     def engine(self) -> ServiceEngine:
         """The model. Raises ``Fault`` 503 where there is none yet."""
-        if self.held is None or not self.ready:
+        if self.loaded_engine is None or not self.ready:
             rule, again_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
             remedy = "Ask again after the seconds in Retry-After."
             raise Fault(
-                503, "this service", rule, None, remedy, reason="not ready", again_s=again_s
+                503, "this service", rule, None, remedy, reason="not ready", retry_after_s=again_s
             )
-        return self.held
+        return self.loaded_engine
 
     @property
     def shown(self) -> ServiceEngine:
@@ -136,101 +136,101 @@ class Service:
         """What the model says of rows (in an A/B test that of the ``user``'s arm); raises as
         ``Engine.answer`` does."""
         engine = self.engine
-        if isinstance(engine, Lineup):
-            answered = await engine.answer(rows, deadline, user)
+        if isinstance(engine, EngineRouter):
+            predictions = await engine.answer(rows, deadline, user)
         else:
-            answered = await engine.answer(rows, deadline)
-        left = sum(one.prediction is None for one in answered.answers)
-        self.measured.predicted(len(rows), left)
-        return answered
+            predictions = await engine.answer(rows, deadline)
+        abstained = sum(one.prediction is None for one in predictions.answers)
+        self.counters.count_rows(len(rows), abstained)
+        return predictions
 
-    def afterwards(self, served: Served, seconds: float, size: int) -> None:
+    def finish_request(self, served: Served, seconds: float, size: int) -> None:
         """The answer is out: remember it, have it written, show it to the observers."""
         record = self._record(served, seconds)
         self._remember(served, replace(record, said=(), texts=()), size)
-        if self.writing is not None:
-            self.writing.put(record)
-        if self.watching is not None:
-            self.watching.put(served)
+        if self.writer is not None:
+            self.writer.put(record)
+        if self.observer_thread is not None:
+            self.observer_thread.notify(served)
 
-    def remembered(self, request: str) -> Remembered | None:
+    def recent_request(self, request: str) -> RecentRequest | None:
         """A request of a short while ago."""
-        return self._memory.get(request)
+        return self._recent.get(request)
 
     def expiry(self, at: float) -> float:
         """When a text that was kept then is to go."""
         return at + self.settings.retention_days * DAY_S
 
-    def said(self) -> Mapping[str, Mapping[str, Any]]:
+    def observer_summaries(self) -> Mapping[str, Mapping[str, Any]]:
         """What the observers say."""
-        return self.watching.said() if self.watching is not None else {}
+        return self.observer_thread.summaries() if self.observer_thread is not None else {}
 
     def close(self) -> None:
         """Write what is left, and end the threads."""
         if self.chats is not None:
             self.chats.drain()
-        if self.watching is not None:
-            self.watching.close(FLUSH_S)
-        if self.writing is not None:
-            self.writing.close(FLUSH_S)
-            counts = self.writing.counts()
-            if missed := counts.lost + counts.refused:
-                self.log(f"{counted(missed, 'request')} could not be stored")
-        if self.held is not None:
-            self.held.close()
+        if self.observer_thread is not None:
+            self.observer_thread.close(FLUSH_S)
+        if self.writer is not None:
+            self.writer.close(FLUSH_S)
+            counts = self.writer.counts()
+            if not_stored := counts.lost + counts.refused:
+                self.log(f"{counted(not_stored, 'request')} could not be stored")
+        if self.loaded_engine is not None:
+            self.loaded_engine.close()
         if self.store is not None:
             self.store.close()
 
-    def _remember(self, served: Served, asked: StoredRequest, size: int) -> None:
-        self._memory[served.request] = Remembered(served.rows, asked, size)
-        self._memory_size += size
-        while self._memory and (
-            len(self._memory) > self.settings.max_remembered or self._memory_size > REMEMBERED
+    def _remember(self, served: Served, record: StoredRequest, size: int) -> None:
+        self._recent[served.request] = RecentRequest(served.rows, record, size)
+        self._recent_size += size
+        while self._recent and (
+            len(self._recent) > self.settings.max_remembered or self._recent_size > MAX_RECENT_CHARACTERS
         ):
-            _, gone = self._memory.popitem(last=False)
-            self._memory_size -= gone.size
+            _, oldest = self._recent.popitem(last=False)
+            self._recent_size -= oldest.size
 
     def _record(self, served: Served, seconds: float) -> StoredRequest:
-        answered = served.answered
+        predictions = served.predictions
         texts: tuple[KeptText, ...] = ()
         if self.settings.log_texts:
-            over, vectors = self.expiry(served.at), answered.vectors
+            expires_at, vectors = self.expiry(served.at), predictions.vectors
             texts = tuple(
-                KeptText(place, row, packed(vectors, place), over)
+                KeptText(place, row, packed_vector(vectors, place), expires_at)
                 for place, row in enumerate(served.rows)
             )
-        rows, name = len(served.rows), answered.model
+        rows, name = len(served.rows), predictions.model
         return StoredRequest(
-            served.request, served.at, name, rows, seconds, served.user, answered.stored(), texts
+            served.request, served.at, name, rows, seconds, served.user, predictions.stored(), texts
         )
 
-    def _now(self) -> dict[str, float]:
-        found = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
-        for name, part in (("engine", self.held), ("chat", self.chats)):
+    def _gauges(self) -> dict[str, float]:
+        gauges = {"ready": float(self.ready), "uptime_seconds": time.time() - self.started}
+        for name, part in (("engine", self.loaded_engine), ("chat", self.chats)):
             if part is not None:
-                found |= {f"{name}_{key}": value for key, value in part.figures().items()}
-        if self.writing is not None:
-            counts = self.writing.counts()
-            found |= {
+                gauges |= {f"{name}_{key}": value for key, value in part.figures().items()}
+        if self.writer is not None:
+            counts = self.writer.counts()
+            gauges |= {
                 "store_requests_written_total": float(counts.written),
                 "store_requests_lost_total": float(counts.lost + counts.refused),
                 "store_requests_waiting": float(counts.waiting),
                 "store_failures_total": float(counts.failures),
                 "store_away": float(counts.away),
             }
-        if self.watching is not None:
-            found["observers_dropped_total"] = float(self.watching.dropped)
-            found["observers_defects_total"] = float(self.watching.defects)
-        return found
+        if self.observer_thread is not None:
+            gauges["observers_dropped_total"] = float(self.observer_thread.dropped)
+            gauges["observers_defects_total"] = float(self.observer_thread.defects)
+        return gauges
 
-    def _labels(self) -> dict[str, str]:
-        if self.held is None:
+    def _model_labels(self) -> dict[str, str]:
+        if self.loaded_engine is None:
             return {}
-        facts = self.held.facts
+        facts = self.loaded_engine.facts
         return {"model": facts.model, "task": facts.task, "precision": facts.precision}
 
 
-class Following:
+class ServedChats:
     """The conversations of the model in service, also after another was promoted into its place:
     the next one is with that model, and those that were taken on end with the one before.
 
@@ -242,40 +242,40 @@ class Following:
     ) -> None:
         self._engine, self._settings = engine, settings
         self._lock = asyncio.Lock()
-        self._of = None if chats is None else shown_of(engine)
+        self._chats_engine = None if chats is None else shown_of(engine)
         self._chats = chats
 
     def warm(self) -> None:
         """Be ready for the model that is in service now. Blocks."""
         engine, settings = shown_of(self._engine), self._settings
-        use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
+        model_use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
         facts = engine.facts
-        chats = Chats.of(
-            use,
+        chats = Chats.from_predictor(
+            model_use,
             facts.run.resolve().name,
             mark=facts.model,
             # Between two turns of the rows that the engine answers.
-            within=at_once if thread is None else lambda job: thread.run(job).result(),
-            bounds=ChatBounds(
-                together=settings.chat_together,
-                waiting=settings.chat_waiting,
+            within=run_now if thread is None else lambda job: thread.run(job).result(),
+            bounds=ChatLimits(
+                max_running=settings.chat_together,
+                max_waiting=settings.chat_waiting,
                 deadline_s=settings.chat_timeout_s,
             ),
         )
         if chats is not None:
             chats.warm()
-        self._of, self._chats = engine, chats
+        self._chats_engine, self._chats = engine, chats
 
-    async def now(self) -> Chats | None:
+    async def current(self) -> Chats | None:
         """The conversations with the model in service; ``None`` where it is no language model."""
-        if self._of is shown_of(self._engine):
+        if self._chats_engine is shown_of(self._engine):
             return self._chats
         async with self._lock:
-            if self._of is not shown_of(self._engine):
-                before = self._chats
+            if self._chats_engine is not shown_of(self._engine):
+                previous = self._chats
                 await asyncio.to_thread(self.warm)
-                if before is not None:
-                    threading.Thread(target=before.drain, daemon=True).start()
+                if previous is not None:
+                    threading.Thread(target=previous.drain, daemon=True).start()
         return self._chats
 
     def figures(self) -> dict[str, float]:
@@ -294,7 +294,7 @@ def shown_of(engine: ServiceEngine) -> ServiceEngine:
     return shown
 
 
-class Explaining:
+class ExplanationQueue:
     """One request for reasons after the other."""
 
     def __init__(self) -> None:
@@ -307,19 +307,19 @@ class Explaining:
         if not isinstance(engine, ModelEngine):
             rule, remedy = "cannot be asked of this model", "Use holdfast explain."
             raise Fault(400, "/explain", rule, None, remedy, reason="not explained")
-        if self._waiting >= MOST_WAITING:
-            raise Full(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
+        if self._waiting >= MAX_WAITING:
+            raise QueueFull(SECONDS_A_ROW * self._waiting, "others wait for their reasons")
         self._waiting += 1
         try:
             async with self._turn:
-                found = [await engine.run(partial(_explained, engine, row)) for row in rows]
+                explanations = [await engine.run(partial(_explain_row, engine, row)) for row in rows]
         finally:
             self._waiting -= 1
-        joined = tuple(replace(row, row=n) for n, one in enumerate(found) for row in one.rows)
-        seconds = sum(one.seconds for one in found)
-        return replace(found[0], rows=joined, seconds=seconds).to_json()
+        joined = tuple(replace(row, row=n) for n, one in enumerate(explanations) for row in one.rows)
+        seconds = sum(one.seconds for one in explanations)
+        return replace(explanations[0], rows=joined, seconds=seconds).to_json()
 
 
-def _explained(engine: ModelEngine, row: Row) -> Explanation:
+def _explain_row(engine: ModelEngine, row: Row) -> Explanation:
     predictor, run = engine.predictor, engine.facts.model
-    return explain_asked(predictor, asked_of(predictor, [row]), run, SOURCE, rows=1)
+    return explain_asked(predictor, prediction_request(predictor, [row]), run, SOURCE, rows=1)

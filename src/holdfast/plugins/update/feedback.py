@@ -16,7 +16,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import refuse_missing
-from holdfast.plugins.labelling.labels import settled
+from holdfast.plugins.labelling.labels import resolve_labels
 from holdfast.recipe import DataPart
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _of_store(where: str, part: DataPart, raw: Raw) -> Given:
     with closing(open_store(where)) as store:
         while more := store.feedback(after=every[-1].id or 0 if every else 0):
             every += more
-        found = settled(every)
+        found = resolve_labels(every)
         kept, name = found.labels, store.name
         texts = _texts(store, kept)
     lines, used = [], []

@@ -314,14 +314,14 @@ def count_feedback(asking: UpdateOptions) -> int:
 def in_service(asking: UpdateOptions) -> Path:
     """The run that took the place of the one that was asked for, by the store that the feedback
     comes of; else that one."""
-    from holdfast.plugins.service.promotion import standings
+    from holdfast.plugins.service.promotion import served_models
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
 
     if asking.feedback is None or not is_store(asking.feedback):
         return asking.run
     with closing(open_store(asking.feedback)) as store:
-        found = standings(store).get(served_name(asking.run))
+        found = served_models(store).get(served_name(asking.run))
     return asking.run if found is None else found.run
 
 

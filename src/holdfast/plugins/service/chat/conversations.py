@@ -23,20 +23,26 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.tokenizer import position_limit
-from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, Pieces, chooser, decoder_of
-from holdfast.plugins.service.chat.request import Ask, ChatError
+from holdfast.plugins.service.chat.decoder import (
+    DecodedText,
+    Decoder,
+    TextPieces,
+    decoder_of,
+    token_chooser,
+)
+from holdfast.plugins.service.chat.request import ChatError, ChatRequest
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
 
-Ending = Literal["stop", "length", "gone", "deadline", "failed"]
+EndReason = Literal["stop", "length", "gone", "deadline", "failed"]
 LOG = logging.getLogger(__name__)
 # Tokens at the end of an answer in which the words that close it are looked for, as ``chat`` does.
 TAIL = 32
 # Other users of the model, who wait for the same lock, get it between two steps.
-BREATH_S = 0.0005
-COUNTED = (
+PAUSE_S = 0.0005
+COUNTERS = (
     "taken",
     "tokens",
     "stop",
@@ -48,34 +54,34 @@ COUNTED = (
     "refused_ending",
 )
 # Does a job that needs the model alone, and gives what it gives.
-Within = Callable[[Callable[[], Any]], Any]
+RunExclusively = Callable[[Callable[[], Any]], Any]
 # A text of more characters than this for each place cannot fit, whatever the tokenizer.
-LONGEST_TOKEN = 128
+MAX_TOKEN_CHARACTERS = 128
 
 
-def at_once(job: Callable[[], Any]) -> Any:
+def run_now(job: Callable[[], Any]) -> Any:
     """Do ``job`` here and now: nobody else asks the model."""
     return job()
 
 
 @dataclass(frozen=True, slots=True)
-class ChatBounds:
-    """How many conversations are answered at once (``together``) and may wait besides; after how
+class ChatLimits:
+    """How many conversations are answered at once (``max_running``) and may wait besides; after how
     many seconds one ends unfinished; how many bytes of keys and values all of them may take."""
 
-    together: int = 8
-    waiting: int = 32
+    max_running: int = 8
+    max_waiting: int = 32
     deadline_s: float = 300.0
-    memory: int = 2**30
+    cache_bytes: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ChatResult:
     """How an answer ended: its ``text``, why, its tokens and those of what was asked, and the
     geometric mean of its tokens' probabilities (``None`` where it has none)."""
 
     text: str
-    why: Ending
+    end_reason: EndReason
     prompt_tokens: int
     tokens: int
     confidence: float | None = None
@@ -83,39 +89,39 @@ class Ended:
 
 @dataclass(eq=False)
 class Conversation:
-    """One that was taken on: ``heard`` gets its answer piece by piece, last how it ended. Whoever
+    """One that was taken on: ``updates`` gets its answer piece by piece, last how it ended. Whoever
     has begun one calls ``leave`` when he reads no more."""
 
     id: str
-    ask: Ask
-    row: DecodedText
+    request: ChatRequest
+    decoded: DecodedText
     new_tokens: int
-    written: Pieces
-    at: float
+    written: TextPieces
+    started_at: float
     deadline: float
     loop: asyncio.AbstractEventLoop
-    heard: asyncio.Queue[str | Ended] = field(default_factory=asyncio.Queue)
-    gone: bool = False
-    ended: Ended | None = None
+    updates: asyncio.Queue[str | ChatResult] = field(default_factory=asyncio.Queue)
+    abandoned: bool = False
+    result: ChatResult | None = None
 
-    def tell(self, what: str | Ended) -> None:
+    def notify(self, update: str | ChatResult) -> None:
         # The loop of somebody who left may be closed by now.
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.heard.put_nowait, what)
+            self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
 
     def leave(self) -> None:
         """Nobody reads any more: the answer is written no further."""
-        self.gone = True
+        self.abandoned = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """A causal model of Transformers (``plain``) with its tokenizer: whether it was trained on
-    plain text (``of_text``), and how many tokens an answer has that nobody limits."""
+    """A causal model of Transformers (``causal_lm``) with its tokenizer: whether it was trained on
+    plain text (``trained_on_text``), and how many tokens an answer has that nobody limits."""
 
-    plain: Any
+    causal_lm: Any
     tokenizer: Any
-    of_text: bool
+    trained_on_text: bool
     new_tokens: int | None = None
 
 
@@ -123,7 +129,7 @@ class Chats:
     """The conversations with one language model.
 
     ``within`` does what needs the model alone, where others use it too (by the one thread that asks
-    it); ``name`` is what a client calls the model, ``mark`` the name by which it is stored.
+    it); ``name`` is what a client calls the model, ``stored_name`` the name by which it is stored.
     """
 
     def __init__(
@@ -131,28 +137,28 @@ class Chats:
         model: ChatModel,
         name: str,
         *,
-        mark: str | None = None,
-        within: Within = at_once,
-        bounds: ChatBounds | None = None,
+        stored_name: str | None = None,
+        run_exclusively: RunExclusively = run_now,
+        limits: ChatLimits | None = None,
     ) -> None:
-        plain = model.plain
-        self.name, self.of_text = printable(name), model.of_text
-        self.bounds = bounds or ChatBounds()
+        causal_lm = model.causal_lm
+        self.name, self.trained_on_text = printable(name), model.trained_on_text
+        self.limits = limits or ChatLimits()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
         self.since = time.time()
-        self.mark = mark or self.name
-        self._plain, self._within = plain, within
+        self.stored_name = stored_name or self.name
+        self._causal_lm, self._run_exclusively = causal_lm, run_exclusively
         # A tokenizer keeps its padding as a state, which others of its users set.
         self._tokenizer = copy.deepcopy(model.tokenizer)
         self._new_tokens = model.new_tokens or LONGEST_ANSWER
-        self._end = "" if self.of_text else closing(self._tokenizer)
-        config = getattr(plain, "generation_config", None)
+        self._end = "" if self.trained_on_text else closing(self._tokenizer)
+        config = getattr(causal_lm, "generation_config", None)
         self._stops = stop_tokens(self._tokenizer, self._end, getattr(config, "eos_token_id", None))
-        learnt = getattr(plain, "active_peft_config", None)
-        taken = int(getattr(learnt, "num_virtual_tokens", None) or 0)
-        self._room = position_limit(plain.config) - taken
-        self._places = max(1, self.bounds.memory // _bytes_a_place(plain.config))
+        peft_config = getattr(causal_lm, "active_peft_config", None)
+        virtual_tokens = int(getattr(peft_config, "num_virtual_tokens", None) or 0)
+        self._position_limit = position_limit(causal_lm.config) - virtual_tokens
+        self._cache_positions = max(1, self.limits.cache_bytes // _bytes_per_position(causal_lm.config))
         # Texts are read by one thread of its own: it may wait for the model, and nobody else must.
         self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
         self._entering = 0
@@ -160,19 +166,19 @@ class Chats:
         self._running: list[Conversation] = []
         self._changed = threading.Condition()
         self._draining = False
-        self._seconds = 1.0
+        self._mean_seconds = 1.0
         self._thread: threading.Thread | None = None
         self._decoder: Decoder | None = None
 
     @classmethod
-    def of(
+    def from_predictor(
         cls,
         use: Any,
         name: str,
         *,
         mark: str | None = None,
-        within: Within = at_once,
-        bounds: ChatBounds | None = None,
+        within: RunExclusively = run_now,
+        bounds: ChatLimits | None = None,
     ) -> Chats | None:
         """The conversations with a model that already answers rows (``Predictor.model``), of which
         nothing is loaded twice; ``None`` where it is no causal language model."""
@@ -183,18 +189,18 @@ class Chats:
             return None
         plain, longest = use.network.to(best_device()).plain, use.recipe.generate.max_new_tokens
         model = ChatModel(plain, use.tokenizer, use.of_text, longest)
-        return cls(model, name, mark=mark, within=within, bounds=bounds)
+        return cls(model, name, stored_name=mark, run_exclusively=within, limits=bounds)
 
     @property
     def context(self) -> int:
         """The places that a prompt and its answer have together."""
-        return min(self._room, self._places)
+        return min(self._position_limit, self._cache_positions)
 
     def warm(self) -> None:
         """Ask the model how its conversations can be joined, and start the thread."""
         if self._thread is not None:
             return
-        self._decoder, decision = self._within(lambda: decoder_of(self._plain))
+        self._decoder, decision = self._run_exclusively(lambda: decoder_of(self._causal_lm))
         self.decisions = (decision,)
         self._thread = threading.Thread(target=self._work, name="holdfast chat", daemon=True)
         self._thread.start()
@@ -216,10 +222,10 @@ class Chats:
             return {
                 "waiting": float(len(self._waiting) + self._entering),
                 "running": float(len(self._running)),
-                **{f"{name}_total": float(self.counts[name]) for name in COUNTED},
+                **{f"{name}_total": float(self.counts[name]) for name in COUNTERS},
             }
 
-    async def begin(self, ask: Ask) -> Conversation:
+    async def start(self, ask: ChatRequest) -> Conversation:
         """Take on a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
         where too many wait or the server ends."""
         now = time.monotonic()
@@ -228,17 +234,17 @@ class Chats:
                 self.counts["refused_ending"] += 1
                 raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
             waiting = len(self._waiting) + self._entering
-            if waiting >= self.bounds.waiting:
+            if waiting >= self.limits.max_waiting:
                 self.counts["refused_full"] += 1
-                turns = (waiting + len(self._running)) / self.bounds.together
+                turns = (waiting + len(self._running)) / self.limits.max_running
                 rule = f"{waiting} conversations wait already, which is as many as may."
-                after = min(60, max(1, math.ceil(self._seconds * turns)))
+                after = min(60, max(1, math.ceil(self._mean_seconds * turns)))
                 raise ChatError(503, rule, code="full", retry_after=after)
             self._entering += 1
         try:
             loop = asyncio.get_running_loop()
-            ids = await loop.run_in_executor(self._reader, self._ids, ask)
-            new = self._new(ask, len(ids))
+            ids = await loop.run_in_executor(self._reader, self._prompt_ids, ask)
+            new = self._answer_limit(ask, len(ids))
         except BaseException:
             with self._changed:
                 self._entering -= 1
@@ -247,11 +253,11 @@ class Chats:
         conversation = Conversation(
             new_id(),
             ask,
-            DecodedText(ids, _not_yet),
+            DecodedText(ids, _no_token_yet),
             new,
-            Pieces(self._decode, (self._end, *ask.stops)),
+            TextPieces(self._decode, (self._end, *ask.stops)),
             time.time(),
-            now + self.bounds.deadline_s,
+            now + self.limits.deadline_s,
             loop,
         )
         with self._changed:
@@ -261,27 +267,27 @@ class Chats:
             self._changed.notify()
         return conversation
 
-    def _ids(self, ask: Ask) -> list[int]:
-        said = [ask.text] if ask.kind == "text" else [turn["content"] for turn in ask.turns]
-        length, most = sum(map(len, said)), self.context * LONGEST_TOKEN
+    def _prompt_ids(self, ask: ChatRequest) -> list[int]:
+        said = [ask.text] if ask.prompt_type == "text" else [turn["content"] for turn in ask.turns]
+        length, most = sum(map(len, said)), self.context * MAX_TOKEN_CHARACTERS
         if length > most:
             rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
             rule += f"{self.context:,} places of this model."
             raise ChatError(400, rule, code="context_length_exceeded")
         try:
             # Alone: a chat template runs within bounds that hold for the whole process.
-            ids: list[int] = self._within(lambda: self._rendered(ask))
+            ids: list[int] = self._run_exclusively(lambda: self._tokenize(ask))
         except HoldfastError as error:
             raise ChatError(400, f"{error.what}: {error.rule}", param="messages") from None
         return ids
 
-    def _rendered(self, ask: Ask) -> list[int]:
-        if ask.kind == "text":
-            if self.of_text:
+    def _tokenize(self, ask: ChatRequest) -> list[int]:
+        if ask.prompt_type == "text":
+            if self.trained_on_text:
                 return whole_prompts([ask.text], self._tokenizer)[0]
             ids: list[int] = self._tokenizer(ask.text, verbose=False)["input_ids"]
             return ids
-        if not self.of_text:
+        if not self.trained_on_text:
             return prompt_tokens(self._tokenizer, ask.turns)
         if len(ask.turns) > 1 or ask.turns[0]["role"] != "user":
             rule = "This model was trained on plain text: it knows no turns and goes on with one "
@@ -289,12 +295,12 @@ class Chats:
             raise ChatError(400, rule, param="messages")
         return whole_prompts([ask.turns[0]["content"]], self._tokenizer)[0]
 
-    def _new(self, ask: Ask, prompt: int) -> int:
+    def _answer_limit(self, ask: ChatRequest, prompt: int) -> int:
         """The longest answer to a prompt of so many tokens."""
         most = self.context - prompt
         wanted = ask.tokens
         if most >= 1 and wanted is None:
-            return min(self._new_tokens, max(1, self._room // 2), most)
+            return min(self._new_tokens, max(1, self._position_limit // 2), most)
         if wanted is not None and wanted <= most:
             return wanted
         asked = f"an answer of up to {wanted:,} tokens" if wanted else "an answer of one token"
@@ -316,8 +322,8 @@ class Chats:
                         return
                     self._changed.wait()
             try:
-                self._leave_over()
-                self._join_one()
+                self._end_overdue()
+                self._join_next()
                 self._step()
             # One defect must not take the thread, and everybody's answers, with it.
             except Exception:
@@ -326,20 +332,20 @@ class Chats:
                     failed, self._running = self._running, []
                 # Half of a step may be in the old one.
                 kind: Any = type(self._decoder)
-                self._decoder = kind(self._plain)
+                self._decoder = kind(self._causal_lm)
                 for one in failed:
-                    self._over(one, "failed")
-            time.sleep(BREATH_S)
+                    self._finish(one, "failed")
+            time.sleep(PAUSE_S)
 
-    def _leave_over(self) -> None:
+    def _end_overdue(self) -> None:
         """Those whose client has left, or whose time is up."""
         now = time.monotonic()
         with self._changed:
-            over = [c for c in (*self._waiting, *self._running) if c.gone or c.deadline < now]
+            over = [c for c in (*self._waiting, *self._running) if c.abandoned or c.deadline < now]
         for one in over:
-            self._end_of(one, "gone" if one.gone else "deadline")
+            self._end_conversation(one, "gone" if one.abandoned else "deadline")
 
-    def _join_one(self) -> None:
+    def _join_next(self) -> None:
         """At most one newcomer between two steps: reading its prompt keeps the others waiting."""
         assert self._decoder is not None
         with self._changed:
@@ -347,80 +353,80 @@ class Chats:
                 return
             one = self._waiting.popleft()
             self._running.append(one)
-        self._wrote(one, self._within(lambda: self._begun(one)))
+        self._add_token(one, self._run_exclusively(lambda: self._first_token(one)))
 
-    def _begun(self, one: Conversation) -> int:
+    def _first_token(self, one: Conversation) -> int:
         """Read the prompt; the first token."""
         assert self._decoder is not None
-        one.row.choose = chooser(
-            self._plain,
-            one.row.prompt,
-            one.ask.seed,
+        one.decoded.choose = token_chooser(
+            self._causal_lm,
+            one.decoded.prompt,
+            one.request.seed,
             max_new_tokens=one.new_tokens,
             pad_token_id=self._tokenizer.pad_token_id or 0,
             eos_token_id=list(self._stops) or None,
-            **drawing(one.ask.temperature, one.ask.top_p),
+            **drawing(one.request.temperature, one.request.top_p),
         )
-        return self._decoder.join(one.row)
+        return self._decoder.join(one.decoded)
 
     def _fits(self, newcomer: Conversation) -> bool:
         if not self._running:
             return True
         together = [newcomer, *self._running]
-        widest = max(len(one.row.prompt) + one.new_tokens for one in together)
-        return len(together) <= self.bounds.together and len(together) * widest <= self._places
+        widest = max(len(one.decoded.prompt) + one.new_tokens for one in together)
+        return len(together) <= self.limits.max_running and len(together) * widest <= self._cache_positions
 
     def _step(self) -> None:
         assert self._decoder is not None
         if not (rows := list(self._decoder.rows)):
             return
-        tokens = self._within(self._decoder.step)
-        owner = {id(one.row): one for one in self._running}
+        tokens = self._run_exclusively(self._decoder.step)
+        owner = {id(one.decoded): one for one in self._running}
         for row, token in zip(rows, tokens, strict=True):
-            self._wrote(owner[id(row)], token)
+            self._add_token(owner[id(row)], token)
 
-    def _wrote(self, one: Conversation, token: int) -> None:
+    def _add_token(self, one: Conversation, token: int) -> None:
         self.counts["tokens"] += 1
-        full = len(one.row.written) >= one.new_tokens
+        full = len(one.decoded.written) >= one.new_tokens
         stopped = token in self._stops
         piece = one.written.add(token, last=full or stopped)
-        tail = one.row.written[-TAIL:]
+        tail = one.decoded.written[-TAIL:]
         # The words that close an answer may be tokens that its text does not show.
         closed = bool(self._end) and self._end in self._tokenizer.decode(tail)
         if closed and not (full or stopped or one.written.ended):
             piece += one.written.finish()
         if piece:
-            one.tell(piece)
+            one.notify(piece)
         if stopped or closed or one.written.ended:
-            self._end_of(one, "stop")
+            self._end_conversation(one, "stop")
         elif full:
-            self._end_of(one, "length")
+            self._end_conversation(one, "length")
 
-    def _end_of(self, one: Conversation, why: Ending) -> None:
+    def _end_conversation(self, one: Conversation, why: EndReason) -> None:
         assert self._decoder is not None
         with self._changed:
             waits = one in self._waiting
         if not waits:
-            self._decoder.leave(one.row)
+            self._decoder.leave(one.decoded)
         with self._changed:
             (self._waiting if waits else self._running).remove(one)
-        self._over(one, why)
+        self._finish(one, why)
 
-    def _over(self, one: Conversation, why: Ending) -> None:
-        seconds = time.time() - one.at
+    def _finish(self, one: Conversation, why: EndReason) -> None:
+        seconds = time.time() - one.started_at
         self.counts[why] += 1
-        self._seconds += 0.2 * (seconds - self._seconds)
-        logs = [log for log in one.row.logs if math.isfinite(log)]
+        self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+        logs = [log for log in one.decoded.log_probabilities if math.isfinite(log)]
         sure = math.exp(sum(logs) / len(logs)) if logs else None
-        one.ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
-        one.tell(one.ended)
+        one.result = ChatResult(one.written.text, why, len(one.decoded.prompt), one.written.tokens, sure)
+        one.notify(one.result)
 
 
-def _not_yet(*_: Any) -> tuple[int, float]:
+def _no_token_yet(*_: Any) -> tuple[int, float]:
     raise AssertionError("a token is chosen only once the text was taken on")
 
 
-def _bytes_a_place(config: Any) -> int:
+def _bytes_per_position(config: Any) -> int:
     """Keys and values of one token in float32; an upper bound where a model has no heads."""
     heads = int(getattr(config, "num_attention_heads", None) or 1)
     kept = getattr(config, "num_key_value_heads", None) or heads

@@ -17,14 +17,19 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from holdfast.plugins.service.engine.line import (
+from holdfast.plugins.service.engine.request_queue import (
     EngineTurn,
     Pace,
-    QueueBounds,
+    QueueLimits,
     RequestQueue,
-    Waiting,
+    WaitingRequest,
 )
-from holdfast.plugins.service.records import EngineFacts, Full, Late, RowPredictions
+from holdfast.plugins.service.records import (
+    DeadlineExceeded,
+    EngineFacts,
+    QueueFull,
+    RowPredictions,
+)
 from holdfast.plugins.store.records import Row
 from holdfast.runs.predictor import Predictor
 from holdfast.training.machine.machine import flushed_subnormals
@@ -33,10 +38,10 @@ T = TypeVar("T")
 # How long a turn is to take: newcomers wait for it, and large ones are a little quicker a row.
 TURN_SECONDS = 0.05
 # Below it a turn is not worth its beginning, however slow the model.
-LEAST_TOKENS = 256
+MIN_TURN_TOKENS = 256
 # A request comes again when what is not ready may be.
-NOT_READY = 1.0
-COUNTED = (
+NOT_READY_RETRY_S = 1.0
+COUNTERS = (
     "requests",
     "rows",
     "tokens",
@@ -47,25 +52,25 @@ COUNTED = (
     "failed",
 )
 # A piece of work, done by the model's thread.
-Alone = Callable[[Callable[[], float]], float]
+RunOnModel = Callable[[Callable[[], float]], float]
 Work = Callable[[], None]
 
 
-class RowForm(Protocol):
+class RowHandler(Protocol):
     """How the rows of a task are read, asked and said. A turn may have ``turn_tokens``, however
     long it takes."""
 
     turn_tokens: int
 
-    def light(self, rows: Sequence[Row]) -> bool: ...
+    def is_light(self, rows: Sequence[Row]) -> bool: ...
 
     def read(self, rows: Sequence[Row]) -> Any: ...
 
-    def ask(self, turn: EngineTurn) -> int: ...
+    def predict(self, turn: EngineTurn) -> int: ...
 
-    def say(self, reads: Sequence[Any], model: str) -> list[RowPredictions]: ...
+    def collect(self, reads: Sequence[Any], model: str) -> list[RowPredictions]: ...
 
-    def warm(self, alone: Alone) -> tuple[int, float]: ...
+    def warm(self, alone: RunOnModel) -> tuple[int, float]: ...
 
 
 class ModelEngine:
@@ -78,10 +83,10 @@ class ModelEngine:
 
     def __init__(
         self,
-        form: RowForm,
+        handler: RowHandler,
         facts: EngineFacts,
         predictor: Predictor,
-        bounds: QueueBounds,
+        limits: QueueLimits,
         *,
         thread: ModelThread | None = None,
         rank: int = 0,
@@ -89,123 +94,123 @@ class ModelEngine:
         self.facts, self.predictor = facts, predictor
         self.thread = thread or ModelThread()
         self.listeners: list[Callable[[int, int, float], None]] = []
-        self._form = form
-        self._line = RequestQueue(bounds)
+        self._handler = handler
+        self._request_queue = RequestQueue(limits)
         self._pace = Pace()
         self._lock = threading.Lock()
         self._reader = ThreadPoolExecutor(1, "reader")
-        self._ready = self._draining = False
+        self._warm = self._draining = False
         self._reading = 0
-        self._open: set[asyncio.Future[Any]] = set()
-        self._counts = dict.fromkeys(COUNTED, 0.0)
-        self.thread.add(self._take, rank)
+        self._open_futures: set[asyncio.Future[Any]] = set()
+        self._counts = dict.fromkeys(COUNTERS, 0.0)
+        self.thread.add(self._next_turn, rank)
 
     @property
     def use(self) -> Any:
         """What answers (``contract.inference.Answering``), for those who ask it by ``run``;
         ``None`` where rows pass another way."""
-        return getattr(self._form, "use", None)
+        return getattr(self._handler, "use", None)
 
     @property
     def ready(self) -> bool:
-        return self._ready and not self._draining
+        return self._warm and not self._draining
 
     def warm(self) -> None:
         # A pass at a time: whoever shares the thread goes on between them.
-        tokens, seconds = self._form.warm(lambda job: self.thread.run(job).result())
+        tokens, seconds = self._handler.warm(lambda job: self.thread.run(job).result())
         with self._lock:
             self._pace.add(tokens, seconds)
-        self._ready = True
+        self._warm = True
 
     async def run(self, job: Callable[[], T]) -> T:
         """Do something that needs the model alone, between two turns."""
         return await asyncio.wrap_future(self.thread.run(job))
 
     async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
-        until = math.inf if deadline is None else deadline
+        expires_at = math.inf if deadline is None else deadline
         loop = asyncio.get_running_loop()
         try:
-            self._admit(len(rows), until)
-            read = await self._read(rows)
-            if not read.costs:
-                (said,) = self._form.say([read], self.facts.model)
+            self._admit(len(rows), expires_at)
+            parsed = await self._read(rows)
+            if not parsed.costs:
+                (predictions,) = self._handler.collect([parsed], self.facts.model)
                 self._count(requests=1)
-                return said
-            one = Waiting(read, read.costs, loop.create_future(), until)
+                return predictions
+            waiting = WaitingRequest(parsed, parsed.costs, loop.create_future(), expires_at)
             with self._lock:
                 try:
-                    self._line.add(one, time.monotonic(), self._pace.seconds)
-                except Late:
-                    if not len(self._line):
-                        self._pace.doubt()
+                    self._request_queue.add(waiting, time.monotonic(), self._pace.seconds)
+                except DeadlineExceeded:
+                    if not len(self._request_queue):
+                        self._pace.halve_on_refusal()
                     raise
-        except Full:
+        except QueueFull:
             self._count(refused=1)
             raise
-        self._open.add(one.caller)
+        self._open_futures.add(waiting.caller)
         timer = None
-        if until < math.inf:
-            timer = loop.call_later(max(0.0, until - time.monotonic()), _be_late, one)
+        if expires_at < math.inf:
+            timer = loop.call_later(max(0.0, expires_at - time.monotonic()), _expire, waiting)
         self.thread.wake()
         try:
-            answered: RowPredictions = await one.caller
-            return answered
+            predictions_: RowPredictions = await waiting.caller
+            return predictions_
         finally:
             # Cancelled or late: what is left of it costs no more time.
-            one.gone = one.gone or not one.late
-            self._open.discard(one.caller)
+            waiting.abandoned = waiting.abandoned or not waiting.expired
+            self._open_futures.discard(waiting.caller)
             if timer is not None:
                 timer.cancel()
 
-    def _admit(self, rows: int, until: float) -> None:
+    def _admit(self, rows: int, expires_at: float) -> None:
         """Raise ``Full`` or ``Late`` before a request costs any time, where it can be known."""
         if not self.ready:
-            raise Full(NOT_READY, "it is ending" if self._draining else "it is not ready yet")
-        if until <= time.monotonic():
-            raise Late
+            raise QueueFull(NOT_READY_RETRY_S, "it is ending" if self._draining else "it is not ready yet")
+        if expires_at <= time.monotonic():
+            raise DeadlineExceeded
         with self._lock:
-            self._line.refuse(rows + self._reading, self._pace.seconds)
+            self._request_queue.refuse(rows + self._reading, self._pace.seconds)
 
     async def _read(self, rows: Sequence[Row]) -> Any:
-        if self._form.light(rows):
-            return self._form.read(rows)
+        if self._handler.is_light(rows):
+            return self._handler.read(rows)
         self._reading += len(rows)
         loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._reader, self._form.read, rows)
-        self._open.add(reading)
+        reading = loop.run_in_executor(self._reader, self._handler.read, rows)
+        self._open_futures.add(reading)
         try:
             return await reading
         finally:
             self._reading -= len(rows)
-            self._open.discard(reading)
+            self._open_futures.discard(reading)
 
-    def _take(self) -> Work | None:
+    def _next_turn(self) -> Work | None:
         """The next turn, for the model's thread."""
         with self._lock:
             pace = self._pace.seconds
-            wanted = int(TURN_SECONDS / pace) if pace else LEAST_TOKENS
-            most = max(LEAST_TOKENS, wanted, self._form.turn_tokens)
-            turn = self._line.take(time.monotonic(), most)
-        return None if turn is None else lambda: self._answer(turn)
+            affordable = int(TURN_SECONDS / pace) if pace else MIN_TURN_TOKENS
+            max_tokens = max(MIN_TURN_TOKENS, affordable, self._handler.turn_tokens)
+            turn = self._request_queue.next_turn(time.monotonic(), max_tokens)
+        return None if turn is None else lambda: self._run_turn(turn)
 
-    def _answer(self, turn: EngineTurn) -> None:
-        began = time.perf_counter()
-        results: dict[Waiting, RowPredictions | Exception] = {}
+    def _run_turn(self, turn: EngineTurn) -> None:
+        started = time.perf_counter()
+        results: dict[WaitingRequest, RowPredictions | Exception] = {}
         padded = 0
         try:
-            padded = self._form.ask(turn)
+            padded = self._handler.predict(turn)
         except Exception as error:
-            results |= self._apart(turn, error)
-        for one, places in turn.parts:
-            one.answered += len(places)
-        whole = [one for one, _ in turn.parts if one.answered == len(one.costs)]
-        if done := [one for one in whole if one not in results]:
+            results |= self._run_separately(turn, error)
+        for request, places in turn.parts:
+            request.answered += len(places)
+        complete = [request for request, _ in turn.parts if request.answered == len(request.costs)]
+        if done := [request for request in complete if request not in results]:
             try:
-                said = self._form.say([one.read for one in done], self.facts.model)
-                results |= zip(done, said, strict=True)
+                predictions = self._handler.collect([request.parsed for request in done], self.facts.model)
+                results |= zip(done, predictions, strict=True)
             except Exception as error:
                 results |= dict.fromkeys(done, error)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         failed = sum(isinstance(result, Exception) for result in results.values())
         with self._lock:
             self._pace.add(turn.tokens, seconds)
@@ -221,22 +226,22 @@ class ModelEngine:
         for listener in self.listeners:
             with contextlib.suppress(Exception):
                 listener(turn.rows, turn.tokens, seconds)
-        _settle(results)
+        _deliver_results(results)
 
-    def _apart(self, turn: EngineTurn, error: Exception) -> dict[Waiting, Exception]:
+    def _run_separately(self, turn: EngineTurn, error: Exception) -> dict[WaitingRequest, Exception]:
         """Ask each request of a turn that failed by itself; those that fail again, and how."""
         if len(turn.parts) == 1:
             return {turn.parts[0][0]: error}
         failed = {}
-        for one, places in turn.parts:
+        for request, places in turn.parts:
             try:
-                self._form.ask(EngineTurn.of(one, places))
-            except Exception as own:
-                failed[one] = own
+                self._handler.predict(EngineTurn.of_request(request, places))
+            except Exception as own_error:
+                failed[request] = own_error
         return failed
 
-    def _count(self, **more: float) -> None:
-        for name, value in more.items():
+    def _count(self, **increments: float) -> None:
+        for name, value in increments.items():
             self._counts[name] += value
 
     def figures(self) -> dict[str, float]:
@@ -245,52 +250,52 @@ class ModelEngine:
         ``failed``), and of now ``rows_waiting``, ``tokens_waiting``, ``requests_waiting``,
         ``seconds_a_token`` and ``wait_seconds``, what a request of one usual row would wait."""
         with self._lock:
-            line, pace, counts = self._line, self._pace.seconds, self._counts
-            usual = int(counts["tokens"] / counts["rows"]) if counts["rows"] else 0
-            totals = {**counts, **line.dropped}
+            queue, pace, counts = self._request_queue, self._pace.seconds, self._counts
+            mean_tokens = int(counts["tokens"] / counts["rows"]) if counts["rows"] else 0
+            totals = {**counts, **queue.dropped}
             return {
                 **{f"{name}_total": float(count) for name, count in totals.items()},
-                "rows_waiting": float(line.rows + self._reading),
-                "tokens_waiting": float(line.tokens),
-                "requests_waiting": float(len(line)),
+                "rows_waiting": float(queue.rows + self._reading),
+                "tokens_waiting": float(queue.tokens),
+                "requests_waiting": float(len(queue)),
                 "seconds_a_token": pace,
-                "wait_seconds": line.ahead(usual) * pace,
+                "wait_seconds": queue.ahead(mean_tokens) * pace,
             }
 
     async def drain(self) -> None:
         self._draining = True
-        while self._open:
-            await asyncio.wait(set(self._open))
+        while self._open_futures:
+            await asyncio.wait(set(self._open_futures))
 
     def close(self) -> None:
         self._draining = True
         # Whoever shares the thread may outlive the one that began it.
-        self.thread.remove(self._take)
+        self.thread.remove(self._next_turn)
         self._reader.shutdown(wait=False, cancel_futures=True)
 
 
-def _be_late(one: Waiting) -> None:
-    if not one.caller.done():
-        one.late, one.deadline = True, -math.inf
-        one.caller.set_exception(Late())
+def _expire(request: WaitingRequest) -> None:
+    if not request.caller.done():
+        request.expired, request.deadline = True, -math.inf
+        request.caller.set_exception(DeadlineExceeded())
 
 
-def _settle(results: Mapping[Waiting, RowPredictions | Exception]) -> None:
+def _deliver_results(results: Mapping[WaitingRequest, RowPredictions | Exception]) -> None:
     """Hand results to those who wait, in one call of their loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]]
     by_loop = defaultdict(list)
-    for one, result in results.items():
+    for request, result in results.items():
         # Of one that failed no other row is asked.
-        one.gone = one.gone or isinstance(result, Exception)
-        by_loop[one.caller.get_loop()].append((one.caller, result))
-    for loop, some in by_loop.items():
+        request.abandoned = request.abandoned or isinstance(result, Exception)
+        by_loop[request.caller.get_loop()].append((request.caller, result))
+    for loop, pairs in by_loop.items():
         # A loop that was closed meanwhile has nobody who waits.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_deliver, some)
+            loop.call_soon_threadsafe(_set_results, pairs)
 
 
-def _deliver(some: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in some:
+def _set_results(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in pairs:
         if future.done():
             continue
         if isinstance(result, Exception):
@@ -334,7 +339,7 @@ class ModelThread:
         """Do ``job`` between two turns, one job at a time."""
         future: Future[T] = Future()
 
-        def do() -> None:
+        def run_job() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
@@ -346,7 +351,7 @@ class ModelThread:
             if self._closed:
                 future.cancel()
                 return future
-            self._jobs.append(do)
+            self._jobs.append(run_job)
             self._wake.notify()
         return future
 
@@ -362,10 +367,10 @@ class ModelThread:
         with flushed_subnormals():
             while True:
                 with self._wake:
-                    works = self._next()
+                    works = self._next_work()
                     while not works and not self._closed:
                         self._wake.wait()
-                        works = self._next()
+                        works = self._next_work()
                     if self._closed:
                         return
                 for work in works:
@@ -373,7 +378,7 @@ class ModelThread:
                     with contextlib.suppress(Exception):
                         work()
 
-    def _next(self) -> list[Work]:
+    def _next_work(self) -> list[Work]:
         works: list[Any] = [self._jobs.popleft()] if self._jobs else []
         for _, source in self._sources:
             turn = source()

@@ -45,9 +45,9 @@ AUTO = "auto"
 PRECISIONS = (FLOAT32, AUTO)
 # A format and its package, in the order in which they are tried where nothing was exported yet.
 FORMATS = {"openvino": "openvino", "onnx": "onnxruntime"}
-MISSING = "Install one: pip install 'holdfast[export]'."
+INSTALL_HINT = "Install one: pip install 'holdfast[export]'."
 # Of an export's table: texts together, as a service asks them.
-BATCH = "16"
+BATCH_SIZE = "16"
 # How far a probability may lie from that of the saved model (a number: of the largest).
 TOLERANCE = 1e-5
 TEXT = "it was not what I had hoped for but the people were kind and 7 of 10 came back"
@@ -61,10 +61,10 @@ class Graph(Protocol):
 
     def __call__(self, **batch: Tensor) -> Tensor: ...
 
-    def hearing(self) -> AbstractContextManager[list[Tensor]]: ...
+    def capturing_features(self) -> AbstractContextManager[list[Tensor]]: ...
 
 
-class Saved:
+class SavedNetwork:
     """The network of a run's folder as ``predict`` asks it."""
 
     multiple = 1
@@ -76,63 +76,63 @@ class Saved:
         logits: Tensor = self._network(**batch)
         return logits
 
-    def hearing(self) -> AbstractContextManager[list[Tensor]]:
+    def capturing_features(self) -> AbstractContextManager[list[Tensor]]:
         return hearing(self._network.model)
 
 
-class Lean:
+class LeanNetwork:
     """The same function in less time: without the block that only carries mean pooling, adapters
     merged, and its products by oneDNN where that is quicker. Large weights are shared with the
     saved network."""
 
     multiple = 1
 
-    def __init__(self, plain: nn.Module, tokenizer: Any, max_length: int, *, tags: bool) -> None:
-        kept: dict[int, Any] = {}
-        if not getattr(plain, "active_peft_config", None):
+    def __init__(self, model: nn.Module, tokenizer: Any, max_length: int, *, tags: bool) -> None:
+        shared: dict[int, Any] = {}
+        if not getattr(model, "active_peft_config", None):
             # A copy of its own is needed of none but a norm's weights, which leaving out the
             # carrying block scales.
-            layers = [one for one in plain.modules() if isinstance(one, nn.Linear | nn.Embedding)]
-            kept = {id(p): p for layer in layers for p in layer.parameters()}
-        again = copy.deepcopy(plain, kept)
-        whole = of_texts(plain, again, tokenizer, max_length, each_token=tags)
-        self.network: ByPlace = whole.network
-        self.lean = whole.lean
+            layers = [one for one in model.modules() if isinstance(one, nn.Linear | nn.Embedding)]
+            shared = {id(p): p for layer in layers for p in layer.parameters()}
+        copied = copy.deepcopy(model, shared)
+        exported = of_texts(model, copied, tokenizer, max_length, each_token=tags)
+        self.network: ByPlace = exported.network
+        self.is_lean = exported.lean
 
     def __call__(self, **batch: Tensor) -> Tensor:
         logits: Tensor = self.network(*(batch[name] for name in self.network.inputs))
         return logits
 
-    def hearing(self) -> AbstractContextManager[list[Tensor]]:
+    def capturing_features(self) -> AbstractContextManager[list[Tensor]]:
         inner = self.network.model
         return hearing(inner, inner.head if isinstance(inner, Uncarried) else None)
 
 
-def quicker(
+def fastest_network(
     saved: Any, tokenizer: Any, max_length: int, *, tags: bool
 ) -> tuple[Graph, Decision | None]:
     """The lean network of a text model where it answers as the saved one does, else that one; with
     what was decided, where there was a choice."""
-    lean = Lean(saved.model, tokenizer, max_length, tags=tags)
-    done = ["no block that only carries the mean"] if lean.lean else []
+    lean_network = LeanNetwork(saved.model, tokenizer, max_length, tags=tags)
+    changes = ["no block that only carries the mean"] if lean_network.is_lean else []
     gain = measure_gain()
     if gain >= FASTER_BY:
-        use_onednn(lean.network)
-        done.append(f"products by oneDNN, {gain:.1f} times as fast here")
-    if not done:
-        return Saved(saved), None
-    gap = largest_gap(saved, lean, tokenizer, max_length)
-    because = f"{' and '.join(done)}; probabilities within {gap:.0e} of the saved model's"
+        use_onednn(lean_network.network)
+        changes.append(f"products by oneDNN, {gain:.1f} times as fast here")
+    if not changes:
+        return SavedNetwork(saved), None
+    gap = largest_gap(saved, lean_network, tokenizer, max_length)
+    because = f"{' and '.join(changes)}; probabilities within {gap:.0e} of the saved model's"
     if not gap <= TOLERANCE:
         because = f"another form lies {gap:.1e} off, and at most {TOLERANCE:g} are allowed"
-        return Saved(saved), Decision("network", "as it was saved", because)
-    return lean, Decision("network", "the same function, lean", because)
+        return SavedNetwork(saved), Decision("network", "as it was saved", because)
+    return lean_network, Decision("network", "the same function, lean", because)
 
 
 def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> float:
     """How far two networks lie apart on texts of several lengths, padded and alone: the largest
     difference of a probability, or of a number as a share of the largest."""
-    worst, words = 0.0, TEXT.split()
+    largest, words = 0.0, TEXT.split()
     for counts in ((1,), (3, 9, 27), (2 * max_length,)):
         batch = tokenizer(
             [" ".join(words[i % len(words)] for i in range(count)) for count in counts],
@@ -142,15 +142,15 @@ def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> flo
             return_tensors="pt",
         )
         with torch.inference_mode():
-            found = [np.asarray(net(**batch).double()) for net in (first, second)]
-        if found[0].shape[-1] > 1:
-            found = [softmax(one) for one in found]
-        real = np.asarray(batch["attention_mask"], dtype=bool)
-        if found[0].ndim == 3:
-            found = [one[real] for one in found]
-        scale = max(1.0, float(np.abs(found[0]).max()))
-        worst = max(worst, float(np.abs(found[0] - found[1]).max()) / scale)
-    return worst
+            outputs = [np.asarray(net(**batch).double()) for net in (first, second)]
+        if outputs[0].shape[-1] > 1:
+            outputs = [softmax(one) for one in outputs]
+        attended = np.asarray(batch["attention_mask"], dtype=bool)
+        if outputs[0].ndim == 3:
+            outputs = [one[attended] for one in outputs]
+        scale = max(1.0, float(np.abs(outputs[0]).max()))
+        largest = max(largest, float(np.abs(outputs[0] - outputs[1]).max()) / scale)
+    return largest
 
 
 class EngineFile:
@@ -158,28 +158,28 @@ class EngineFile:
 
     def __init__(self, engine: OnnxEngine | OpenVinoEngine, multiple: int = 1) -> None:
         self._engine, self.multiple = engine, multiple
-        self._heard: list[Tensor] | None = None
+        self._features: list[Tensor] | None = None
 
     def __call__(self, **batch: Tensor) -> Tensor:
         logits, *more = self._engine.all(batch)
-        if self._heard is not None and more:
+        if self._features is not None and more:
             states = torch.from_numpy(np.array(more[0], dtype=np.float32))
             if states.dim() == 3:
                 states = masked_mean(states, batch.get("attention_mask"))
-            self._heard.append(states.flatten(1))
+            self._features.append(states.flatten(1))
         return torch.from_numpy(np.array(logits, dtype=np.float32))
 
     @contextmanager
-    def hearing(self) -> Iterator[list[Tensor]]:
-        self._heard = []
+    def capturing_features(self) -> Iterator[list[Tensor]]:
+        self._features = []
         try:
-            yield self._heard
+            yield self._features
         finally:
-            self._heard = None
+            self._features = None
 
 
 @dataclass(frozen=True)
-class Computing:
+class PrecisionChoice:
     """What is asked: ``use`` answers tables through ``network`` (``None``: through its own), in
     ``precision``, and ``because`` says why."""
 
@@ -189,77 +189,77 @@ class Computing:
     because: str
 
 
-def computing(
+def choose_precision(
     run: Path | None, predictor: Predictor, precision: str, notify: DecisionListener
-) -> Computing:
+) -> PrecisionChoice:
     """The network of a run that is asked in ``precision``: ``float32`` or ``auto``.
 
     Raises ``RecipeError`` for another word; ``MachineError`` where an export cannot be written.
     """
     if precision not in PRECISIONS:
         raise RecipeError("--precision", "is unknown", precision, nearest(precision, PRECISIONS))
-    use, because = predictor.model, "as `holdfast predict` answers"
+    model_use, because = predictor.model, "as `holdfast predict` answers"
     if precision == AUTO and run is not None:
-        found = _measured(run, use, notify)
-        if isinstance(found, Computing):
-            return found
-        because = found
+        exported = _exported_form(run, model_use, notify)
+        if isinstance(exported, PrecisionChoice):
+            return exported
+        because = exported
     network: Graph | None = None
-    if isinstance(use, TextUse | TagUse) and len(use.models) == 1:
-        first: Any = use.models[0]
-        model = first.text if isinstance(first, BesideText) else first
-        tags = isinstance(use, TagUse)
-        network, decision = quicker(model.network, model.tokenizer, model.max_length, tags=tags)
+    if isinstance(model_use, TextUse | TagUse) and len(model_use.models) == 1:
+        first_model: Any = model_use.models[0]
+        model = first_model.text if isinstance(first_model, BesideText) else first_model
+        tags = isinstance(model_use, TagUse)
+        network, decision = fastest_network(model.network, model.tokenizer, model.max_length, tags=tags)
         if decision is not None:
             notify(decision)
-        use = _through(use, network)
-    elif isinstance(use, ImageUse) and len(use.models) == 1:
-        network = Saved(use.models[0].network)
-    return Computing(use, network, FLOAT32, because)
+        model_use = _with_network(model_use, network)
+    elif isinstance(model_use, ImageUse) and len(model_use.models) == 1:
+        network = SavedNetwork(model_use.models[0].network)
+    return PrecisionChoice(model_use, network, FLOAT32, because)
 
 
-def _through(use: Any, network: Graph) -> Answering:
+def _with_network(use: Any, network: Graph) -> Answering:
     """The same with another network in the place of its own."""
     model: Any = use.models[0]
-    one: Any
+    replacement: Any
     if isinstance(use, ImageUse):
-        one = FittedVision(network, model.processor, model.classes, model.channels)
+        replacement = FittedVision(network, model.processor, model.classes, model.channels)
     elif isinstance(model, BesideText):
         text = model.text
-        one = FittedText(network, text.tokenizer, text.classes, text.max_length)
-        one = BesideText(one, model.layer)
+        replacement = FittedText(network, text.tokenizer, text.classes, text.max_length)
+        replacement = BesideText(replacement, model.layer)
     else:
-        one = FittedText(network, model.tokenizer, model.classes, model.max_length)
-    changed: Answering = replace(use, models=[one])
-    return changed
+        replacement = FittedText(network, model.tokenizer, model.classes, model.max_length)
+    result: Answering = replace(use, models=[replacement])
+    return result
 
 
-def _measured(run: Path, use: Answering, notify: DecisionListener) -> Computing | str:
+def _exported_form(run: Path, use: Answering, notify: DecisionListener) -> PrecisionChoice | str:
     """The form that an export of the run kept, made where there is none; or why there is none that
     is quicker than the model itself."""
     if not isinstance(use, TextUse | TagUse | ImageUse):
         return "what export measures are classifiers and taggers, and this model writes"
     folders = [place for name in FORMATS if (place := run / HOME / name / FACTS).is_file()]
     if not folders:
-        made = _made(run, notify)
-        if isinstance(made, str):
-            return made
-        folders = [made / FACTS]
-    chosen, why = None, []
+        exported = _new_export(run, notify)
+        if isinstance(exported, str):
+            return exported
+        folders = [exported / FACTS]
+    fastest, reasons = None, []
     for place in folders:
         facts = json.loads(place.read_text("utf-8"))
         if list(facts.get("labels") or ()) != list(use.models[0].classes):
             raise RunError(str(place), "is not an export of this run", None, "Take it away.")
-        ours = _ms(facts, str(facts["format"]), str(facts["precision"]))
-        itself = _ms(facts, "torch", FLOAT32)
-        if not ours < itself:
-            told = f"{ours:g} ms a row, the model itself {itself:g}"
-            why.append(f"{place.parent} is not faster: {told}")
-        elif chosen is None or ours < chosen[0]:
-            chosen = ours, itself, place, facts
-    if chosen is None:
-        return "; ".join(why)
-    ours, itself, place, facts = chosen
+        exported_ms = _ms_per_row(facts, str(facts["format"]), str(facts["precision"]))
+        torch_ms = _ms_per_row(facts, "torch", FLOAT32)
+        if not exported_ms < torch_ms:
+            description = f"{exported_ms:g} ms a row, the model itself {torch_ms:g}"
+            reasons.append(f"{place.parent} is not faster: {description}")
+        elif fastest is None or exported_ms < fastest[0]:
+            fastest = exported_ms, torch_ms, place, facts
+    if fastest is None:
+        return "; ".join(reasons)
+    exported_ms, torch_ms, place, facts = fastest
     path = place.parent / str(facts["file"])
     if facts["format"] == "onnx":
         network = EngineFile(OnnxEngine(path, features=True))
@@ -267,26 +267,26 @@ def _measured(run: Path, use: Answering, notify: DecisionListener) -> Computing 
         form = "bf16" if facts["precision"] == BFLOAT16 else "f32"
         network = EngineFile(OpenVinoEngine(path, form, features=True), multiple=8)
     because = (
-        f"{place.parent} keeps it ({facts['kept_because']}); {ours:g} ms a row at batch {BATCH} "
-        f"where it was made, the model itself {itself:g}"
+        f"{place.parent} keeps it ({facts['kept_because']}); {exported_ms:g} ms a row at batch {BATCH_SIZE} "
+        f"where it was made, the model itself {torch_ms:g}"
     )
-    told = f"{facts['precision']} ({facts['format']})"
-    return Computing(_through(use, network), network, told, because)
+    description = f"{facts['precision']} ({facts['format']})"
+    return PrecisionChoice(_with_network(use, network), network, description, because)
 
 
-def _ms(facts: Mapping[str, Any], engine: str, precision: str) -> float:
+def _ms_per_row(facts: Mapping[str, Any], engine: str, precision: str) -> float:
     """Milliseconds a row, as the export measured them."""
     for row in facts["speed"]["rows"]:
         if row["engine"] == engine and row["precision"] == precision:
-            return float(row["ms"][BATCH])
+            return float(row["ms"][BATCH_SIZE])
     return float("inf")
 
 
-def _made(run: Path, notify: DecisionListener) -> Path | str:
+def _new_export(run: Path, notify: DecisionListener) -> Path | str:
     """A new export, where the run has its exports; or why there is none."""
-    form = next((name for name, pack in FORMATS.items() if importlib.util.find_spec(pack)), None)
+    form = next((name for name, package in FORMATS.items() if importlib.util.find_spec(package)), None)
     if form is None:
-        return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {MISSING}"
+        return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {INSTALL_HINT}"
     home = run / HOME / form
     because = f"--precision auto takes what export measures; it is kept in {home}"
     notify(Decision("exporting", form, because, prominent=True))
@@ -303,7 +303,7 @@ def _made(run: Path, notify: DecisionListener) -> Path | str:
         # A folder that may only be read.
         if os.access(run, os.W_OK):
             return f"it cannot be exported: {error.what}: {error.rule}"
-        place = scratch_file("export", "")
-        place.unlink(missing_ok=True)
+        scratch = scratch_file("export", "")
+        scratch.unlink(missing_ok=True)
         with decisions_to(None):
-            return export(run, form, int8=True, out=place).folder
+            return export(run, form, int8=True, out=scratch).folder

@@ -17,10 +17,10 @@ from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import (
     JSON,
-    Body,
     Call,
     Endpoint,
     ErrorBody,
+    ResponseSchema,
     as_json,
     as_text,
 )
@@ -34,7 +34,7 @@ SUBJECTS = {
 }
 
 
-class Health(Body):
+class Health(ResponseSchema):
     """Whether it lives, or is ready."""
 
     live: bool | None = None
@@ -42,7 +42,7 @@ class Health(Body):
     because: str | None = None
 
 
-class ModelWords(Body):
+class ModelWords(ResponseSchema):
     """What answers: the columns that it reads, its classes, and why it computes as it does."""
 
     model: str
@@ -53,14 +53,14 @@ class ModelWords(Body):
     because: str
 
 
-class OpenApi(Body):
+class OpenApi(ResponseSchema):
     """An OpenAPI document."""
 
     openapi: str
     paths: dict[str, Any]
 
 
-class ObserverWords(Body):
+class ObserverWords(ResponseSchema):
     """What each observer of this subject says."""
 
     observers: dict[str, dict[str, Any]]
@@ -96,14 +96,14 @@ async def model(service: Service, call: Call) -> Response:
 
 async def metrics(service: Service, call: Call) -> Response:
     """All numbers, for Prometheus."""
-    return as_text(service.measured.text(), TYPE)
+    return as_text(service.counters.text(), TYPE)
 
 
 async def observed(subject: str, service: Service, call: Call) -> Response:
     """What each observer of this subject says."""
-    said = service.said().items()
-    if found := {name: dict(words) for name, words in said if name.startswith(subject)}:
-        return as_json({"observers": found})
+    summaries = service.observer_summaries().items()
+    if matching := {name: dict(summary) for name, summary in summaries if name.startswith(subject)}:
+        return as_json({"observers": matching})
     rule = "is watched by nobody here"
     raise Fault(404, subject, rule, None, SUBJECTS[subject], reason="not watched")
 
@@ -144,17 +144,17 @@ async def openapi(service: Service, call: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, "Whether the process lives", gives=Health, open=True),
+    Endpoint("GET", "/health/live", live, "Whether the process lives", response_schema=Health, without_token=True),
     Endpoint(
         "GET",
         "/health/ready",
         ready,
         "Whether requests are answered",
-        gives=Health,
-        also=((503, "Not ready"),),
-        open=True,
+        response_schema=Health,
+        other_statuses=((503, "Not ready"),),
+        without_token=True,
     ),
-    Endpoint("GET", "/model", model, "What answers", gives=ModelWords, wrong=ErrorBody),
+    Endpoint("GET", "/model", model, "What answers", response_schema=ModelWords, error_schema=ErrorBody),
     Endpoint("GET", "/metrics", metrics, "Numbers for Prometheus", media="text/plain"),
     *(
         Endpoint(
@@ -162,14 +162,14 @@ ENDPOINTS = (
             f"/{subject}",
             partial(observed, subject),
             f"What is known of the {subject}",
-            gives=ObserverWords,
-            also=((404, "Nobody watches it"),),
-            wrong=ErrorBody,
+            response_schema=ObserverWords,
+            other_statuses=((404, "Nobody watches it"),),
+            error_schema=ErrorBody,
         )
         for subject in SUBJECTS
     ),
 )
 PAGES = (
-    Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", open=True),
-    Endpoint("GET", "/openapi.json", openapi, "This document", gives=OpenApi, wrong=ErrorBody),
+    Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", without_token=True),
+    Endpoint("GET", "/openapi.json", openapi, "This document", response_schema=OpenApi, error_schema=ErrorBody),
 )

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from holdfast.core.records import Estimate, Floats, finite
 from holdfast.plugins.dashboard.pages import moment_of, plain
-from holdfast.plugins.service.afterwards import SAID
+from holdfast.plugins.service.observers import SUMMARY
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
 from holdfast.report.charts.svg import AxisScale, drawing, element, tick_labels, ticks
 from holdfast.report.numbers import compact, count, interval, is_rate, number, points
@@ -33,9 +33,9 @@ SPANS: Mapping[str, tuple[str, float, int]] = {
     "week": ("the last week", 7 * DAY_S, 56),
     "month": ("the last 30 days", 30 * DAY_S, 60),
 }
-MOST_CALLS = 200_000
-MOST_EVENTS = 5_000
-EVENTS_SHOWN, MOST_PAIRS, LONGEST = 60, 14, 240
+MAX_CALLS = 200_000
+MAX_EVENTS = 5_000
+EVENTS_SHOWN, MAX_PAIRS, MAX_LENGTH = 60, 14, 240
 # Under which names the live comparison and the watch for drift say where they stand.
 COMPARISON, DRIFT = "comparison", "drift"
 ALARMING = frozenset({"alarm", "drift", "harm", "promotion failed"})
@@ -50,15 +50,15 @@ NEXT: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Traffic:
     """A stretch of time in equal parts: where each begins, how many requests and rows came in it,
     and how long half of them took, and nineteen of twenty [s] (NaN where none came)."""
 
     starts: tuple[float, ...]
     requests: tuple[int, ...]
     rows: tuple[int, ...]
-    half: tuple[float, ...]
-    most: tuple[float, ...]
+    median_s: tuple[float, ...]
+    p95_s: tuple[float, ...]
 
 
 def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, Any]:
@@ -66,57 +66,57 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
     ``StoreError``."""
     span = span if span in SPANS else "day"
     title, length, parts = SPANS[span]
-    calls = store.calls(since=now - length, limit=MOST_CALLS)
+    calls = store.calls(since=now - length, limit=MAX_CALLS)
     at, rows, seconds = (np.array([one[place] for one in calls]) for place in range(3))
-    found = in_parts(at, rows, seconds, now - length, length, parts)
-    events = store.newest_events(MOST_EVENTS)
-    said = store.states(SAID)
-    compared = store.state(COMPARISON)
-    tests = [one for one in events if one.kind == "retest"]
-    told = [(one.kind, _told(one)) for one in reversed(events)]
+    traffic = traffic_by_part(at, rows, seconds, now - length, length, parts)
+    events = store.newest_events(MAX_EVENTS)
+    summaries = store.states(SUMMARY)
+    comparison = store.state(COMPARISON)
+    retests = [one for one in events if one.kind == "retest"]
+    event_views = [(one.kind, _event_view(one)) for one in reversed(events)]
     return {
         "span": span,
         "tiles": (
-            (count(sum(found.requests)), f"requests, {title}"),
-            (count(sum(found.rows)), f"rows, {title}"),
+            (count(sum(traffic.requests)), f"requests, {title}"),
+            (count(sum(traffic.rows)), f"rows, {title}"),
             (_ms(_quantile(seconds, 0.5)), f"half took at most, {title}"),
             (_ms(_quantile(seconds, 0.95)), f"95 of 100 took at most, {title}"),
             (count(store.count_feedback()), "labels, in all"),
         ),
-        "traffic": columns("traffic", f"Requests, {title}", found.starts, found.requests),
-        "latency": _latency(found, title),
-        "lines": _lines(found),
-        "comparison": None if compared is None else _evidence(compared),
-        "drift": drift_view(said.get(SAID + DRIFT), events),
+        "traffic": columns("traffic", f"Requests, {title}", traffic.starts, traffic.requests),
+        "latency": _latency_chart(traffic, title),
+        "lines": _traffic_table(traffic),
+        "comparison": None if comparison is None else _comparison_view(comparison),
+        "drift": drift_view(summaries.get(SUMMARY + DRIFT), events),
         # What other observers say now, under their own names.
         "observed": [
-            (plain(name), _because(body), tuple(_pairs(body)))
-            for name, body in ((key.removeprefix(SAID), body) for key, body in said.items())
+            (plain(name), _reason(body), tuple(_pairs(body)))
+            for name, body in ((key.removeprefix(SUMMARY), body) for key, body in summaries.items())
             if name not in (DRIFT, COMPARISON)
         ],
-        "tests": [_test(one) for one in reversed(tests)],
-        "trend": _trend(tests),
-        "models": [view for kind, view in told if kind in ("serving", "promotion")],
-        "deletions": [view for kind, view in told if kind == "deletion"],
-        "events": [view for _, view in told[:EVENTS_SHOWN]],
-        "cut": f"The newest {MOST_CALLS:,} requests of it alone." * (len(calls) == MOST_CALLS),
+        "tests": [_retest_row(one) for one in reversed(retests)],
+        "trend": _retest_chart(retests),
+        "models": [view for event_type, view in event_views if event_type in ("serving", "promotion")],
+        "deletions": [view for event_type, view in event_views if event_type == "deletion"],
+        "events": [view for _, view in event_views[:EVENTS_SHOWN]],
+        "cut": f"The newest {MAX_CALLS:,} requests of it alone." * (len(calls) == MAX_CALLS),
         "models_now": Counter(one[3] for one in calls).most_common(),
     }
 
 
-def in_parts(
+def traffic_by_part(
     at: Floats, rows: Floats, seconds: Floats, start: float, length: float, parts: int
-) -> Span:
+) -> Traffic:
     """Calls (their times, rows and how long each took) by equal parts of a stretch of time."""
     edges = start + length * np.arange(parts) / parts
-    place = np.clip(((at - start) / length * parts).astype(int), 0, parts - 1)
-    own = [seconds[place == one] for one in range(parts)]
-    return Span(
+    part_index = np.clip(((at - start) / length * parts).astype(int), 0, parts - 1)
+    seconds_by_part = [seconds[part_index == one] for one in range(parts)]
+    return Traffic(
         tuple(edges.tolist()),
-        tuple(np.bincount(place, minlength=parts).tolist()) if len(at) else (0,) * parts,
-        tuple(int(rows[place == one].sum()) for one in range(parts)),
-        tuple(_quantile(one, 0.5) for one in own),
-        tuple(_quantile(one, 0.95) for one in own),
+        tuple(np.bincount(part_index, minlength=parts).tolist()) if len(at) else (0,) * parts,
+        tuple(int(rows[part_index == one].sum()) for one in range(parts)),
+        tuple(_quantile(one, 0.5) for one in seconds_by_part),
+        tuple(_quantile(one, 0.95) for one in seconds_by_part),
     )
 
 
@@ -129,8 +129,8 @@ def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]
     if not any(counts):
         return Markup("")
     height, gap, most = 180.0, 0.15, max(counts)
-    about = f"At most {most:,} in one part, {sum(counts):,} in all; the table has each."
-    drawn = []
+    description = f"At most {most:,} in one part, {sum(counts):,} in all; the table has each."
+    drawings = []
     for size, width, labels in (("wide", 768.0, 4), ("narrow", 340.0, 2)):
         x = AxisScale(0, len(counts), 50.0, width - 8.0)
         y = AxisScale(0, most, height - 26.0, 12.0)
@@ -159,23 +159,23 @@ def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]
             if value
         ]
         axes = element("g", *parts, aria_hidden="true")
-        drawn.append(drawing(key, size, width, height, title, about, axes, *bars))
-    return Markup("").join(drawn)
+        drawings.append(drawing(key, size, width, height, title, description, axes, *bars))
+    return Markup("").join(drawings)
 
 
-def _latency(found: Span, title: str) -> Markup:
-    known = [i for i, value in enumerate(found.half) if value == value]
-    if len(known) < 2:
+def _latency_chart(traffic: Traffic, title: str) -> Markup:
+    with_calls = [i for i, value in enumerate(traffic.median_s) if value == value]
+    if len(with_calls) < 2:
         return Markup("")
     chart = CurvesChart(
         "latency",
         f"Latency, {title}",
         "",
-        tuple(i + 1 for i in known),
-        (None,) * len(known),
+        tuple(i + 1 for i in with_calls),
+        (None,) * len(with_calls),
         (
-            ChartSeries("Half of the requests", "valid", tuple(1e3 * found.half[i] for i in known)),
-            ChartSeries("95 of 100", "refined", tuple(1e3 * found.most[i] for i in known)),
+            ChartSeries("Half of the requests", "valid", tuple(1e3 * traffic.median_s[i] for i in with_calls)),
+            ChartSeries("95 of 100", "refined", tuple(1e3 * traffic.p95_s[i] for i in with_calls)),
         ),
         None,
         axis="part",
@@ -183,14 +183,14 @@ def _latency(found: Span, title: str) -> Markup:
     return curves(chart)
 
 
-def _lines(found: Span) -> tuple[tuple[str, str, str, str, str], ...]:
+def _traffic_table(traffic: Traffic) -> tuple[tuple[str, str, str, str, str], ...]:
     """The table behind both charts; parts in which nothing came are left out."""
     return tuple(
-        (moment_of(start), count(asked), count(rows), _ms(half), _ms(most))
-        for start, asked, rows, half, most in zip(
-            found.starts, found.requests, found.rows, found.half, found.most, strict=True
+        (moment_of(start), count(requests), count(rows), _ms(half), _ms(most))
+        for start, requests, rows, half, most in zip(
+            traffic.starts, traffic.requests, traffic.rows, traffic.median_s, traffic.p95_s, strict=True
         )
-        if asked
+        if requests
     )
 
 
@@ -201,18 +201,18 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:,.{digits}f}\u00a0ms"
 
 
-def _evidence(body: Mapping[str, Any]) -> Mapping[str, Any]:
+def _comparison_view(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Where the live comparison stands."""
     verdict = str(body.get("verdict") or "undecided")
-    found = body.get("difference")
-    gap = found if isinstance(found, Mapping) else {}
+    difference = body.get("difference")
+    gap = difference if isinstance(difference, Mapping) else {}
     value, low, high = (gap.get(name) for name in ("value", "low", "high"))
     facts = [("Shown", body.get("shown")), ("Challenger", body.get("challenger"))]
     if value is not None:
         share = body.get("way") == "shadow"
-        say, unit = (points, " points") if share else (compact, "")
-        span = f" ({say(low)} to {say(high)})" if low is not None and high is not None else ""
-        facts.append(("Challenger minus shown", f"{say(value)}{unit}{span}"))
+        format_value, unit = (points, " points") if share else (compact, "")
+        span = f" ({format_value(low)} to {format_value(high)})" if low is not None and high is not None else ""
+        facts.append(("Challenger minus shown", f"{format_value(value)}{unit}{span}"))
     facts += [
         (name.replace("_", " ").capitalize(), _short(body[name]))
         for name in ("rows", "unlike", "labels", "users", "needed", "budget")
@@ -221,46 +221,46 @@ def _evidence(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "verdict": verdict,
         "tone": VERDICTS.get(verdict, "unsure"),
-        "because": _because(body),
+        "because": _reason(body),
         "next": NEXT.get(str(body.get("next")), ""),
         "facts": [(name, plain(value)) for name, value in facts if value is not None],
     }
 
 
-def _test(event: Event) -> tuple[str, str, str, str]:
+def _retest_row(event: Event) -> tuple[str, str, str, str]:
     """A re-test: when, its number, how many rows, what it says."""
     body = event.body
     name = str(body.get("metric") or "")
-    found = Estimate(body.get("value"), body.get("low"), body.get("high"))
-    told = f"{number(found.value, name)} {interval(found, name)}".strip()
-    return moment_of(event.at), told, count(body.get("n")), _because(body)
+    estimate = Estimate(body.get("value"), body.get("low"), body.get("high"))
+    score_text = f"{number(estimate.value, name)} {interval(estimate, name)}".strip()
+    return moment_of(event.at), score_text, count(body.get("n")), _reason(body)
 
 
-def _trend(tests: Sequence[Event]) -> Markup:
+def _retest_chart(tests: Sequence[Event]) -> Markup:
     """The re-tests of one metric in their order, with what was promised."""
     names = [str(one.body.get("metric")) for one in tests]
-    same = [one for one, name in zip(tests, names, strict=True) if name == names[-1]]
-    values = [one.body.get("value") for one in same]
+    same_metric = [one for one, name in zip(tests, names, strict=True) if name == names[-1]]
+    values = [one.body.get("value") for one in same_metric]
     if sum(isinstance(one, (int, float)) for one in values) < 2:
         return Markup("")
-    lines = [
-        ChartSeries(title, style, tuple(finite(one.body.get(key)) for one in same))
+    all_series = [
+        ChartSeries(title, style, tuple(finite(one.body.get(key)) for one in same_metric))
         for title, style, key in (
             ("Right", "valid", "value"),
             ("At least", "train", "low"),
             ("Promised", "refined", "promised"),
         )
     ]
-    steps = tuple(range(1, len(same) + 1))
+    steps = tuple(range(1, len(same_metric) + 1))
     metric = "accuracy" if is_rate(names[-1]) else names[-1]
-    shown = tuple(one for one in lines if any(x is not None for x in one.values))
+    series = tuple(one for one in all_series if any(x is not None for x in one.values))
     chart = CurvesChart(
-        "trend", "Re-tests", metric, steps, (None,) * len(steps), shown, None, "test"
+        "trend", "Re-tests", metric, steps, (None,) * len(steps), series, None, "test"
     )
     return curves(chart)
 
 
-def _told(event: Event) -> Mapping[str, Any]:
+def _event_view(event: Event) -> Mapping[str, Any]:
     """Something that befell the service, in words: ``because`` where it says why, else ``pairs`` of
     what it says."""
     body = event.body
@@ -268,18 +268,18 @@ def _told(event: Event) -> Mapping[str, Any]:
         "at": event.at,
         "kind": plain(event.kind),
         "tone": "bad" if event.kind in ALARMING or body.get("alarm") is True else "info",
-        "because": _because(body),
+        "because": _reason(body),
         "pairs": tuple(_pairs(body)),
     }
 
 
-def _because(body: Mapping[str, Any]) -> str:
+def _reason(body: Mapping[str, Any]) -> str:
     return plain(body.get("because") or "", 600)
 
 
 def _pairs(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The values of a record under their names, the inner ones too, at most so many."""
-    left = MOST_PAIRS
+    left = MAX_PAIRS
     stack: list[tuple[str, Any]] = [("", body)]
     while stack and left:
         name, value = stack.pop(0)
@@ -299,92 +299,92 @@ def _short(value: object) -> str:
     if isinstance(value, int):
         return count(value)
     if isinstance(value, list):
-        return plain(", ".join(_short(one) for one in value[:12]), LONGEST)
+        return plain(", ".join(_short(one) for one in value[:12]), MAX_LENGTH)
     if isinstance(value, Mapping):
-        return plain(", ".join(f"{k} {_short(v)}" for k, v in list(value.items())[:6]), LONGEST)
-    return plain(value, LONGEST)
+        return plain(", ".join(f"{k} {_short(v)}" for k, v in list(value.items())[:6]), MAX_LENGTH)
+    return plain(value, MAX_LENGTH)
 
 
 # Kinds of events: rows that are not like the old ones, what the new ones are like, answers that are
 # worse than was promised.
-ALARM, REGIME, HARM = "drift", "drift regime", "harm"
+ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
 UNKNOWN = number(None, "error")
-MOST_ALARMS, MOST_TERMS, MOST_EXAMPLES = 10, 16, 5
+MAX_ALARMS, MAX_TERMS, MAX_EXAMPLES = 10, 16, 5
 
 
-def drift_view(said: Mapping[str, Any] | None, events: Sequence[Event]) -> Mapping[str, Any] | None:
-    """The drift of a service by what the watch ``said`` last and the events so far, by its name in
+def drift_view(summary: Mapping[str, Any] | None, events: Sequence[Event]) -> Mapping[str, Any] | None:
+    """The drift of a service by what the watch ``summary`` last and the events so far, by its name in
     the template; ``None`` where nothing was ever watched. ``terms`` tell the newest new rows from
     the old, ``examples`` are some of them, where the service may keep texts."""
     alarms = [one for one in events if one.kind in (ALARM, HARM)]
-    if said is None and not alarms:
+    if summary is None and not alarms:
         return None
-    said = said or {}
-    regimes = [one for one in events if one.kind == REGIME]
-    new = regimes[-1].body if regimes else {}
-    rows = said.get("rows")
+    summary = summary or {}
+    distributions = [one for one in events if one.kind == NEW_DISTRIBUTION]
+    distribution = distributions[-1].body if distributions else {}
+    rows = summary.get("rows")
     if alarms:
-        because = _alarm_words(alarms[-1])
-    elif said.get("why"):
-        because = plain(said["why"], 300)
+        because = _alarm_sentence(alarms[-1])
+    elif summary.get("why"):
+        because = plain(summary["why"], 300)
     else:
         because = f"{count(rows)} rows are like those that the model was judged by"
     terms = [
         (plain(one.get("word"), 60), *(_rate(one.get(key), "accuracy") for key in ("now", "then")))
-        for one in _objects(new.get("terms"))
+        for one in _objects(distribution.get("terms"))
     ]
-    texts = [one["text"] for one in _objects(new.get("examples")) if one.get("text")]
+    texts = [one["text"] for one in _objects(distribution.get("examples")) if one.get("text")]
     return {
         "tone": "bad" if alarms else "good" if rows else "unsure",
         "verdict": f"{len(alarms)} alarm{'s' * (len(alarms) != 1)}" if alarms else "no alarm",
         "because": because,
-        "facts": tuple(_facts(said)),
-        "alarms": [(one.at, _alarm_words(one)) for one in reversed(alarms)][:MOST_ALARMS],
-        "terms": terms[:MOST_TERMS],
-        "examples": [plain(text, 300) for text in texts[:MOST_EXAMPLES]],
+        "facts": tuple(_drift_facts(summary)),
+        "alarms": [(one.at, _alarm_sentence(one)) for one in reversed(alarms)][:MAX_ALARMS],
+        "terms": terms[:MAX_TERMS],
+        "examples": [plain(text, 300) for text in texts[:MAX_EXAMPLES]],
     }
 
 
-def _alarm_words(event: Event) -> str:
+def _alarm_sentence(event: Event) -> str:
     body = event.body
     if body.get("because"):
         return plain(body["because"], 600)
     if event.kind != HARM:
         return plain(event.kind)
-    worse, wrong = "its answers are worse than was promised", _rate(body.get("wrong"), "error")
-    if wrong == UNKNOWN:
-        return worse
+    sentence, error_share = "its answers are worse than was promised", _rate(body.get("wrong"), "error")
+    if error_share == UNKNOWN:
+        return sentence
     return (
-        f"{worse}: {count(body.get('labels'))} labels of rows drawn evenly, of which {wrong} wrong"
+        f"{sentence}: {count(body.get('labels'))} labels of rows drawn evenly, of which {error_share} wrong"
     )
 
 
-def _facts(said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if said.get("rows") is not None:
-        yield "Rows watched", count(said["rows"])
-    if said.get("between_alarms") is not None:
-        between = count(said["between_alarms"])
+def _drift_facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if summary.get("rows") is not None:
+        yield "Rows watched", count(summary["rows"])
+    if summary.get("between_alarms") is not None:
+        between = count(summary["between_alarms"])
         yield "Clean rows between false alarms, at least on average", between
-    if "accuracy_estimated" in said:
-        why = f"cannot be said: {plain(said.get('accuracy_why') or 'not known', 200)}"
-        known = said["accuracy_estimated"] is not None
-        told = _estimate(said, "accuracy_estimated", "accuracy") if known else why
-        yield "Right, by estimate without labels", told
-    if said.get("accuracy_labelled") is not None:
-        yield "Right, by labels", _estimate(said, "accuracy_labelled", "accuracy_labelled")
-    if said.get("labels") is not None:
-        yield "Labels of rows drawn evenly", count(said["labels"])
+    if "accuracy_estimated" in summary:
+        reason = f"cannot be said: {plain(summary.get('accuracy_why') or 'not known', 200)}"
+        known = summary["accuracy_estimated"] is not None
+        accuracy = _estimate(summary, "accuracy_estimated", "accuracy") if known else reason
+        yield "Right, by estimate without labels", accuracy
+    if summary.get("accuracy_labelled") is not None:
+        yield "Right, by labels", _estimate(summary, "accuracy_labelled", "accuracy_labelled")
+    if summary.get("labels") is not None:
+        yield "Labels of rows drawn evenly", count(summary["labels"])
 
 
-def _estimate(said: Mapping[str, Any], name: str, ends: str) -> str:
-    found = Estimate(said[name], said.get(f"{ends}_low"), said.get(f"{ends}_high"))
-    span = interval(found, "accuracy")
-    return number(found.value, "accuracy") + (f" ({span})" if span else "")
+def _estimate(summary: Mapping[str, Any], name: str, bounds_key: str) -> str:
+    estimate = Estimate(summary[name], summary.get(f"{bounds_key}_low"), summary.get(f"{bounds_key}_high"))
+    span = interval(estimate, "accuracy")
+    return number(estimate.value, "accuracy") + (f" ({span})" if span else "")
 
 
-def _objects(found: object) -> Iterator[Mapping[str, Any]]:
+def _objects(values: object) -> Iterator[Mapping[str, Any]]:
     """The objects of a list that anybody may have written."""
-    for one in found if isinstance(found, list) else ():
+    for one in values if isinstance(values, list) else ():
         if isinstance(one, Mapping):
             yield one
 

@@ -2,7 +2,7 @@
 are compared two fifths evenly of the rows that they answer differently.
 
 Rows drawn evenly are fixed by their names: these alone say how right a model is. A row's place in
-[0, 1) is a hash of its name, which nobody chooses. Rows below ``SHARE`` are set apart: they are
+[0, 1) is a hash of its name, which nobody chooses. Rows below ``EVEN_SHARE`` are set apart: they are
 labelled in the order of their places, whatever the model says of them and whatever anybody has said
 already, and never chosen for another reason. So those that were labelled are a random sample of
 what was asked (a Poisson sample, cut in the order of random numbers: Ohlsson, J. Official
@@ -25,45 +25,45 @@ from holdfast.stats.intervals import wilson
 Bools = npt.NDArray[np.bool_]
 
 # The share of rows that are set apart to be drawn evenly.
-SHARE = 0.2
+EVEN_SHARE = 0.2
 # Of each five the first is drawn evenly, and two for a comparison where there is one.
-EVERY = round(1 / SHARE)
-COMPARED = (1, 3)
-EVENLY = "drawn evenly at random: only such rows say how right the model is"
-DIFFER = "drawn evenly of the rows that the two compared models answer differently"
-TEACHES = "the model is unsure of rows like this one, and few of them are labelled"
-UNSURE = "the model is among the least sure of it"
-ANY = "nothing tells rows apart yet, so it is any row"
+CYCLE = round(1 / EVEN_SHARE)
+COMPARED_TURNS = (1, 3)
+EVENLY_REASON = "drawn evenly at random: only such rows say how right the model is"
+DIFFER_REASON = "drawn evenly of the rows that the two compared models answer differently"
+INFORMATIVE_REASON = "the model is unsure of rows like this one, and few of them are labelled"
+UNSURE_REASON = "the model is among the least sure of it"
+ANY_REASON = "nothing tells rows apart yet, so it is any row"
 # The prior precision of a head's weights, in rows; chosen on seeds that no figure is from.
 RIDGE = 0.3
-LEAST_DOUBT = 1e-3
+MIN_UNCERTAINTY = 1e-3
 # Rows as alike as this (cosine) are copies: one of them is enough.
-COPIES = 0.99
-WIDEST = 512
+COPY_SIMILARITY = 0.99
+MAX_WIDTH = 512
 # The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
 C = 10.0
-STEPS = 60
-LEAST_PROBABILITY = 1e-4
+MAX_STEPS = 60
+MIN_PROBABILITY = 1e-4
 # Evenly drawn labels; fewer are an anecdote.
-LEAST = 10
+MIN_LABELS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPool:
-    """Rows that were answered [n]: their ``place`` in [0, 1) (``places``), which may be drawn
-    evenly (``due``: not labelled by such a draw before) and which chosen (``free``: not labelled at
-    all), which are ``known`` (labelled), how much the model doubts each (in [0, 1], NaN where it
-    cannot tell), and its vectors [n, d] as ``scaled`` gives them, where there are any.
-    ``unlike`` are rows set apart for a comparison that its two models answer differently; they are
-    not ``free``."""
+    """Rows that were answered [n]: their ``order_key`` in [0, 1) (``order_keys``), which may be drawn
+    evenly (``unlabelled_by_draw``: not labelled by such a draw before) and which chosen (``unlabelled``: not labelled at
+    all), which are ``labelled`` (labelled), how much the model doubts each (in [0, 1], NaN where it
+    cannot tell), and its vectors [n, d] as ``center_and_scale`` gives them, where there are any.
+    ``differing`` are rows set apart for a comparison that its two models answer differently; they are
+    not ``unlabelled``."""
 
-    place: Floats
-    due: Bools
-    free: Bools
-    known: Bools
-    doubt: Floats
+    order_key: Floats
+    unlabelled_by_draw: Bools
+    unlabelled: Bools
+    labelled: Bools
+    uncertainty: Floats
     vectors: Floats | None = None
-    unlike: Bools | None = None
+    differing: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,42 +78,42 @@ class DrawnRow:
 def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
     """Up to ``n`` rows to label, in order: of each five one evenly at random among those set apart
     for it, two in the same way among the ``unlike`` where there are any, and the others by what
-    their labels teach (``design``). Without vectors these are those of the
+    their labels teach (``select_informative``). Without vectors these are those of the
     most doubt; without doubt too, any. Where one kind runs out, the other goes on.
     """
-    apart = pool.place < SHARE
-    order = np.argsort(pool.place)
-    evenly = [int(at) for at in order if apart[at] and pool.due[at]]
-    share = -(-n // EVERY)
-    compared = [] if pool.unlike is None else [int(at) for at in order if pool.unlike[at]]
-    chosen = _chosen(pool, pool.free & ~apart, n - min(share, len(evenly)))
+    set_apart = pool.order_key < EVEN_SHARE
+    order = np.argsort(pool.order_key)
+    evenly = [int(at) for at in order if set_apart[at] and pool.unlabelled_by_draw[at]]
+    even_count = -(-n // CYCLE)
+    differing = [] if pool.differing is None else [int(at) for at in order if pool.differing[at]]
+    informative = _informative_rows(pool, pool.unlabelled & ~set_apart, n - min(even_count, len(evenly)))
     items: list[DrawnRow] = []
-    while len(items) < n and (evenly or compared or chosen):
-        turn = len(items) % EVERY
-        others = compared or chosen
+    while len(items) < n and (evenly or differing or informative):
+        turn = len(items) % CYCLE
+        others = differing or informative
         if evenly and (turn == 0 or not others):
-            items.append(DrawnRow(evenly.pop(0), "uniform", EVENLY))
-        elif compared and (turn in COMPARED or not chosen):
-            items.append(DrawnRow(compared.pop(0), "unlike", DIFFER))
+            items.append(DrawnRow(evenly.pop(0), "uniform", EVENLY_REASON))
+        elif differing and (turn in COMPARED_TURNS or not informative):
+            items.append(DrawnRow(differing.pop(0), "unlike", DIFFER_REASON))
         else:
-            items.append(chosen.pop(0))
+            items.append(informative.pop(0))
     return tuple(items)
 
 
-def _chosen(pool: LabelPool, free: Bools, n: int) -> list[DrawnRow]:
-    told = np.isfinite(pool.doubt)
-    doubt = np.where(told, pool.doubt, 1.0)
+def _informative_rows(pool: LabelPool, unlabelled: Bools, n: int) -> list[DrawnRow]:
+    has_uncertainty = np.isfinite(pool.uncertainty)
+    uncertainty = np.where(has_uncertainty, pool.uncertainty, 1.0)
     if pool.vectors is not None:
-        found, _ = design(pool.vectors, doubt, pool.known, free, n)
-        return [DrawnRow(int(at), "chosen", TEACHES) for at in found]
+        selected, _ = select_informative(pool.vectors, uncertainty, pool.labelled, unlabelled, n)
+        return [DrawnRow(int(at), "chosen", INFORMATIVE_REASON) for at in selected]
     # Ties in the order of the places, which is any.
-    order = np.lexsort((pool.place, -doubt))
-    reason = UNSURE if told.any() else ANY
-    return [DrawnRow(int(at), "chosen", reason) for at in order if free[at]][:n]
+    order = np.lexsort((pool.order_key, -uncertainty))
+    reason = UNSURE_REASON if has_uncertainty.any() else ANY_REASON
+    return [DrawnRow(int(at), "chosen", reason) for at in order if unlabelled[at]][:n]
 
 
-def design(
-    vectors: Floats, doubt: Floats, known: Bools, free: Bools, n: int
+def select_informative(
+    vectors: Floats, uncertainty: Floats, labelled: Bools, unlabelled: Bools, n: int
 ) -> tuple[Ints, Floats]:
     """The positions of up to ``n`` free rows, the most worthwhile first, and what each was worth.
 
@@ -124,48 +124,48 @@ def design(
     greedy forward step of BAIT (2106.09675) with one weight a row, its doubt, in place of the
     classes' own Fisher information.
 
-    vectors [n, d] as ``scaled`` gives them, doubt [n] in [0, 1], known and free [n].
+    vectors [n, d] as ``center_and_scale`` gives them, doubt [n] in [0, 1], known and free [n].
     Siblings: ``quality/label_ranking.py`` (margin × distance) needs many classes to pay.
     """
     # The directions in which rows differ most, where there are more than WIDEST.
-    if vectors.shape[1] <= WIDEST:
+    if vectors.shape[1] <= MAX_WIDTH:
         x = vectors
     else:
         _, axes = np.linalg.eigh(vectors.T @ vectors)
-        x = np.asarray(vectors @ axes[:, -WIDEST:], dtype=np.float32)
+        x = np.asarray(vectors @ axes[:, -MAX_WIDTH:], dtype=np.float32)
     x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1)
-    weight = np.maximum(doubt, LEAST_DOUBT).astype(np.float32)
+    weight = np.maximum(uncertainty, MIN_UNCERTAINTY).astype(np.float32)
     width = x.shape[1]
-    taught = RIDGE * np.eye(width) + (x[known] * weight[known, None]).T @ x[known]
-    inverse = np.linalg.inv(taught)
+    information = RIDGE * np.eye(width) + (x[labelled] * weight[labelled, None]).T @ x[labelled]
+    inverse = np.linalg.inv(information)
     spread = ((x * weight[:, None]).T @ x / len(x)).astype(np.float32)
     # Of each row: M⁻¹x, xᵀM⁻¹x and xᵀM⁻¹GM⁻¹x, kept up to date as rows join (Sherman–Morrison).
-    seen = (x @ inverse).astype(np.float32)
-    height = (seen * x).sum(axis=1)
-    gain = ((seen @ spread) * seen).sum(axis=1)
+    inverse_x = (x @ inverse).astype(np.float32)
+    height = (inverse_x * x).sum(axis=1)
+    gain = ((inverse_x @ spread) * inverse_x).sum(axis=1)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    left = free & ~known
-    for at in np.flatnonzero(known):
-        left &= unit @ unit[at] < COPIES
-    chosen: list[int] = []
+    available = unlabelled & ~labelled
+    for at in np.flatnonzero(labelled):
+        available &= unit @ unit[at] < COPY_SIMILARITY
+    selected: list[int] = []
     worth: list[float] = []
-    while len(chosen) < n and left.any():
-        score = np.where(left, weight * gain / (1 + weight * height), -1.0)
+    while len(selected) < n and available.any():
+        score = np.where(available, weight * gain / (1 + weight * height), -1.0)
         best = int(np.argmax(score))
-        chosen.append(best)
+        selected.append(best)
         worth.append(float(score[best]))
-        left &= unit @ unit[best] < COPIES
-        left[best] = False
-        u = seen[best].copy()
+        available &= unit @ unit[best] < COPY_SIMILARITY
+        available[best] = False
+        u = inverse_x[best].copy()
         step = float(weight[best] / (1 + weight[best] * height[best]))
         along, of_spread = x @ u, spread @ u
-        gain += -2 * step * along * (seen @ of_spread) + (step * along) ** 2 * float(u @ of_spread)
+        gain += -2 * step * along * (inverse_x @ of_spread) + (step * along) ** 2 * float(u @ of_spread)
         height -= step * along**2
-        seen -= step * np.outer(along, u)
-    return np.array(chosen, dtype=np.int64), np.array(worth)
+        inverse_x -= step * np.outer(along, u)
+    return np.array(selected, dtype=np.int64), np.array(worth)
 
 
-def doubt_of(probabilities: Floats) -> Floats:
+def prediction_uncertainty(probabilities: Floats) -> Floats:
     """How much a model doubts each row [n], in [0, 1]: 0 where one class is certain.
 
     Of two classes 1 − Σ p², the variance of the answer as a draw. Of more the squared nearness of
@@ -178,25 +178,25 @@ def doubt_of(probabilities: Floats) -> Floats:
     return np.asarray((1 - (top[:, 1] - top[:, 0])) ** 2)
 
 
-def updated(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
+def update_probabilities(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
     """The probabilities [n, k] that follow from those served and what was labelled since.
 
     A logistic head on frozen vectors beside the served model: softmax(log p + W x), with the ridge
     penalty ‖W‖²/2C. Without labels it is the served model; where that knows nothing (all classes
     alike), an ordinary logistic regression.
 
-    vectors [n, d] as ``scaled`` gives them; labels [n], −1 where unknown; probabilities [n, k].
+    vectors [n, d] as ``center_and_scale`` gives them; labels [n], −1 where unknown; probabilities [n, k].
     """
-    known = np.flatnonzero(labels >= 0)
-    if not len(known):
+    labelled = np.flatnonzero(labels >= 0)
+    if not len(labelled):
         return probabilities
-    offset = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+    offset = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     x = np.concatenate([vectors, np.ones((len(vectors), 1), vectors.dtype)], axis=1)
-    weights = _fitted(x[known].astype(np.float64), labels[known], offset[known])
+    weights = _fit_head(x[labelled].astype(np.float64), labels[labelled], offset[labelled])
     return softmax(x @ weights.T.astype(x.dtype) + offset)
 
 
-def scaled(vectors: Floats) -> Floats:
+def center_and_scale(vectors: Floats) -> Floats:
     """Vectors about their mean, of a mean squared length of 1: so that one penalty fits every
     model's [n, d]."""
     middle = vectors - vectors.mean(axis=0)
@@ -204,37 +204,37 @@ def scaled(vectors: Floats) -> Floats:
     return np.asarray(middle / max(length, 1e-12), dtype=np.float32)
 
 
-def _fitted(x: Floats, labels: Ints, offset: Floats) -> Floats:
+def _fit_head(x: Floats, labels: Ints, offset: Floats) -> Floats:
     from scipy.optimize import minimize
 
     shape = (offset.shape[1], x.shape[1])
-    hot = np.zeros_like(offset, dtype=np.float64)
-    hot[np.arange(len(labels)), labels] = 1
+    one_hot = np.zeros_like(offset, dtype=np.float64)
+    one_hot[np.arange(len(labels)), labels] = 1
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(shape)
         logits = x @ weights.T + offset
         sums = log_sum_exp(logits)
-        slope = C * (np.exp(logits - sums[:, None]) - hot).T @ x + weights
-        total = C * float((sums - (logits * hot).sum(axis=1)).sum()) + 0.5 * float(
+        gradient = C * (np.exp(logits - sums[:, None]) - one_hot).T @ x + weights
+        total = C * float((sums - (logits * one_hot).sum(axis=1)).sum()) + 0.5 * float(
             (weights**2).sum()
         )
-        return total, slope.ravel()
+        return total, gradient.ravel()
 
     start = np.zeros(shape[0] * shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
-    return np.asarray(found.x.reshape(shape))
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": MAX_STEPS})
+    return np.asarray(solution.x.reshape(shape))
 
 
-def places(names: Sequence[tuple[str, int]]) -> Floats:
+def order_keys(names: Sequence[tuple[str, int]]) -> Floats:
     """Of each row, by request and index, its place in [0, 1)."""
     hashes = (hashlib.blake2b(f"{id}/{at}".encode(), digest_size=8).digest() for id, at in names)
     return np.array([int.from_bytes(one, "big") / 2**64 for one in hashes], dtype=np.float64)
 
 
-def even_accuracy(right: int, n: int) -> Estimate:
+def random_sample_accuracy(correct: int, n: int) -> Estimate:
     """The share of rows that were answered rightly, of ``n`` that were drawn evenly; Wilson's
     interval."""
-    if n < LEAST:
-        return Estimate(None, why=f"{n} of the {LEAST} evenly drawn rows it needs are labelled")
-    return Estimate(right / n, *wilson(right, n))
+    if n < MIN_LABELS:
+        return Estimate(None, why=f"{n} of the {MIN_LABELS} evenly drawn rows it needs are labelled")
+    return Estimate(correct / n, *wilson(correct, n))

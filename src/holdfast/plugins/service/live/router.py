@@ -20,12 +20,12 @@ from holdfast.plugins.live.arms import in_challenger
 from holdfast.plugins.service.records import EngineFacts, RowPredictions, ServiceEngine
 from holdfast.plugins.store.records import Row
 
-POLL_S = 0.01
-Way = Literal["shadow", "ab"]
+POLL_INTERVAL_S = 0.01
+ComparisonMode = Literal["shadow", "ab"]
 REMEDY = "Train the challenger on the same task and classes, or compare the two on a file: "
 
 
-class Lineup:
+class EngineRouter:
     """The model in service (``shown``), a ``challenger`` where there is one, and the change from
     one model to the next without a request lost.
 
@@ -37,18 +37,18 @@ class Lineup:
         self,
         shown: ServiceEngine,
         challenger: ServiceEngine | None = None,
-        setup: Setup | None = None,
+        setup: ComparisonSetup | None = None,
     ) -> None:
         self.shown, self.challenger, self._setup = shown, challenger, setup
         self._lock = threading.Lock()
-        self._asked: Counter[int] = Counter()
+        self._open_requests: Counter[int] = Counter()
         self.unnamed = 0
         # The comparison with the challenger; also ended where another model takes over.
         self.end_comparison: Callable[[], None] = lambda: None
         self._end_following: Callable[[], None] = lambda: None
         self._figures: Callable[[], Mapping[str, float]] = dict
 
-    def followed_by(
+    def set_follower(
         self, close: Callable[[], None], figures: Callable[[], Mapping[str, float]]
     ) -> None:
         """Have ``close`` called before the engines end, and ``figures`` stand among this one's."""
@@ -74,48 +74,48 @@ class Lineup:
         self, rows: Sequence[Row], deadline: float | None = None, user: str | None = None
     ) -> RowPredictions:
         """As ``Engine.answer``; ``user`` is the stored hash of whom it is for."""
-        with self._counted(lambda: self._for(user)) as engine:
+        with self._counting(lambda: self._engine_for(user)) as engine:
             return await engine.answer(rows, deadline)
 
-    def _for(self, user: str | None) -> ServiceEngine:
+    def _engine_for(self, user: str | None) -> ServiceEngine:
         setup = self._setup
         if self.challenger is None or setup is None or setup.way != "ab":
             return self.shown
         if user is None:
             self.unnamed += 1
             return self.shown
-        mine = in_challenger(user, setup.secret, setup.share)
-        return self.challenger if mine else self.shown
+        is_challengers = in_challenger(user, setup.secret, setup.share)
+        return self.challenger if is_challengers else self.shown
 
-    def asking(self) -> AbstractContextManager[ServiceEngine]:
+    def using_shown(self) -> AbstractContextManager[ServiceEngine]:
         """While this is open somebody is answered by the shown model otherwise than by ``answer``,
         and its end waits for that."""
-        return self._counted(lambda: self.shown)
+        return self._counting(lambda: self.shown)
 
     @contextmanager
-    def _counted(self, choose: Callable[[], ServiceEngine]) -> Iterator[ServiceEngine]:
+    def _counting(self, choose: Callable[[], ServiceEngine]) -> Iterator[ServiceEngine]:
         # Counted before anything is awaited: who takes over waits for these alone.
         with self._lock:
             engine = choose()
-            self._asked[id(engine)] += 1
+            self._open_requests[id(engine)] += 1
         try:
             yield engine
         finally:
             with self._lock:
-                self._asked[id(engine)] -= 1
+                self._open_requests[id(engine)] -= 1
 
     @property
     def busy(self) -> bool:
         """Whether somebody waits for the shown model."""
-        return self._asked[id(self.shown)] > 0
+        return self._open_requests[id(self.shown)] > 0
 
     def figures(self) -> Mapping[str, float]:
-        found = dict(self.shown.figures())
+        result = dict(self.shown.figures())
         if self.challenger is not None:
-            figures = self.challenger.figures().items()
-            found |= {f"challenger_{name}": value for name, value in figures}
-            found["requests_without_user"] = self.unnamed
-        return {**found, **self._figures()}
+            challenger_figures = self.challenger.figures().items()
+            result |= {f"challenger_{name}": value for name, value in challenger_figures}
+            result["requests_without_user"] = self.unnamed
+        return {**result, **self._figures()}
 
     def take_over(self, engine: ServiceEngine) -> list[ServiceEngine]:
         """From the next request on ``engine`` answers, and there is no challenger. The engines that
@@ -128,8 +128,8 @@ class Lineup:
     def retire(self, engine: ServiceEngine) -> None:
         """End an engine that was taken off, once those that asked it have their answers: each
         request ends by itself, when its time is over at the latest."""
-        while self._asked[id(engine)]:
-            time.sleep(POLL_S)
+        while self._open_requests[id(engine)]:
+            time.sleep(POLL_INTERVAL_S)
         engine.close()
 
     async def drain(self) -> None:
@@ -144,7 +144,7 @@ class Lineup:
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class ComparisonSetup:
     """Two models (``NAME@MARK``) of one ``task``, and how they are compared.
 
     ``margin`` is a share: of rows, or of the range of outcomes. ``budget`` are labels (shadow) or
@@ -157,7 +157,7 @@ class Setup:
     shown: str
     challenger: str
     task: str
-    way: Way = "shadow"
+    way: ComparisonMode = "shadow"
     margin: float = 0.01
     budget: int | None = None
     share: float = 0.5
@@ -175,8 +175,8 @@ class Setup:
             plain = {
                 name: plain[name] for name in ("shown", "challenger", "way", "margin", "budget")
             }
-        mark = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-        return f"comparison: {mark}"
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+        return f"comparison: {digest}"
 
     @property
     def secret(self) -> str:
@@ -185,24 +185,24 @@ class Setup:
         return self.salt or f"{self.shown} {self.challenger}"
 
 
-def refuse_unlike(shown: EngineFacts, challenger: EngineFacts) -> None:
+def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
     """Raise ``RecipeError`` where two models cannot stand for one another: another task, classes or
     columns, or the same model twice."""
-    what = f"the challenger {challenger.model}"
-    again = f"{REMEDY}holdfast compare {challenger.run} {shown.run} DATA"
+    subject = f"the challenger {challenger.model}"
+    remedy = f"{REMEDY}holdfast compare {challenger.run} {shown.run} DATA"
     if shown.model == challenger.model:
-        raise RecipeError(what, "is the model that is served", None, "Name another run.")
+        raise RecipeError(subject, "is the model that is served", None, "Name another run.")
     if shown.task != challenger.task:
         rule = f"is of another task than the served {shown.model} ({shown.task})"
-        raise RecipeError(what, rule, challenger.task, again)
-    one, two = set(shown.classes or ()), set(challenger.classes or ())
-    if one != two:
-        less, more = sorted(one - two)[:5], sorted(two - one)[:5]
+        raise RecipeError(subject, rule, challenger.task, remedy)
+    shown_classes, challenger_classes = set(shown.classes or ()), set(challenger.classes or ())
+    if shown_classes != challenger_classes:
+        missing, extra = sorted(shown_classes - challenger_classes)[:5], sorted(challenger_classes - shown_classes)[:5]
         rule = f"has other classes than the served {shown.model}"
-        found = "; ".join(
-            [f"without {', '.join(less)}"] * bool(less) + [f"with {', '.join(more)}"] * bool(more)
+        difference = "; ".join(
+            [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(extra)}"] * bool(extra)
         )
-        raise RecipeError(what, rule, found, again)
+        raise RecipeError(subject, rule, difference, remedy)
     if lacking := [name for name in challenger.columns if name not in shown.columns]:
         rule = f"reads columns that requests to {shown.model} need not have"
-        raise RecipeError(what, rule, lacking, again)
+        raise RecipeError(subject, rule, lacking, remedy)

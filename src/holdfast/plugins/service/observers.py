@@ -31,64 +31,64 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Log = Callable[[str], None]
 
-MOST_ROWS = 50_000
-TOGETHER = 64
+MAX_QUEUED_ROWS = 50_000
+BATCH = 64
 # Of what is logged of an event [characters].
-LONGEST_SAID = 300
-STATE_EVERY_S, HEAR_EVERY_S = 30.0, 2.0
+MAX_REASON = 300
+STATE_EVERY_S, SUMMARY_EVERY_S = 30.0, 2.0
 # What requests come to is worked out for all of so long at once: for each it would cost far more.
 # A thread that wakes for each of them takes turns with the one that answers.
-HEAR_AFTER_S, GATHER_S = 0.5, 0.02
+SUMMARY_AFTER_S, GATHER_S = 0.5, 0.02
 STATE = "observer: "
 # What each said last, for pages that know the store alone.
-SAID = "said: "
+SUMMARY = "said: "
 # Beyond it a picture or a file stands in the place of a text: its letters say nothing.
-LONGEST_MASKED = 1_000_000
+MAX_MASKED = 1_000_000
 
 
 class Queue(Generic[T]):
     """A queue bounded by rows, for one thread that takes."""
 
-    def __init__(self, most: int = MOST_ROWS) -> None:
-        self._most = most
+    def __init__(self, max_rows: int = MAX_QUEUED_ROWS) -> None:
+        self._max_rows = max_rows
         self._items: deque[tuple[T, int]] = deque()
-        self._there = threading.Condition()
+        self._condition = threading.Condition()
         self.rows = 0
         self.dropped = 0
         self.closed = False
 
     def put(self, item: T, rows: int = 1) -> bool:
         """Whether there was room; one item alone always has."""
-        with self._there:
-            if self.closed or (self._items and self.rows + rows > self._most):
+        with self._condition:
+            if self.closed or (self._items and self.rows + rows > self._max_rows):
                 self.dropped += 1
                 return False
             self._items.append((item, rows))
             self.rows += rows
-            self._there.notify()
+            self._condition.notify()
             return True
 
-    def take(self, most: int, wait_s: float) -> list[T]:
-        """Up to ``most`` items, once there is one; none where the time is over, or it is closed and
+    def take(self, max_items: int, wait_s: float) -> list[T]:
+        """Up to ``max_items`` items, once there is one; none where the time is over, or it is closed and
         empty."""
-        with self._there:
+        with self._condition:
             if not self._items and not self.closed:
-                self._there.wait(wait_s)
-            taken = [self._items.popleft() for _ in range(min(most, len(self._items)))]
-            self.rows -= sum(rows for _, rows in taken)
-            return [item for item, _ in taken]
+                self._condition.wait(wait_s)
+            items = [self._items.popleft() for _ in range(min(max_items, len(self._items)))]
+            self.rows -= sum(rows for _, rows in items)
+            return [item for item, _ in items]
 
     def close(self) -> None:
         """Nothing more is taken in."""
-        with self._there:
+        with self._condition:
             self.closed = True
-            self._there.notify_all()
+            self._condition.notify_all()
 
     def __len__(self) -> int:
         return len(self._items)
 
 
-class Watching:
+class ObserverThread:
     """The thread in which ``observers`` look on. ``dropped`` counts what they missed."""
 
     def __init__(
@@ -104,11 +104,11 @@ class Watching:
         self._queue: Queue[Served | Feedback] = Queue()
         self.defects = 0
         self._saved_at = time.monotonic()
-        self._heard_at = -HEAR_EVERY_S
-        self._changed = False
-        self._said: dict[str, Mapping[str, Any]] = {}
-        for one in observers:
-            self.add(one)
+        self._summarized_at = -SUMMARY_EVERY_S
+        self._busy = False
+        self._summaries: dict[str, Mapping[str, Any]] = {}
+        for observer in observers:
+            self.add(observer)
         self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
         self._thread.start()
 
@@ -117,21 +117,21 @@ class Watching:
         """What came while the queue was full."""
         return self._queue.dropped
 
-    def said(self) -> dict[str, Mapping[str, Any]]:
+    def summaries(self) -> dict[str, Mapping[str, Any]]:
         """What each said last; it is renewed by their own thread."""
-        return dict(self._said)
+        return dict(self._summaries)
 
-    def put(self, item: Served | Feedback) -> None:
+    def notify(self, item: Served | Feedback) -> None:
         """Show it to all of them, soon."""
         if self.observers:
             self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
 
-    def settle(self, within_s: float) -> bool:
+    def wait_until_idle(self, within_s: float) -> bool:
         """Wait until they have seen what was put in, for at most so long: whether they have."""
         until = time.monotonic() + within_s
-        while (len(self._queue) or self._changed) and time.monotonic() < until:
+        while (len(self._queue) or self._busy) and time.monotonic() < until:
             time.sleep(0.01)
-        return not len(self._queue) and not self._changed
+        return not len(self._queue) and not self._busy
 
     def close(self, within_s: float) -> None:
         """Look at what is there, and remember what they know."""
@@ -139,123 +139,123 @@ class Watching:
         self._thread.join(within_s)
 
     def _run(self) -> None:
-        unheard = False
+        unsummarized = False
         while True:
-            items = self._queue.take(TOGETHER, HEAR_AFTER_S if unheard else 1.0)
-            self._changed = True
+            items = self._queue.take(BATCH, SUMMARY_AFTER_S if unsummarized else 1.0)
+            self._busy = True
             for item in items:
-                self._each(partial(_show, item))
-            unheard = unheard or bool(items)
+                self._for_each(partial(_deliver, item))
+            unsummarized = unsummarized or bool(items)
             done = self._queue.closed and not len(self._queue)
-            since = time.monotonic() - self._heard_at
+            since = time.monotonic() - self._summarized_at
             # An observer may come to know something by itself.
-            if done or (unheard and since > HEAR_AFTER_S) or since > HEAR_EVERY_S:
-                self._heard_at = time.monotonic()
-                self._each(self._keep_words)
-                self._each(self._keep_events)
-                unheard = False
-            self._changed = unheard
+            if done or (unsummarized and since > SUMMARY_AFTER_S) or since > SUMMARY_EVERY_S:
+                self._summarized_at = time.monotonic()
+                self._for_each(self._store_summary)
+                self._for_each(self._store_events)
+                unsummarized = False
+            self._busy = unsummarized
             if done or time.monotonic() - self._saved_at > STATE_EVERY_S:
                 self._saved_at = time.monotonic()
-                self._each(self._save)
+                self._for_each(self._save)
             if done:
                 return
             if items and not self._queue.closed:
                 time.sleep(GATHER_S)
 
-    def _keep_words(self, one: ServiceObserver) -> None:
-        self._said[one.name] = one.said()
+    def _store_summary(self, observer: ServiceObserver) -> None:
+        self._summaries[observer.name] = observer.summary()
 
-    def _keep_events(self, one: ServiceObserver) -> None:
-        for kind, body in one.events():
-            because = str(body.get("because") or "")[:LONGEST_SAID]
-            self._log(f"{kind}: {because}" if because else f"{one.name}: {kind}")
+    def _store_events(self, observer: ServiceObserver) -> None:
+        for event_type, payload in observer.events():
+            because = str(payload.get("because") or "")[:MAX_REASON]
+            self._log(f"{event_type}: {because}" if because else f"{observer.name}: {event_type}")
             if self._store is None:
                 continue
             try:
-                self._store.append(Event(kind, time.time(), dict(body)))
+                self._store.append(Event(event_type, time.time(), dict(payload)))
             except StoreError as error:
-                self._log(f"{one.name}: {kind} could not be stored: {error}")
+                self._log(f"{observer.name}: {event_type} could not be stored: {error}")
 
-    def add(self, one: ServiceObserver) -> None:
+    def add(self, observer: ServiceObserver) -> None:
         """Have one more look on, from where it left off in the store."""
         if self._store is not None:
             try:
-                if (found := self._store.state(self._key(one))) is not None:
-                    one.restore(found)
+                if (state := self._store.state(self._key(observer))) is not None:
+                    observer.restore(state)
             except (StoreError, ValueError) as error:
-                self._log(f"{one.name} begins anew: {error}")
-        self.observers.append(one)
+                self._log(f"{observer.name} begins anew: {error}")
+        self.observers.append(observer)
 
-    def _key(self, one: ServiceObserver) -> str:
+    def _key(self, observer: ServiceObserver) -> str:
         # One store may serve several models, and what was seen of one says nothing of another.
-        return f"{STATE}{one.name} {self._model()}".strip()
+        return f"{STATE}{observer.name} {self._model()}".strip()
 
-    def _save(self, one: ServiceObserver) -> None:
+    def _save(self, observer: ServiceObserver) -> None:
         if self._store is None:
             return
         try:
-            self._store.save_state(self._key(one), one.state(), time.time())
-            self._store.save_state(SAID + one.name, dict(one.said()), time.time())
+            self._store.save_state(self._key(observer), observer.state(), time.time())
+            self._store.save_state(SUMMARY + observer.name, dict(observer.summary()), time.time())
         except StoreError as error:
-            self._log(f"the state of {one.name} could not be stored: {error}")
+            self._log(f"the state of {observer.name} could not be stored: {error}")
 
-    def _each(self, do: Callable[[ServiceObserver], None]) -> None:
-        """``do`` something with each; one with a defect is switched off."""
-        for one in list(self.observers):
+    def _for_each(self, action: Callable[[ServiceObserver], None]) -> None:
+        """``action`` something with each; one with a defect is switched off."""
+        for observer in list(self.observers):
             try:
-                do(one)
+                action(observer)
             except Exception as error:
                 self.defects += 1
-                self.observers.remove(one)
-                kind = type(error).__name__
-                self._log(f"a defect switched the observer {one.name} off: {kind}")
+                self.observers.remove(observer)
+                error_name = type(error).__name__
+                self._log(f"a defect switched the observer {observer.name} off: {error_name}")
 
 
-def _show(item: Served | Feedback, one: ServiceObserver) -> None:
+def _deliver(item: Served | Feedback, observer: ServiceObserver) -> None:
     if isinstance(item, Served):
-        one.seen(item)
+        observer.observe(item)
     else:
-        one.labelled(item)
+        observer.add_feedback(item)
 
 
 def masked_row(row: Row) -> Row:
     """The row with ``[EMAIL]`` in the place of an address and so on, in every text in it, however
     deep; see ``quality/personal.py`` for what is known."""
-    masked_one: Row = _masked(row)
-    return masked_one
+    result: Row = _masked(row)
+    return result
 
 
 def masked_request(request: StoredRequest) -> StoredRequest:
     """The request with its texts masked, and with those of its answers that a model wrote. Takes
     tens of microseconds a text: not on the way of an answer."""
-    texts = tuple(replace(one, row=masked_row(one.row)) for one in request.texts)
-    return replace(request, texts=texts, said=masked_said(request.said))
+    texts = tuple(replace(text, row=masked_row(text.row)) for text in request.texts)
+    return replace(request, texts=texts, said=masked_predictions(request.said))
 
 
-def masked_said(said: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:
+def masked_predictions(predictions: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:
     """Answers with what a model wrote masked: it may say again what it was asked. One with
     probabilities is the name of a class."""
     return tuple(
-        one
-        if one.probabilities is not None
-        else replace(one, prediction=_masked(one.prediction, numbers=False))
-        for one in said
+        stored
+        if stored.probabilities is not None
+        else replace(stored, prediction=_masked(stored.prediction, numbers=False))
+        for stored in predictions
     )
 
 
-def packed(vectors: Floats | None, index: int) -> bytes | None:
+def packed_vector(vectors: Floats | None, index: int) -> bytes | None:
     """The vector of a row as it is stored: float16, the first number first."""
     return None if vectors is None else np.asarray(vectors[index]).astype("<f2").tobytes()
 
 
 def _masked(value: Any, *, numbers: bool = True) -> Any:
     if isinstance(value, str):
-        return masked(value) if len(value) <= LONGEST_MASKED else value
+        return masked(value) if len(value) <= MAX_MASKED else value
     if isinstance(value, int) and numbers and not isinstance(value, bool):
         # A card or an account as a JSON number is one all the same.
         written = str(value)
-        return value if (shown := masked(written)) == written else shown
+        return value if (hidden := masked(written)) == written else hidden
     if isinstance(value, Mapping):
         return {_masked(name): _masked(one, numbers=numbers) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
-"""``Wire``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
+"""``BoundedConnection``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
 
 uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and
 waits for ever for a client that does not read. Here each connection keeps when it began to wait for
-bytes, and ``WireServer`` ends those that took too long: one look at all of them twice a second
+bytes, and ``BoundedServer`` ends those that took too long: one look at all of them twice a second
 costs less than a timer a request. Whoever is refused while sending still gets the answer (a
 connection that is closed with bytes unread is reset, and the answer lost with it): the rest is
 thrown away for a moment first.
@@ -24,22 +24,22 @@ import uvicorn
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from holdfast.plugins.service.web.faults import Fault, shape_of
+from holdfast.plugins.service.web.faults import Fault, error_body_for
 
-LONGEST_HEAD = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
+MAX_HEAD_BYTES = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
 # Requests behind one another that a client sends without an answer: no usual client sends two, and
 # each connection has a request's turn before the others.
-MOST_WAITING = 16
+MAX_PIPELINED = 16
 # Whoever watches over the process is answered however many others are there.
-ALWAYS = b"/health/"
+ALWAYS_ANSWERED = b"/health/"
 LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 # A client that closed its half and one that was killed look alike: both sent FIN. After this time
 # [s] it is told to go on waiting, which each client knows how to pass over; of one that is there no
 # more its machine says so at once.
-STILL_THERE_S = 0.05
+CLIENT_CHECK_S = 0.05
 # Between two looks at all connections [s].
 SWEEP_S = 0.5
-STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
 _ARRIVALS = itertools.count()
 _ORIGIN_END = re.compile(rb"[/?#]")
@@ -47,7 +47,7 @@ _ORIGIN_END = re.compile(rb"[/?#]")
 HEAD = Fault(
     431,
     "the head",
-    f"of this request is longer than {LONGEST_HEAD:,} bytes",
+    f"of this request is longer than {MAX_HEAD_BYTES:,} bytes",
     None,
     "Send shorter headers, and rows in the body.",
     reason="head",
@@ -99,70 +99,70 @@ CROWDED = Fault(
     None,
     "Ask again after the seconds in Retry-After, and keep connections open between requests.",
     reason="connections",
-    again_s=1,
+    retry_after_s=1,
 )
 
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:
     """The application of a connection that is one too many: it answers before the body is read."""
-    body = json.dumps(shape_of(str(scope["path"]))(CROWDED))
+    body = json.dumps(error_body_for(str(scope["path"]))(CROWDED))
     headers = {**CROWDED.headers, "Connection": "close"}
     await Response(body, CROWDED.status, headers, "application/json")(scope, receive, send)
 
 
-class _Closing:
+class _LingeringTransport:
     """A transport whose ``close`` leaves a client that is still sending the time to read."""
 
-    def __init__(self, transport: Any, wire: Wire) -> None:
+    def __init__(self, transport: Any, wire: BoundedConnection) -> None:
         self._transport, self._wire = transport, wire
         for name in ("write", "is_closing", "pause_reading", "resume_reading", "get_extra_info"):
             setattr(self, name, getattr(transport, name))
 
     def close(self) -> None:
-        self._wire.leave()
+        self._wire.linger()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
 
-class Wire(HttpToolsProtocol):
-    """One connection. ``bounds`` is set by ``wire_of``."""
+class BoundedConnection(HttpToolsProtocol):
+    """One connection. ``limits`` is set by ``bounded_connection``."""
 
-    bounds: ConnectionBounds
+    limits: ConnectionLimits
 
     def connection_made(self, transport: Any) -> None:
         self.raw = transport
         self.loop_time = self.loop.time
         # The loop's clock stands still while it hears many at once.
-        self.arrived = next(_ARRIVALS)
+        self.arrival_number = next(_ARRIVALS)
         # When it began to wait for bytes of a request; ``None`` while one is being answered.
         self.waits_since: float | None = self.loop_time()
         self.head_bytes = 0
         self.in_head = True
-        self.left_at: float | None = None
-        self.thrown = 0
+        self.lingering_since: float | None = None
+        self.discarded_bytes = 0
         self.unsent: tuple[int, float] = (0, 0.0)
         # Called where the client is gone while it is answered: see ``Call.while_there``.
         self.give_up: Callable[[], None] | None = None
         # What is answered now; ``cycle`` is what was read last.
-        self.answered: Any = None
+        self.answering_cycle: Any = None
         # What is wrong with the head that is being read.
-        self.wrong: Fault | None = None
-        super().connection_made(_Closing(transport, self))  # type: ignore[arg-type]
-        if len(self.connections) <= 2 * self.bounds.connections:
+        self.fault_in_head: Fault | None = None
+        super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
+        if len(self.connections) <= 2 * self.limits.max_connections:
             return
-        there = [c for c in self.connections if isinstance(c, Wire) and not c.raw.is_closing()]
-        if len(there) > 2 * self.bounds.connections:
+        open_connections = [c for c in self.connections if isinstance(c, BoundedConnection) and not c.raw.is_closing()]
+        if len(open_connections) > 2 * self.limits.max_connections:
             # Hang up on whoever has waited longest without a whole request: who comes may have one,
             # and who was silent may come again.
-            self.bounds.refused(CROWDED)
-            waiting = [one for one in there if one.waits_since is not None]
-            min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrived)).raw.abort()
+            self.limits.on_refused(CROWDED)
+            waiting = [one for one in open_connections if one.waits_since is not None]
+            min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrival_number)).raw.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self.left_at is not None:
-            self.thrown += len(data)
-            if self.thrown > LINGER_BYTES:
+        if self.lingering_since is not None:
+            self.discarded_bytes += len(data)
+            if self.discarded_bytes > LINGER_BYTES:
                 self.raw.abort()
             return
         if self.waits_since is None and self.in_head:
@@ -171,7 +171,7 @@ class Wire(HttpToolsProtocol):
             # The part of it that is a body is not long: what comes at once is at most 256 kB.
             self.head_bytes += len(data)
         super().data_received(data)
-        if self.in_head and self.head_bytes > LONGEST_HEAD and self.left_at is None:
+        if self.in_head and self.head_bytes > MAX_HEAD_BYTES and self.lingering_since is None:
             self.refuse(HEAD)
 
     def on_message_begin(self) -> None:
@@ -182,16 +182,16 @@ class Wire(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         length = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if length > LONGEST_HEAD or len(self.pipeline) >= MOST_WAITING:
-            raise _Refused
-        self.wrong = wrong_head(self.parser.get_http_version(), self.url, self.headers)
-        if self.wrong is not None:
-            raise _Refused
+        if length > MAX_HEAD_BYTES or len(self.pipeline) >= MAX_PIPELINED:
+            raise _HeadRefused
+        self.fault_in_head = head_fault(self.parser.get_http_version(), self.url, self.headers)
+        if self.fault_in_head is not None:
+            raise _HeadRefused
         self.in_head = False
         self.head_bytes = 0
-        crowded = len(self.connections) > self.bounds.connections
-        if crowded and not self.url.startswith(ALWAYS):
-            self.bounds.refused(CROWDED)
+        crowded = len(self.connections) > self.limits.max_connections
+        if crowded and not self.url.startswith(ALWAYS_ANSWERED):
+            self.limits.on_refused(CROWDED)
             self.app = _crowded
         super().on_headers_complete()
 
@@ -201,54 +201,54 @@ class Wire(HttpToolsProtocol):
         self.in_head = True
 
     def send_400_response(self, msg: str) -> None:
-        long = self.in_head and self.head_bytes > LONGEST_HEAD
+        long = self.in_head and self.head_bytes > MAX_HEAD_BYTES
         if self.busy:
             # An answer is on its way to an earlier request: a second one would be taken for it.
             self.waits_since = None
             self.cycle.keep_alive = False
             self.raw.pause_reading()
             return
-        self.refuse(HEAD if long else self.wrong or BROKEN)
+        self.refuse(HEAD if long else self.fault_in_head or BROKEN)
 
     def refuse(self, fault: Fault) -> None:
         """Answer without the application, and close."""
-        self.bounds.refused(fault)
+        self.limits.on_refused(fault)
         if not self.raw.is_closing():
             path = "" if self.in_head else self.url.decode("latin-1")
-            body = json.dumps(shape_of(path)(fault)).encode()
+            body = json.dumps(error_body_for(path)(fault)).encode()
             head = STATUS_LINE[fault.status]
             head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
             self.raw.write(head + b"connection: close\r\n\r\n" + body)
-        self.leave()
+        self.linger()
 
-    def leave(self) -> None:
+    def linger(self) -> None:
         """Close, once what was written is read; while the client still sends, after a moment."""
-        if self.left_at is not None or self.raw.is_closing():
+        if self.lingering_since is not None or self.raw.is_closing():
             return
         unfinished = self.waits_since is not None and (self.head_bytes or not self.in_head)
         if not unfinished or not self.raw.can_write_eof():
             self.raw.close()
             return
-        self.left_at = self.loop_time()
+        self.lingering_since = self.loop_time()
         self.flow.resume_reading()
         self.raw.write_eof()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has sent all may have closed its half: it still reads the answer."""
-        if self.left_at is not None or not self.busy:
+        if self.lingering_since is not None or not self.busy:
             self.raw.close()
             return False
         self.cycle.keep_alive = False
-        self.loop.call_later(STILL_THERE_S, self._ask_whether_there)
+        self.loop.call_later(CLIENT_CHECK_S, self._probe_client)
         return True
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self.answered = cycle
+        self.answering_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if (one := self.answered) is not None and not one.response_complete:
+        if (one := self.answering_cycle) is not None and not one.response_complete:
             # With a request behind it uvicorn would tell that one alone.
             one.disconnected = True
             one.message_event.set()
@@ -256,19 +256,19 @@ class Wire(HttpToolsProtocol):
             self.give_up()
 
     @property
-    def _silent(self) -> bool:
+    def _client_silent(self) -> bool:
         """Whether a client that said its last word waits for the first of its answer, or is
         gone."""
-        return self.busy and not self.raw.is_closing() and not self.answered.response_started
+        return self.busy and not self.raw.is_closing() and not self.answering_cycle.response_started
 
-    def _ask_whether_there(self) -> None:
+    def _probe_client(self) -> None:
         # HTTP/1.0 knows no answer before the answer.
-        if self._silent and self.answered.scope["http_version"] == "1.1":
-            self.raw.write(STILL_THERE)
-            self._hear_whether_there(STILL_THERE_S)
+        if self._client_silent and self.answering_cycle.scope["http_version"] == "1.1":
+            self.raw.write(CONTINUE_RESPONSE)
+            self._check_client(CLIENT_CHECK_S)
 
-    def _hear_whether_there(self, after_s: float) -> None:
-        if not self._silent:
+    def _check_client(self, after_s: float) -> None:
+        if not self._client_silent:
             return
         # The loop does not read after the last word, and would not hear it.
         with socket.socket(fileno=os.dup(self.raw.get_extra_info("socket").fileno())) as sock:
@@ -276,7 +276,7 @@ class Wire(HttpToolsProtocol):
         if gone:
             self.raw.abort()
         else:
-            self.loop.call_later(after_s, self._hear_whether_there, min(1.0, 2 * after_s))
+            self.loop.call_later(after_s, self._check_client, min(1.0, 2 * after_s))
 
     @property
     def busy(self) -> bool:
@@ -284,10 +284,10 @@ class Wire(HttpToolsProtocol):
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
-    def overdue(self, now: float) -> None:
+    def close_if_overdue(self, now: float) -> None:
         """End this connection if it waited too long for bytes, or for a reader."""
-        if self.left_at is not None:
-            if now - self.left_at > LINGER_S:
+        if self.lingering_since is not None:
+            if now - self.lingering_since > LINGER_S:
                 self.raw.abort()
             return
         left = self.raw.get_write_buffer_size()
@@ -295,27 +295,27 @@ class Wire(HttpToolsProtocol):
             self.unsent = (0, now)
         elif left != self.unsent[0]:
             self.unsent = (left, now)
-        elif now - self.unsent[1] > self.bounds.read_s:
-            self.bounds.refused(SLOW)
+        elif now - self.unsent[1] > self.limits.read_s:
+            self.limits.on_refused(SLOW)
             self.raw.abort()
             return
-        if self.waits_since is None or now - self.waits_since <= self.bounds.read_s or self.busy:
+        if self.waits_since is None or now - self.waits_since <= self.limits.read_s or self.busy:
             return
         if self.in_head and not self.head_bytes:
             # It never said a word.
             self.raw.close()
         elif self.cycle is not None and self.cycle.response_started:
-            self.bounds.refused(SLOW)
+            self.limits.on_refused(SLOW)
             self.raw.abort()
         else:
             self.refuse(SLOW)
 
 
-class _Refused(Exception):
+class _HeadRefused(Exception):
     """Raised within the parser, which then calls ``send_400_response``."""
 
 
-def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Fault | None:
+def head_fault(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Fault | None:
     """What RFC 9112 forbids in a head, where another program on the way may read it otherwise: the
     host (3.2), a host in the request line (3.2.2), a coding beside chunks (6.1)."""
     hosts = [value.strip().lower() for name, value in headers if name == b"host"]
@@ -330,22 +330,22 @@ def wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]])
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionBounds:
+class ConnectionLimits:
     """What the connections of one server share: how many, for how long, and who hears of those
     that were refused before any application was asked."""
 
-    connections: int
+    max_connections: int
     read_s: float
-    refused: Callable[[Fault], None]
+    on_refused: Callable[[Fault], None]
 
 
-def wire_of(bounds: ConnectionBounds) -> type[Wire]:
+def bounded_connection(limits: ConnectionLimits) -> type[BoundedConnection]:
     """The class of a server's connections."""
-    return type("BoundWire", (Wire,), {"bounds": bounds})
+    return type("BoundWire", (BoundedConnection,), {"limits": limits})
 
 
-class WireServer(uvicorn.Server):
-    """uvicorn's server, which ends the connections of its ``Wire`` that are overdue."""
+class BoundedServer(uvicorn.Server):
+    """uvicorn's server, which ends the connections of its ``BoundedConnection`` that are overdue."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Until it should exit and every connection has ended."""
@@ -361,5 +361,5 @@ class WireServer(uvicorn.Server):
             await asyncio.sleep(SWEEP_S)
             now = loop.time()
             for one in list(self.server_state.connections):
-                if isinstance(one, Wire):
-                    one.overdue(now)
+                if isinstance(one, BoundedConnection):
+                    one.close_if_overdue(now)
