@@ -137,7 +137,7 @@ def test_a_fifth_is_drawn_evenly_in_the_order_of_places_whatever_the_model_says(
     assert len(even) == 10
     assert even == np.argsort(one.order_key)[:10].tolist()
     assert all(one.order_key[item.position] >= EVEN_SHARE for item in found if item.drawn == "chosen")
-    other = next_rows(replace(one, doubt=1 - one.uncertainty, vectors=None), 50)
+    other = next_rows(replace(one, uncertainty=1 - one.uncertainty, vectors=None), 50)
     assert [item.position for item in other if item.drawn == "uniform"] == even
     assert {i.position for i in other} != {i.position for i in found}
 
@@ -164,20 +164,20 @@ def test_rows_that_somebody_volunteered_are_drawn_evenly_all_the_same() -> None:
     first = int(np.argmin(one.order_key))
     known = np.zeros(300, bool)
     known[first] = True
-    found = next_rows(replace(one, known=known, free=~known), 20)
+    found = next_rows(replace(one, labelled=known, unlabelled=~known), 20)
     assert found[0].position == first
     due = np.ones(300, bool)
     due[first] = False
-    assert first not in {i.position for i in next_rows(replace(one, due=due), 300)}
+    assert first not in {i.position for i in next_rows(replace(one, unlabelled_by_draw=due), 300)}
 
 
 def test_where_one_kind_runs_out_the_other_goes_on_and_nothing_repeats() -> None:
     one = replace(pool(60), vectors=None)
     found = next_rows(one, 1000)
     assert sorted(item.position for item in found) == list(range(60))
-    none = next_rows(replace(one, due=np.zeros(60, bool), free=np.zeros(60, bool)), 5)
+    none = next_rows(replace(one, unlabelled_by_draw=np.zeros(60, bool), unlabelled=np.zeros(60, bool)), 5)
     assert none == ()
-    blind = next_rows(replace(one, doubt=np.full(60, np.nan)), 10)
+    blind = next_rows(replace(one, uncertainty=np.full(60, np.nan)), 10)
     assert {item.drawn for item in blind} == {"uniform", "chosen"}
 
 
@@ -270,12 +270,12 @@ def test_while_two_models_are_compared_two_of_five_are_drawn_evenly_of_those_tha
     one = pool(300)
     rng = np.random.default_rng(9)
     unlike = (one.order_key >= EVEN_SHARE) & (one.order_key < 0.6) & (rng.random(300) < 0.3)
-    found = next_rows(replace(one, unlike=unlike, free=one.unlabelled & ~unlike), 40)
+    found = next_rows(replace(one, differing=unlike, unlabelled=one.unlabelled & ~unlike), 40)
     ways = [item.drawn for item in found]
     assert [ways.count(way) for way in ("uniform", "unlike", "chosen")] == [8, 16, 16]
     drawn = [item.position for item in found if item.drawn == "unlike"]
     assert drawn == [at for at in np.argsort(one.order_key) if unlike[at]][:16]
     # They run out, and the others go on.
-    few = next_rows(replace(one, unlike=unlike & (np.cumsum(unlike) < 4)), 40)
+    few = next_rows(replace(one, differing=unlike & (np.cumsum(unlike) < 4)), 40)
     assert [item.drawn for item in few].count("unlike") == 3
     assert len(few) == 40

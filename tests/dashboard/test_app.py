@@ -235,7 +235,7 @@ def test_ten_thousand_folders_are_listed(tmp_path: Path, open_client: Callable[.
         (tmp_path / f"r{i}").mkdir()
         (tmp_path / f"r{i}" / "recipe.yaml").write_bytes(b"task: seq2seq\n")
     with open_client(tmp_path) as client:
-        client.dashboard.runs.listed()
+        client.dashboard.runs.list_runs()
         answer = client.get("/?sort=name&page=20")
     assert "951 to 1000" in answer.text
 

@@ -103,7 +103,7 @@ def test_a_result_is_read_once_and_again_when_it_changed(
     runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = room.summary_of
+    real = room.read_summary
 
     def counted(run: Path, name: str, *rest: Any) -> Any:
         read.append(name)

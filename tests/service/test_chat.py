@@ -553,7 +553,7 @@ def test_what_was_answered_is_recorded_and_counted_and_what_was_not_is_not(
         },
     ]
     assert one["id"] == f"chatcmpl-{seen[0].request}"
-    (answer,) = seen[0].answered.answers
+    (answer,) = seen[0].predictions.answers
     assert answer.prediction == one["choices"][0]["message"]["content"]
     assert 0 < answer.confidence < 1
     assert seen[0].user not in (None, "ada")

@@ -224,13 +224,13 @@ def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
     for seed in range(10, 20):
         texts = _texts(50, seed, "zebra quagga okapi")
         assert client.post("/predict", json={"texts": texts}).status_code == 200
-    assert client.service.watching.settle(30)
+    assert client.service.observer_thread.wait_until_idle(30)
     shown = client.get("/metrics").text
     assert "drift" in shown
     found = open_store(str(tmp_path / "store.db")).events("drift")
     assert len(found) == 1
     assert found[0].body["side"] == "inputs"
-    assert client.service.said()["drift"]["alarms"] == 1
+    assert client.service.observer_summaries()["drift"]["alarms"] == 1
 
 
 def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
@@ -301,10 +301,10 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     assert "first request" in told[0].because
     client = serving_of(observers=[watch])
     assert client.post("/predict", json={"texts": ["a b"]}).status_code == 200
-    assert client.service.watching.settle(30)
-    assert client.service.watching.defects == 0
-    assert client.service.said()["drift"]["watched"] == 0
-    assert "nothing" in client.service.said()["drift"]["why"]
+    assert client.service.observer_thread.wait_until_idle(30)
+    assert client.service.observer_thread.defects == 0
+    assert client.service.observer_summaries()["drift"]["watched"] == 0
+    assert "nothing" in client.service.observer_summaries()["drift"]["why"]
     assert len(client_log) == 1
     assert drift_observers(lambda: facts, serving(["serve.drift=false"]), print, print) == []
 

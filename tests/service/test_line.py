@@ -160,11 +160,11 @@ def test_every_row_is_taken_once_whoever_goes(
             seen.setdefault(one.parsed, []).extend(places)
         if first:
             for one, leaves in made:
-                one.gone = leaves
+                one.abandoned = leaves
             first = False
         assert line.rows == sum(len(one.costs) - one.taken for one, _ in line_left(line))
     for one, leaves in made:
-        got = seen.get(one.read, [])
+        got = seen.get(one.parsed, [])
         assert got == list(range(len(got)))
         assert leaves or len(got) == len(one.costs)
     assert (line.rows, line.tokens, len(line)) == (0, 0, 0)

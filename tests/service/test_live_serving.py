@@ -204,7 +204,7 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
             body = {"id": made["id"], "index": index, "label": right, "who": "truth"}
             more = {"seen": False, "drawn": "uniform"}
             assert client.post("/feedback", json=body | more).status_code == 200
-    until(lambda: client.service.said()["comparison"].get("labels") == 30)
+    until(lambda: client.service.observer_summaries()["comparison"].get("labels") == 30)
     said = client.get("/comparison").json()["observers"]["comparison"]
     assert said["rows"] == 60
     assert said["unlike"] == 30

@@ -61,7 +61,7 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
     described = {(m.upper(), p) for p, ways in document["paths"].items() for m in ways}
     assert described == {(one.method, one.path) for one in client.app.endpoints}
     request = client.post("/predict", json={"texts": ["ab"]}).json()["id"]
-    client.service.watching.settle(5)
+    client.service.observer_thread.wait_until_idle(5)
     feedback = {"id": request, "label": "good"}
     calls = [
         *REQUESTS,

@@ -92,7 +92,7 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    """The messages that are piped in, each as it comes; an empty line is none."""
+    """The piped messages, one a line; empty lines are skipped."""
     stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="\n")
     try:
         while line := stream.readline(MAX_MESSAGE_LENGTH + 1):
@@ -151,7 +151,7 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
-    """Both answers as they are written; an interrupt stops them."""
+    """Print both answers as they are generated; an interrupt stops them."""
     tuned, other = _Column(TUNED if labelled else ""), _Column(START)
 
     def start_second() -> None:
@@ -172,7 +172,7 @@ def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
 
 
 def _run_slash_command(talk: Talk, line: str) -> str:
-    """Do what a line that begins with a slash says, and say that it was done."""
+    """Run a line that begins with a slash; return what to print."""
     name, _, rest = line.partition(" ")
     match name:
         case "/help":
@@ -207,13 +207,13 @@ def _save(talk: Talk, name: str) -> str:
 
 
 def columns(text: str) -> int:
-    """The columns of a terminal that a text takes."""
+    """The terminal columns that a text takes."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 class _Column:
-    """Words as they come, within the terminal, behind a name."""
+    """Streamed words, wrapped to the terminal's width, after a name."""
 
     def __init__(self, name: str) -> None:
         self._name, self._width = name, width() - (NAME_WIDTH if name else 0)
@@ -224,7 +224,7 @@ class _Column:
             self._write(f"{self._name:>{NAME_WIDTH - 3}} | ")
 
     def add(self, text: str) -> None:
-        """Whole words are written; the last waits for its end."""
+        """Write complete words; the last one waits for its end."""
         for character in printable(text):
             if character in " \n":
                 self._write_word(self._word)
@@ -236,7 +236,7 @@ class _Column:
                     self._column += 1
             else:
                 self._word += character
-                # A script without spaces, or a word that fills a line: written as it comes.
+                # A script without spaces, or a word that fills a line, is written as it comes.
                 if columns(character) > 1 or columns(self._word) >= self._width:
                     self._write_word(self._word)
                     self._word = ""

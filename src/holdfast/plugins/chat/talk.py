@@ -1,7 +1,7 @@
-"""``Talk``: a conversation with the model of a finished run, beside the model that it began from.
+"""``Talk``: a conversation with the model of a finished run and with its base model.
 
-Each of the two keeps what it said itself: the next question stands behind its own answers. With an
-adapter the start model is the same network with the adapter switched off, so nothing is loaded
+Each of the two keeps its own conversation: the next message follows its own answers. With an
+adapter the base model is the same network with the adapter switched off, so nothing is loaded
 twice.
 """
 
@@ -29,14 +29,15 @@ from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
 
 OnText = Callable[[str], None]
-# Some models have no last place, and would write for days.
+# Some models have no position limit, and would generate for days.
 MAX_TOKENS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How answers are made: at most ``new_tokens`` each (``None``: as the run has it); greedily, or
-    drawn at a ``temperature`` above 0 by the ``seed``. Raises ``RecipeError`` for what is none."""
+    """How answers are generated: at most ``new_tokens`` each (``None``: the run's setting);
+    greedily, or sampled at a ``temperature`` above 0 with the ``seed``. Raises ``RecipeError`` for
+    an invalid value."""
 
     new_tokens: int | None = None
     temperature: float = 0.0
@@ -46,7 +47,7 @@ class GenerationOptions:
         if self.new_tokens is not None and not 1 <= self.new_tokens <= MAX_TOKENS:
             rule = f"must be from 1 to {MAX_TOKENS:,}"
             raise RecipeError("--tokens", rule, self.new_tokens, "Name the longest answer.")
-        # Also where it is no number at all.
+        # Also refuses NaN.
         if not self.temperature >= 0:
             raise RecipeError("--temperature", "must be 0 or more", self.temperature, "E.g. 0.7.")
         if not 0 <= self.seed < 2**63:
@@ -56,8 +57,8 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was answered to ``message``: by the tuned model and by the one that it began from
-    (``None`` where it was not asked); ``forgotten`` is how many earlier messages no longer fit."""
+    """The answers to ``message``: by the tuned model and by its base model (``None`` where it was
+    not asked); ``forgotten`` is how many earlier messages no longer fit."""
 
     message: str
     answer: str
@@ -67,8 +68,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The tokens that a network is given, how many ``max_new_tokens`` ones it may write, the text that ends an
-    answer (empty: none but its stop tokens), and how many earlier messages did not fit."""
+    """The input tokens, the maximum number of new tokens, the text that ends an answer (empty: only
+    stop tokens do), and how many earlier messages did not fit."""
 
     ids: list[int]
     max_new_tokens: int
@@ -78,7 +79,7 @@ class Prompt:
 
 @dataclass
 class Speaker(ABC):
-    """One model that answers, with what was said to it and by it (``turns``)."""
+    """One model with its conversation (``turns``)."""
 
     model: Any
     tokenizer: Any
@@ -88,13 +89,13 @@ class Speaker(ABC):
 
     @abstractmethod
     def make_prompt(self, message: str, max_new_tokens: int | None) -> Prompt:
-        """What the network is given for a message, of which the answer may have ``max_new_tokens`` tokens
-        (``None``: as the recipe has it)."""
+        """The prompt for a message, whose answer may have ``max_new_tokens`` tokens (``None``: the
+        recipe's setting)."""
 
     @final
     def answer(self, message: str, options: GenerationOptions, on_text: OnText) -> tuple[str, int]:
-        """The answer, handed on piece by piece as it is written, and how many earlier messages no
-        longer fit. What was said is remembered, also of an answer that was interrupted."""
+        """The answer, passed on piece by piece as it is generated, and how many earlier messages no
+        longer fit. The conversation keeps it, also where it was interrupted."""
         max_new_tokens = options.new_tokens or self.recipe.generate.max_new_tokens
         prompt = self.make_prompt(message, max_new_tokens)
         streamed = _StreamedText(on_text, prompt.end_text)
@@ -111,7 +112,7 @@ class Speaker(ABC):
 
 @dataclass
 class ChatSpeaker(Speaker):
-    """A causal language model: it answers in its chat template, or goes on with a text."""
+    """A causal language model: it answers in its chat template, or continues a text."""
 
     trained_on_text: bool = False
 
@@ -131,7 +132,7 @@ class ChatSpeaker(Speaker):
 
 @dataclass
 class PairSpeaker(Speaker):
-    """An encoder-decoder: each message is a source of its own."""
+    """An encoder-decoder: each message is a separate source."""
 
     def make_prompt(self, message: str, max_new_tokens: int | None) -> Prompt:
         model = self.recipe.model
@@ -143,8 +144,8 @@ class PairSpeaker(Speaker):
 class Talk:
     """A conversation with a finished run.
 
-    ``start`` says whether the model that it began from is asked too; ``decisions`` what must be
-    told (a model that could not be loaded beside it, files that bear no sums).
+    ``start`` says whether the base model is asked too; ``decisions`` are notices (a base model that
+    could not be loaded, files without checksums).
     """
 
     def __init__(
@@ -185,8 +186,8 @@ class Talk:
         start_piece: OnText = lambda _: None,
         between: Callable[[], None] = lambda: None,
     ) -> Reply:
-        """Both answers; each is handed to ``piece`` and ``start_piece`` as it is written.
-        ``between`` is called after the first where there is a second."""
+        """Both answers; each is passed to ``piece`` and ``start_piece`` as it is generated.
+        ``between`` is called between the two."""
         answers: list[str] = []
         forgotten = 0
         start_speaker = self.start_model if self.start else None
@@ -200,7 +201,7 @@ class Talk:
                 answers.append(answer)
                 forgotten = max(forgotten, dropped)
         except KeyboardInterrupt:
-            # What was written until then was said too.
+            # The part generated until then is kept.
             last = self.tuned if not answers else self.start_model
             if last is not None and last.turns:
                 answers.append(last.turns[-1]["content"])
@@ -235,7 +236,7 @@ def _tuned_speaker(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
 
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
-    """The model before its training: the same network without its adapter, or loaded anew."""
+    """The base model: the same network without its adapter, or loaded separately."""
     from holdfast.models.adapters.adapter import adapter_off, below_prompt, has_switch
     from holdfast.models.generators.causal import load_causal
     from holdfast.models.generators.seq2seq import load_seq2seq
@@ -252,14 +253,15 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
         options = LoadOptions(model.revision, model.trust_remote_code, seed=recipe.seed)
         loaded = load(model.name, options)
         base = loaded.network.to(best_device()).plain
-    # Both are asked in the tuned model's template.
+    # Both use the tuned model's template.
     if task in ENCODER_DECODERS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
     return ChatSpeaker(base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.of_text)
 
 
 class _StreamedText:
-    """What was written so far, handed on but for what may be the beginning of the ``end``."""
+    """The text generated so far, passed on except for what may be the beginning of the
+    ``end_text``."""
 
     def __init__(self, on_text: OnText, end_text: str) -> None:
         self._on_text, self._end_text, self._text, self._sent = on_text, end_text, "", 0
@@ -275,7 +277,7 @@ class _StreamedText:
         complete = self._text.partition(self._end_text)[0] if self._end_text else self._text
         if not last:
             complete = complete[: len(complete) - self._held_back(complete)]
-        # White space before an answer is not its own.
+        # White space before an answer is not part of it.
         if not self._sent:
             self._sent = len(complete) - len(complete.lstrip())
         if len(complete) > self._sent:
@@ -283,7 +285,7 @@ class _StreamedText:
             self._sent = len(complete)
 
     def _held_back(self, text: str) -> int:
-        """How much of its end may begin what ends the answer."""
+        """How many trailing characters may begin the end text."""
         sizes = range(min(len(self._end_text) - 1, len(text)), 0, -1)
         return next((size for size in sizes if text.endswith(self._end_text[:size])), 0)
 

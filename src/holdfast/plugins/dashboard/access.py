@@ -1,16 +1,16 @@
-"""Who may come in: the name that the page is asked under, a token that opens once, a cookie, and
-for whatever changes something the page that it was sent from.
+"""Access control: the host name of a request, a one-time token, a cookie, and for changes the page
+that sent the request.
 
-A page on 127.0.0.1 is reached by every program of the machine and, through a name whose address
-changes (DNS rebinding), by every page that the user has open. So
+Every program of the machine can reach a page on 127.0.0.1, and so can every page that the user has
+open, through a name whose address changes (DNS rebinding). Therefore
 
-- a request under another ``Host`` than this machine's is refused (403) before anything is read;
+- a request under a ``Host`` other than this machine's is refused (403) before anything is read;
 - the printed address carries a token that works once: it becomes a cookie that no script reads
-  (``HttpOnly``) and no other site sends (``SameSite=Strict``), and is gone from the address bar;
-- cookies know no ports, so that another server of this machine would be sent it: the cookie is good
+  (``HttpOnly``) and no other site sends (``SameSite=Strict``), and disappears from the address bar;
+- cookies ignore ports, so another server of this machine would receive it: the cookie is valid only
   below a path that nobody else knows (``base``), and a browser sends it nowhere else;
-- without that cookie nothing is shown but how to get it (401);
-- a request that changes something needs an ``Origin`` of this very page besides (403).
+- without that cookie only a page on how to get it is shown (401);
+- a request that changes something also needs an ``Origin`` of this page (403).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from holdfast.plugins.dashboard.pages import BASE, message_page
 
 LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
-# Of browsers that hold a cookie at a time; the oldest is forgotten.
+# Maximum browsers with a cookie; the oldest is dropped.
 MAX_SESSIONS = 64
 STATIC = "/static/"
 OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
@@ -53,10 +53,10 @@ HEADERS: Mapping[str, str] = {
 
 
 class Access:
-    """The tokens and cookies of one dashboard on ``port``; everything is forgotten with it.
+    """The tokens and cookies of one dashboard on ``port``; they end with the process.
 
-    ``offer`` is told each new address that opens it: a token that was used is replaced, so that a
-    second browser has one too.
+    ``offer`` is called with each new address that opens it: a used token is replaced, so that a
+    second browser can be let in.
     """
 
     def __init__(self, port: int, offer: Callable[[str], None] = lambda _: None) -> None:
@@ -68,7 +68,8 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Cookies know no ports: two dashboards of one machine must not take each other's."""
+        """The cookie's name, with the port: cookies ignore ports, and two dashboards of one machine
+        must not share them."""
         return f"holdfast-{self.port}"
 
     @property
@@ -77,12 +78,12 @@ class Access:
         return f"http://127.0.0.1:{self.port}/?token={self._token}"
 
     def is_host(self, host: str | None) -> bool:
-        """Whether a request was sent to this machine under a name of its own."""
+        """Whether a request was sent to this machine under one of its own names."""
         return host in {f"{name}:{self.port}" for name in LOCAL_NAMES}
 
     def redeem_token(self, query: str) -> str | None:
-        """The ``Set-Cookie`` for a query that holds the token; ``None`` for any other. The token
-        is of no use from then on."""
+        """The ``Set-Cookie`` for a query with the token, which becomes invalid; ``None`` for any
+        other query."""
         if not _equal_in_constant_time(parse_qs(query).get("token", [""])[-1], self._token):
             return None
         self._token = secrets.token_urlsafe(24)
@@ -93,15 +94,15 @@ class Access:
         return f"{self.cookie}={session}; Path={self.base}/; {attributes}"
 
     def page_path(self, path: str) -> str | None:
-        """The page that a path below ``base`` names, with its slash; ``None`` for any other."""
+        """The page of a path below ``base``, with its slash; ``None`` for any other path."""
         head, slash, rest = path[1:].partition("/")
         return "/" + rest if slash and _equal_in_constant_time("/" + head, self.base) else None
 
     def has_session(self, cookies: str | None) -> bool:
-        """Whether a ``Cookie`` header holds one that this dashboard gave."""
+        """Whether a ``Cookie`` header contains a cookie of this dashboard."""
         # Another server of this machine may have set one of the same name for every path.
         given = [cookie_value(one, self.cookie) for one in (cookies or "").split(";")]
-        # Every one is compared: how long it takes tells nothing.
+        # All are compared, so that the time reveals nothing.
         return sum(_equal_in_constant_time(one, known) for one in given for known in self._sessions) > 0
 
     def is_same_origin(self, host: str | None, origin: str | None) -> bool:
@@ -123,7 +124,8 @@ def _equal_in_constant_time(given: str, expected: str) -> bool:
 
 
 class PageGuard:
-    """Lets in whom ``access`` knows, and puts the safety headers on every answer."""
+    """Admits the requests that ``access`` accepts, and adds the security headers to every
+    response."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -143,7 +145,7 @@ class PageGuard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                # Pages hold texts of the data: no copy of them is left in a browser's files.
+                # Pages contain texts of the data: no browser may store a copy.
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
@@ -151,8 +153,8 @@ class PageGuard:
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers, static: bool, known_path: bool) -> ASGIApp | None:
-        """What is answered in the place of the page; ``None`` where the page is, which is ``known_path``
-        the path that only this dashboard's browsers know."""
+        """The response in place of the page; ``None`` where the page is shown. ``known_path``: the
+        path is below ``base``."""
         access, host = self._access, headers.get("host")
         if not access.is_host(host):
             return PlainTextResponse(OTHER_HOST, 403)

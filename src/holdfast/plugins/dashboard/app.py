@@ -1,4 +1,4 @@
-"""The dashboard's application: addresses → pages; its place on this machine, and its end."""
+"""The dashboard's application: routes → pages; its socket, its start and its end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from holdfast.plugins.service.web.connection import (
     bounded_connection,
 )
 
-# Pages that are told news at a time, and how soon a stream ends when the dashboard does [s].
+# Maximum open event streams, and how soon a stream ends with the dashboard [s].
 MAX_STREAMS, TICK_S = 32, 0.5
 KEYS = (
     ("Runs", "/", "search"),
@@ -99,8 +99,8 @@ def application(dashboard: Dashboard) -> Starlette:
 
 
 def _page(dashboard: Dashboard, handler: Handler) -> Callable[[Request], Any]:
-    """What a handler answers, one that reads files in a thread beside; an error of ours is a page
-    that says what to do."""
+    """The response of a handler; one that reads files runs in a thread. An error of Holdfast
+    becomes a page that says what to do."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -132,7 +132,7 @@ class _DashboardClosed(Exception):
 
 
 async def news(dashboard: Dashboard, request: Request) -> Response:
-    """A stream of what happens to the list, or to the run that is named."""
+    """A stream of events of the run list, or of the named run."""
     if dashboard.streams >= MAX_STREAMS:
         return Response("Too many pages are open.\n", 503, {"Retry-After": "30"})
     name = request.query_params.get("run")
@@ -164,7 +164,7 @@ async def static(request: Request) -> Response:
     file = files().get(request.path_params["name"])
     if file is None:
         raise HTTPException(404)
-    # Its address changes when it does.
+    # Its address changes with its content.
     headers = {
         "Content-Type": f"{file.media_type}; charset=utf-8",
         "Cache-Control": "max-age=31536000, immutable",
@@ -186,15 +186,15 @@ async def _defect(request: Request, error: Exception) -> Response:
 
 
 HOST = "127.0.0.1"
-# What is read of the runs before the address is told; the rest is read while the page waits.
+# Time for reading runs before the address is printed; the rest is read while the page waits.
 FIRST_SCAN_S = 1.0
-# Of one person's browsers, and the time [s] in which a request must come.
+# The browsers of one user, and the time limit of a request [s].
 MAX_CONNECTIONS, READ_S = 64, 10.0
 
 
 def run_dashboard(root: Path, port: int, store: str | None, show_address: Callable[[str], None]) -> None:
-    """Serve pages over the runs below ``root`` until somebody stops it; ``show_address`` hears the address
-    that opens it, and after each use the next one. Port 0 is any that is free.
+    """Serve pages over the runs below ``root`` until the user stops it. ``show_address`` is called
+    with the address that opens it, and with a new one after each use. Port 0 is any free port.
 
     Raises ``RunError`` where ``root`` is no folder, ``MachineError`` where the port is taken,
     ``StoreError`` where the store cannot be opened.
@@ -225,15 +225,16 @@ def run_dashboard(root: Path, port: int, store: str | None, show_address: Callab
         server = BoundedServer(config)
         dashboard.closing = lambda: server.should_exit
         show_address(access.url)
-        # While somebody opens the browser: the first run that is looked at comes without delay.
+        # While the user opens the browser, so that the first run page is fast.
         threading.Thread(target=load_templates, name="warm", daemon=True).start()
-        # It goes on until it is stopped: to be stopped is its ordinary end.
+        # It runs until it is stopped: an interrupt is the ordinary end.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[sock])
 
 
 def local_socket(port: int) -> socket.socket:
-    """A socket of this machine alone that takes connections; raises as ``run_dashboard`` does."""
+    """A socket that accepts connections from this machine only; raises as ``run_dashboard``
+    does."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

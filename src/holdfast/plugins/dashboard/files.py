@@ -1,10 +1,9 @@
-"""Reading files of a run folder that anybody may have made: no link is followed, nothing that could
-block is opened, nothing of any size is read; and of an ``events.jsonl`` that is being written the
-lines from a byte on.
+"""Reading files of untrusted run folders: no link is followed, nothing that could block is opened,
+sizes are limited; and reading new lines of an ``events.jsonl`` while it is being written.
 
-A place in that file is ``OFFSET-CHECK``: the byte after the last whole line that was read, and a
-sum of the bytes before it. A run that is resumed cuts its file back to a checkpoint and writes on:
-the byte may be there again, but what lies before it is another line, and the sum says so.
+A position in that file is ``OFFSET-CHECK``: the byte after the last complete line that was read,
+and a checksum of the bytes before it. A resumed run truncates its file to a checkpoint and
+continues: the offset may exist again, but after different lines, and the checksum shows that.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of an ordinary file at ``path``; whoever asks closes it.
+    """A descriptor of a regular file at ``path``; the caller closes it.
 
-    Raises ``OSError`` where there is none or a link stands in its place, ``RunError`` where it is
-    no ordinary file.
+    Raises ``OSError`` where there is none or it is a link, ``RunError`` where it is no regular
+    file.
     """
     descriptor = os.open(path, FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -52,7 +51,7 @@ def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
 
 
 def read_end(path: Path, max_bytes: int) -> bytes:
-    """The last bytes of a file, at most so many; raises as ``open_regular`` does."""
+    """The last ``max_bytes`` bytes of a file; raises as ``open_regular`` does."""
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
@@ -62,8 +61,8 @@ def read_end(path: Path, max_bytes: int) -> bytes:
 
 
 def refuse_links(run: Path, names: Iterable[str]) -> None:
-    """Raise ``RunError`` where one of these files of a run is a link: what it points to may be
-    anybody's, and would be shown."""
+    """Raise ``RunError`` where one of these files of a run is a link: its target may be any file,
+    and would be shown."""
     for name in names:
         if (run / name).is_symlink():
             raise RunError(
@@ -74,19 +73,19 @@ def refuse_links(run: Path, names: Iterable[str]) -> None:
             )
 
 
-# Bytes before the place that its sum is of.
+# Bytes before the position that its checksum covers.
 CHECKED_BYTES = 256
-# One reading of a file that grew by more goes on at the next.
+# Larger growth is read in several calls.
 MAX_READ_BYTES = 4_000_000
 START_POSITION = "0-0"
 
 
 @dataclass(frozen=True, slots=True)
 class NewLines:
-    """What stands after a place: ``lines`` that are whole and can be read, each with the place
-    after it; ``position`` where to go on; ``restarted`` whether the file is another than the one that the
-    place was of, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
-    ``more`` whether there is more to read at once."""
+    """The content after a position: ``lines``, the complete and valid ones, each with the position
+    after it; ``position`` to continue from; ``restarted``, whether the file is another than the
+    position's, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
+    ``more``, whether there is more to read at once."""
 
     lines: tuple[tuple[str, Mapping[str, Any]], ...]
     position: str
@@ -96,10 +95,10 @@ class NewLines:
 
 
 def read_new_lines(path: Path, position: str = START_POSITION, max_bytes: int = MAX_READ_BYTES) -> NewLines:
-    """The whole lines after ``position``; a line that is half written is left for the next time.
+    """The complete lines after ``position``; a line that is half written is left for the next call.
 
-    A ``position`` that is no place of this file, whoever made it up, is its start. Raises ``OSError``
-    where the file is gone or may not be read, ``RunError`` where it is none.
+    An invalid ``position`` means the start. Raises ``OSError`` where the file is gone or may not be
+    read, ``RunError`` where it is no regular file.
     """
     descriptor = open_regular(path)
     try:
@@ -112,7 +111,7 @@ def read_new_lines(path: Path, position: str = START_POSITION, max_bytes: int = 
     restarted = located is None
     complete = raw[: raw.rfind(b"\n") + 1]
     if not complete and len(raw) == max_bytes:
-        # A line longer than all that is read at once is no line of a run's.
+        # A run writes no line that is longer than one read.
         return NewLines((), _position(at + len(raw), raw), restarted, 1, True)
     lines, skipped, end = [], 0, 0
     last_position = START_POSITION if restarted else position
@@ -131,14 +130,14 @@ def read_new_lines(path: Path, position: str = START_POSITION, max_bytes: int = 
 
 
 def _checked_bytes(before: bytes, complete: bytes, end: int) -> bytes:
-    """The bytes that a place after the first ``end`` of ``complete`` is the sum of."""
+    """The bytes that the checksum of a position after the first ``end`` of ``complete`` covers."""
     if end >= CHECKED_BYTES:
         return complete[end - CHECKED_BYTES : end]
     return before[-CHECKED_BYTES:] + complete[:end]
 
 
 def _locate(descriptor: int, size: int, position: str) -> tuple[int, bytes] | None:
-    """The byte of a place and what lies before it; ``None`` where the file is another by now."""
+    """The offset of a position and the bytes before it; ``None`` where the file has changed."""
     number = position.partition("-")[0]
     if not (number.isascii() and number.isdecimal() and len(number) < 16):
         return None

@@ -1,7 +1,8 @@
-"""A finished run's model, asked from a page: one model in memory at a time, in a thread of its own.
+"""Inference with a finished run's model from a page: one model in memory at a time, in a separate
+thread.
 
-The page says that a model is loaded. Whoever waits behind too many others is told so at once, and a
-model that nobody asked for a while is let go.
+The page shows that a model is being loaded. A request behind too many others is refused at once,
+and an unused model is unloaded after a while.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Questions that wait; each takes a second or so, a generator's more.
+# Maximum waiting requests; each takes a second or so, of generative models longer.
 MAX_WAITING = 4
-# A model that nobody asked so long is let go [s].
+# An unused model is unloaded after this time [s].
 IDLE_S = 600.0
 MAX_CHARACTERS = 20_000
 MAX_CLASSES = 12
@@ -37,7 +38,7 @@ IMAGE = "picture"
 IMAGE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
 
 
-# By what a prediction is, and whether there are probabilities of classes.
+# The label type by the type of a prediction, and whether there are probabilities of classes.
 LABEL_TYPES: Mapping[tuple[str, bool], str] = {
     ("text", True): "class",
     ("text", False): "text",
@@ -49,13 +50,12 @@ LABEL_TYPES: Mapping[tuple[str, bool], str] = {
 
 
 class Busy(Exception):
-    """Too many questions wait already."""
+    """Too many requests wait already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Something that a row needs: a column's name, and whether it is a text, a short value or a
-    picture."""
+    """An input of a row: the column's name, and whether it is a text, a short value or an image."""
 
     name: str
     input_type: str
@@ -63,7 +63,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class ClassProbability:
-    """A class with its probability, as text and as a width of 100."""
+    """A class with its probability, as text and in percent."""
 
     name: str
     text: str
@@ -72,9 +72,9 @@ class ClassProbability:
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """The answer to one row: ``model`` is who gave it, ``reasons`` the words that carry it (the
-    report's own view of them), ``seconds`` what it took, ``loaded`` whether the model had to be
-    loaded first, ``label_type`` what a label of this task is."""
+    """The prediction for one row: ``reasons`` are the words that carry it (the report's view of
+    them), ``seconds`` its duration, ``loaded`` whether the model had to be loaded first,
+    ``label_type`` the type of a label of this task."""
 
     prediction: Any
     answer: str
@@ -91,7 +91,7 @@ class TrialAnswer:
 
 
 class ModelTrial:
-    """Answers for rows by the runs' own models, one question after another."""
+    """Predicts rows with the runs' own models, one request after another."""
 
     def __init__(self, waiting: int = MAX_WAITING, idle_s: float = IDLE_S) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="try")
@@ -100,7 +100,7 @@ class ModelTrial:
         self._last_used = 0.0
 
     async def predict(self, run: Path, row: Mapping[str, Any], with_reasons: bool) -> TrialAnswer:
-        """The answer to ``row``, a value for each field, with reasons where ``with_reasons``.
+        """The prediction for ``row``, a value for each field, with reasons where ``with_reasons``.
 
         Raises ``Busy`` at once where too many wait, ``InputError`` for a row that the model cannot
         read or a run that cannot be used.
@@ -118,7 +118,7 @@ class ModelTrial:
         return answer
 
     def close(self) -> None:
-        """End the thread once it has answered."""
+        """End the thread after the current prediction."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _unload_if_idle(self) -> None:
@@ -134,7 +134,7 @@ class ModelTrial:
         run_version = (run, (run / RESULT).stat().st_mtime_ns)
         loaded = self._loaded is None or self._loaded[0] != run_version
         if loaded:
-            # The old one goes first: two models may be more than the machine holds.
+            # The old one is dropped first: two models may not fit into memory.
             self._loaded = None
             self._loaded = (run_version, Predictor.load(run))
         assert self._loaded is not None
@@ -145,7 +145,7 @@ class ModelTrial:
 
 
 def input_fields(run: Path) -> tuple[Field, ...]:
-    """The columns that a run's model reads: its texts, those beside them, or a picture."""
+    """The columns that a run's model reads: texts, extra features, or an image."""
     from holdfast.contract.inference import data_part, read_columns
     from holdfast.recipe import read_recipe
 
@@ -175,7 +175,7 @@ def _value(field: Field, value: object) -> Any:
 
 
 def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
-    """The row as the model's reader takes it: a text, a pair of texts, a file of one row."""
+    """The row as the model's reader accepts it: a text, a pair of texts, or a file of one row."""
     if fields[0].input_type == "picture":
         content = row[fields[0].name]
         suffix = next((end for start, end in IMAGE_SUFFIXES.items() if content.startswith(start)), None)
@@ -222,7 +222,7 @@ def _predict(predictor: Predictor, data: Any, with_reasons: bool) -> TrialAnswer
 
 
 def answer_text(prediction: object, empty: str) -> str:
-    """What a model said, in words; ``empty`` where it said nothing."""
+    """A prediction as text; ``empty`` where there is none."""
     if prediction is None:
         return empty
     if isinstance(prediction, list):
@@ -231,7 +231,7 @@ def answer_text(prediction: object, empty: str) -> str:
 
 
 def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The report's view of what carries the answer, tested against random orders."""
+    """The report's view of the words that carry the prediction, tested against random orders."""
     from holdfast.analyses.explain.explain import explained, opener
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.report.explanation import row_view

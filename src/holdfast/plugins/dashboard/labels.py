@@ -1,7 +1,7 @@
-"""The labelling page: a row, what its label may be, and what was done with the last one.
+"""The labelling page: a row, its valid labels, and the result of the last action.
 
-The model's answer is not in the page until somebody asks for it, and that he asked is written down
-with his label: an answer that is seen first pulls towards itself.
+The model's prediction is not on the page until the annotator requests it, and the label records
+that it was seen: a prediction that is seen first biases the label.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 ABSTAINED = "nothing: it left this row to a person"
-# Labels that have a key of their own.
+# Maximum labels with a keyboard key.
 MAX_KEYED = 9
 MAX_CELL_LENGTH = 20_000
-# The first letters of files of pictures in base64.
+# The prefixes of base64-encoded image files.
 IMAGE_TYPES: Mapping[str, str] = {
     "iVBORw0KGgo": "png",
     "/9j/": "jpeg",
@@ -56,8 +56,8 @@ DRAW_REASONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LabelView:
-    """The page: ``task`` is the row to label, ``None`` where nothing is left, ``progress`` how far it
-    is, ``message`` what was done last, ``problem`` why it was not."""
+    """The page: ``task`` is the row to label, ``None`` where none is left, ``progress`` the
+    progress so far, ``message`` the result of the last action, ``problem`` why it failed."""
 
     annotator: str
     task: Mapping[str, Any] | None
@@ -67,11 +67,11 @@ class LabelView:
 
 
 def apply_action(labelling: Labelling, annotator: str, form: Mapping[str, Sequence[str]]) -> LabelView:
-    """Do what a form asks (``action``: store, skip, undo or suggest; without one nothing), and what
-    comes next.
+    """Apply the form's ``action`` (store, skip, undo or suggest; without one nothing), and return
+    the next page.
 
-    Raises ``StoreError`` where the store does not answer; whatever else is at fault stands on the
-    page, and the row stays.
+    Raises ``StoreError`` where the store does not answer; any other problem is shown on the page,
+    and the row stays.
     """
     fields = {name: values[-1] for name, values in form.items()}
     action, request, index = fields.get("action", ""), fields.get("request", ""), fields.get("index", "")
@@ -97,10 +97,10 @@ def apply_action(labelling: Labelling, annotator: str, form: Mapping[str, Sequen
     except DataError as error:
         problem = f"{error.what}: {error.rule}. {error.remedy}"
     if suggestion is not None or (problem and action == "store"):
-        # The row stays before who has not finished it.
+        # An unfinished row stays with its annotator.
         with contextlib.suppress(DataError):
             label_task = labelling.item(request, row_index, annotator)
-            # An answer that was seen is not hidden again: the label would still say that it was.
+            # A prediction that was seen is not hidden again: the label would still record it.
             suggestion = labelling.suggestion(request, row_index, annotator) if fields.get("shown") else suggestion
     label_task = label_task or labelling.next_item(annotator)
     suggestion_text = None if suggestion is None else answer_text(suggestion.prediction, ABSTAINED)
@@ -127,7 +127,7 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
             and not view.problem
             and (view.task is None or view.task["suggestion"] is None)
         ):
-            # So that a page that is loaded anew stores nothing twice.
+            # So that reloading the page stores nothing twice.
             return RedirectResponse(own_address("/label"), 303)
         if only_task:
             return render("parts/task.html.j2", view=view)
@@ -135,9 +135,9 @@ async def label_page(dashboard: Dashboard, request: Request) -> Response | str:
 
 
 def task_view(label_task: LabelTask, suggestion: str | None = None) -> Mapping[str, Any]:
-    """A row as the page shows it: ``cells`` are its columns, each with its name and a text or a
-    picture; ``suggestion`` what the model said, once it was asked for; ``tokens`` those of a row
-    whose label is a tag each."""
+    """A row as the page shows it: ``cells`` are its columns, each with its name and a text or an
+    image; ``suggestion`` is the prediction, once it was requested; ``tokens`` those of a row with a
+    tag a token."""
     rule = label_task.rule
     tokens = label_task.row.get("tokens") if rule.label_type == "tags" else None
     if rule.label_type == "tags" and not isinstance(tokens, (list, tuple)):
@@ -159,8 +159,8 @@ def task_view(label_task: LabelTask, suggestion: str | None = None) -> Mapping[s
 
 
 def choices_with_keys(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """The classes with their keys: 1 to 9 in their order, but where classes are called ``0``,
-    ``1`` … each its own, so that 1 never stores 0."""
+    """The classes with their keys: 1 to 9 in order, except that classes named ``0``, ``1`` … have
+    their own digit, so that 1 never stores 0."""
     keys = [str(place) if place <= MAX_KEYED else "" for place in range(1, len(classes) + 1)]
     if any(len(name) == 1 and name.isascii() and name.isdecimal() for name in classes):
         keys = [name if name in "0123456789" else "" for name in classes]
@@ -168,7 +168,7 @@ def choices_with_keys(classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def progress_view(labelling: Labelling) -> Mapping[str, Any]:
-    """How far the labelling is: ``share`` of 100; ``lines`` are numbers with their names."""
+    """The labelling progress: ``share`` in percent; ``lines`` are numbers with their names."""
     progress = labelling.progress()
     lines = [("labelled", f"{progress.labelled:,} of {progress.rows:,} rows whose text is kept")]
     drawn_evenly = progress.by_draw.get("uniform", 0)
@@ -188,7 +188,7 @@ def progress_view(labelling: Labelling) -> Mapping[str, Any]:
 
 
 def label_from_form(rule: LabelRule, form: Mapping[str, Sequence[str]]) -> Any:
-    """The label that was filled in, in the form that the rule wants. Raises ``DataError``."""
+    """The label in a form, in the rule's type. Raises ``DataError``."""
     values = list(form.get("label", ()))
     if rule.label_type == "several":
         return [one for one in values if one]
@@ -205,8 +205,8 @@ def label_from_form(rule: LabelRule, form: Mapping[str, Sequence[str]]) -> Any:
 
 
 def image_uri(value: object) -> str:
-    """A picture as a page can show it, where a cell holds one as a service is sent it: the file in
-    base64. Empty for anything else."""
+    """A data URI where a cell holds an image as a service receives it: the file in base64. Empty
+    for anything else."""
     if not isinstance(value, str) or len(value) > MAX_IMAGE_LENGTH:
         return ""
     image_type = next((image_type for start, image_type in IMAGE_TYPES.items() if value.startswith(start)), "")

@@ -1,7 +1,7 @@
-"""What a page that is open is told: server-sent events, made by asking the files what is new.
+"""Server-sent events for open pages, made by polling the files for changes.
 
-Nothing is read while nothing changed: a file's time and size are asked twice a second, of the runs
-that somebody looks at alone.
+Nothing is read while nothing changed: a file's time and size are checked twice a second, only of
+runs that an open page shows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from holdfast.plugins.dashboard.files import START_POSITION, read_new_lines
 from holdfast.plugins.dashboard.run_views import event_text
 from holdfast.plugins.dashboard.runs import Runs, file_version
 
-# How often a file is asked for news [s], a list, and how often a silent line shows that it lives.
+# How often a file is polled [s], a list, and how often a silent stream sends a comment.
 POLL_S, LIST_S, STATE_S, HEARTBEAT_S = 0.5, 1.0, 2.0, 15.0
-# A list that takes long to ask is asked more rarely: at most this share of a core.
+# A slow list is polled more rarely: it takes at most this share of a core.
 SHARE = 0.005
 
 
 def message(event_type: str, data: str = "", position: str = "") -> str:
-    """One event as the wire has it; the words are one line."""
+    """One server-sent event; its data are one line."""
     text = " ".join(data.split())
     return f"event: {event_type}\n" + (f"id: {position}\n" if position else "") + f"data: {text}\n\n"
 
@@ -36,8 +36,9 @@ async def run_news(
     position: str = START_POSITION,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[str]:
-    """``look`` for what a run writes after ``position`` (its id is the place after it), ``again``
-    where its file began anew, ``state`` where that changed, ``gone`` where the run is."""
+    """``look`` for what a run writes after ``position`` (the event's id is the position after it),
+    ``again`` where its file was restarted, ``state`` where the state changed, ``gone`` where the
+    run was removed."""
     yield "retry: 1000\n\n"
     path = await run_in_threadpool(runs.path, name)
     if path is None:
@@ -85,7 +86,7 @@ async def run_news(
 async def list_news(
     runs: Runs, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncIterator[str]:
-    """``list`` where runs came, went, or went on."""
+    """``list`` where runs were added, removed or updated."""
     yield "retry: 2000\n\n"
     last_sent, version = time.monotonic(), runs.version
     while True:

@@ -1,4 +1,4 @@
-"""Templates → pages: every page of the dashboard is made here, from values alone."""
+"""Templates → pages: every page of the dashboard is rendered here, from values alone."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ STATIC: Mapping[str, tuple[Path, str]] = {
     "dashboard.js": (HERE / "static", "text/javascript"),
     "icon.svg": (HERE / "static", "image/svg+xml"),
 }
-# The path below which the page that is made lies.
+# The base path of the page that is rendered.
 BASE: ContextVar[str] = ContextVar("base", default="")
-# Within a page's own markup: in texts of the data every quotation mark is escaped.
+# In a page's own markup only: in texts of the data every quotation mark is escaped.
 _OWN_ADDRESS = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
 MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file of the dashboard's own, with the address that changes when it does."""
+    """A static file of the dashboard, with an address that changes with its content."""
 
     content: bytes
     media_type: str
@@ -61,7 +61,7 @@ def files() -> Mapping[str, StaticFile]:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
+    """A page, or with a template of ``parts/`` a part of one, as printable text."""
     jinja_template = _template_environment().get_template(template)
     base = BASE.get()
     text = jinja_template.render(here=values.pop("here", ""), base=base, **values)
@@ -71,18 +71,19 @@ def render(template: str, **values: Any) -> str:
 def message_page(
     title: str, text: str, status: int, more: str = "", link: tuple[str, str] = ("/", "All runs")
 ) -> HTMLResponse:
-    """A page that says what is wrong, and where to go from there."""
+    """A page that says what is wrong, and links to where to continue."""
     page = render("message.html.j2", title=title, text=text, more=more, link=link)
     return HTMLResponse(page, status)
 
 
 def own_address(address: str) -> str:
-    """An address of this dashboard, ``/label``, for a redirection."""
+    """An address of this dashboard with its base path, for a redirect."""
     return BASE.get() + address
 
 
 def _template_environment() -> Environment:
-    """The report's, with the dashboard's own templates and words; a glossary for each page."""
+    """The report's environment with the dashboard's templates and functions; a glossary for each
+    page."""
     jinja = environment(Glossary(), HERE / "templates")
     jinja.globals |= {
         "files": {name: one.address for name, one in files().items()},
@@ -97,7 +98,7 @@ def _template_environment() -> Environment:
 
 
 def load_templates() -> None:
-    """Load what the page of a run takes beside this module, and compile the templates."""
+    """Import what a run page needs, and compile the templates."""
     import pyarrow.parquet  # noqa: F401
 
     jinja = _template_environment()
@@ -108,13 +109,13 @@ def load_templates() -> None:
 
 
 def run_address(name: str, tab: str = "", part: str = "") -> str:
-    """The address of a run, of a tab of it, of a part of the report there."""
+    """The address of a run, of one of its tabs, or of a part of the report there."""
     address = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
     return address + (f"#{part}" if part else "")
 
 
 def moment_of(at: float) -> str:
-    """A time in words that are the same everywhere: ``2026-01-02 03:10 UTC``."""
+    """A time as text, the same everywhere: ``2026-01-02 03:10 UTC``."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
@@ -131,5 +132,5 @@ def ago(at: float, now: float) -> str:
 
 
 def plain(text: object, limit: int = 300) -> str:
-    """A stranger's words as one line."""
+    """An untrusted text as one printable line."""
     return printable(" ".join(str(text).split()), limit)

@@ -1,6 +1,5 @@
-"""What a page is made from: what the pages of a dashboard share (its runs, its store, what is kept
-between requests) and what a request says (forms, bodies up to a bound, who sent it).
-"""
+"""The state that a dashboard's pages share (its runs, its store, caches between requests), and the
+parsing of requests (forms, bodies up to a maximum, the annotator)."""
 
 from __future__ import annotations
 
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 
-# A look at a service is kept so many times what it took, and so long at least [s].
+# A service view is cached for so many times its duration, and at least so long [s].
 REFRESH_RATIO, LEAST_S = 100.0, 1.0
-# Whole runs that are kept, and rows that were tried.
+# Maximum cached runs, and trial rows.
 MAX_CACHED_RUNS, MAX_TRIAL_ROWS = 8, 200
 
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """A row that was tried, and what the run at ``path`` said of it."""
+    """A row that was tried, and the answer of the run at ``path``."""
 
     path: Path
     row: Mapping[str, Any]
@@ -49,8 +48,8 @@ class TrialRow:
 
 @dataclass
 class Dashboard:
-    """What the pages are made of: the ``runs``, who may come in, the ``store`` where there is
-    one, whether it is being stopped (``closing``), and what is kept between requests."""
+    """The pages' shared state: the ``runs``, access control, the ``store`` where there is one,
+    whether it is being stopped (``closing``), and caches between requests."""
 
     runs: Runs
     access: Access
@@ -73,8 +72,8 @@ class Dashboard:
         return self.cached_runs[key]
 
     def service(self, span: str) -> Mapping[str, Any] | None:
-        """What the store says of its service; several pages that renew themselves share one look,
-        which is kept for a hundred times what it took. ``None`` without a store."""
+        """The service view of the store; several refreshing pages share one, cached for a hundred
+        times its duration. ``None`` without a store."""
         if self.store is None:
             return None
         until, view = self.service_views.get(span, (0.0, None))
@@ -86,7 +85,7 @@ class Dashboard:
         return view
 
     def remember_trial(self, path: Path, row: Mapping[str, Any], answer: TrialAnswer) -> str:
-        """Keep a row that was tried until somebody says what is right for it; its name."""
+        """Keep a trial row until feedback for it comes; returns its id."""
         name = secrets.token_urlsafe(12)
         self.trial_rows[name] = TrialRow(path, row, answer)
         while len(self.trial_rows) > MAX_TRIAL_ROWS:
@@ -95,7 +94,7 @@ class Dashboard:
 
     @cached_property
     def labelling(self) -> Labelling:
-        """The queue of the store to label."""
+        """The labelling queue of the store."""
         from holdfast.plugins.service.labelling import Labelling
 
         assert self.store is not None
@@ -106,7 +105,7 @@ MAX_FORM_BYTES, MAX_NAME_LENGTH = 300_000, 200
 
 
 def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
-    """A run by its name; 404 where no folder of that name was found."""
+    """A run by its name; 404 where there is none."""
     summary, path = dashboard.runs.summary(name), dashboard.runs.path(name)
     if summary is None or path is None:
         raise HTTPException(404, "There is no run of this name (any more).")
@@ -123,7 +122,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The body, at most so many bytes of it; 413 where it is longer."""
+    """The body, at most ``max_bytes`` bytes; 413 where it is longer."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -134,13 +133,13 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 
 def error_page(title: str, error: HoldfastError, status: int) -> Response:
-    """What went wrong and what to do, as the command line says it."""
+    """A page with the error and its remedy, as on the command line."""
     text = plain(f"{error.what}: {error.rule}", 600)
     return message_page(title, text, status, plain(error.remedy, 600))
 
 
 def annotator_of(dashboard: Dashboard, request: Request) -> str:
-    """The name that this browser gave; empty where it gave none."""
+    """The annotator's name in this browser's cookie; empty where there is none."""
     name = unquote(cookie_value(request.headers.get("cookie"), f"{dashboard.access.cookie}-who"))
     return name if name.isprintable() and len(name) <= MAX_NAME_LENGTH else ""
 
@@ -157,5 +156,5 @@ def set_annotator_cookie(dashboard: Dashboard, response: Response, annotator: st
 
 
 def part_of(request: Request) -> str:
-    """Which part of a page a script asks for; empty for the whole."""
+    """The part of a page that a script requests; empty for the complete page."""
     return request.query_params.get("part", "")

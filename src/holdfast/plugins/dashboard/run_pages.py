@@ -1,6 +1,5 @@
-"""The pages of runs: the list, one run, several beside each other, their data, and the one on which
-a model is tried and somebody says what is right for a row.
-"""
+"""The pages of runs: the list, one run, a comparison of several, their data, and the page to try a
+model and give feedback."""
 
 from __future__ import annotations
 
@@ -45,9 +44,9 @@ from holdfast.plugins.dashboard.summary import Summary
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view import headline, record, reliance
 
-# How long a page waits for runs that nobody has read yet [s]; the rest follows by itself.
+# How long a page waits for runs that were not read yet [s]; the rest follows.
 PATIENCE_S = 0.25
-# What the colour of a finding says, the worst first.
+# The colour of each severity, the worst first.
 TONES = {"error": "bad", "warn": "warn"}
 
 
@@ -80,7 +79,7 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
     if tab not in TABS:
         raise HTTPException(404, "This run has no such page.")
     if part == "live":
-        # Whoever watched it being made is told to look at the whole.
+        # An open page of the running run is told to reload.
         return '<div data-state="finished"></div>'
     try:
         finished = dashboard.finished_run(path)
@@ -148,8 +147,8 @@ def compare_page(dashboard: Dashboard, request: Request) -> str:
 
 
 def data_page(dashboard: Dashboard, request: Request) -> str:
-    """What the audits of all finished runs saw in their data, by the data: those with findings
-    first, then by name."""
+    """The audit findings of all finished runs by data set: those with findings first, then by
+    name."""
     by_data: dict[str, list[Summary]] = {}
     summaries = dashboard.runs.list_runs(PATIENCE_S).summaries.values()
     for one in sorted(summaries, key=lambda one: -one.when):
@@ -169,8 +168,8 @@ def data_page(dashboard: Dashboard, request: Request) -> str:
 
 
 def _findings(runs: Sequence[Summary]) -> list[Mapping[str, Any]]:
-    """What was found, the worst first, as the newest run with it tells it; ``runs`` are all that
-    have it."""
+    """The findings, the worst first, as the newest run reports them; ``runs`` lists all runs that
+    have them."""
     by_check: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         for severity, check, because, fixed in run.findings:
@@ -228,7 +227,7 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
 
 
 async def feedback(dashboard: Dashboard, request: Request) -> Response:
-    """What somebody says is right for a row that was tried."""
+    """Store the label that an annotator gives for a trial row."""
     form = await read_form(request)
     trial_row = dashboard.trial_rows.get(form.get("answer", [""])[-1])
     annotator = " ".join(form.get("who", [""])[-1].split())[:MAX_NAME_LENGTH]
@@ -251,7 +250,7 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
         label = rule.check(label_from_form(rule, form), trial_row.row)
         model, row = served_name(trial_row.path), dict(trial_row.row)
         if isinstance(picture := row.pop("picture", None), bytes):
-            # As a service is sent one.
+            # In the form that a service receives.
             row["image"] = base64.b64encode(picture).decode()
             if len(row["image"]) > MAX_STORED_IMAGE:
                 why = f"is larger than the {MAX_STORED_IMAGE:,} characters that a store is given"
@@ -273,7 +272,7 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
 
 
 async def _row(request: Request, is_image: bool) -> tuple[dict[str, Any], bool]:
-    """What was filled in, and whether reasons are wanted."""
+    """The submitted row, and whether reasons are requested."""
     if is_image:
         with_reasons = request.query_params.get("why") == "1"
         return {"picture": await read_body(request, MAX_IMAGE_BYTES)}, with_reasons

@@ -1,8 +1,8 @@
-"""What the pages show of one run, and of several beside each other.
+"""The views of one run, and of several runs compared.
 
-Of one the report's own parts, of a run that goes on what there is of them so far, and curves of at
-most so many looks. Of several what they were told that differs, their curves in one chart, and
-whether one is better than another on the rows that both were tested on.
+Of one run: the report's parts, for an unfinished run as far as there are any, and curves with a
+limited number of evaluations. Of several: the settings that differ, their curves in one chart, and
+a paired test on common test rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from holdfast.report.section import PagePart
 from holdfast.report.view import learning as learning_view
 from holdfast.report.view.headline import PLAIN
 
-# Looks that are drawn of a run: a page is to be small and quick however long the run is.
+# Maximum evaluations in a chart: a page should be small and fast however long the run is.
 MAX_DRAWN = 50
 # The tabs of a finished run, and the parts of the report on each.
 TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -70,21 +70,21 @@ TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class FinishedRunView:
-    """A finished run and the parts of its report, by their names."""
+    """A finished run and the parts of its report, by name."""
 
     run: RunFiles
     parts: Mapping[str, PagePart]
 
 
 def finished_run_view(path: Path) -> FinishedRunView:
-    """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
+    """Every file of a finished run, with thinned evaluations. Raises ``RunError``."""
     refuse_links(path, (RESULT, EVENTS, *READ))
     run = without_paths(thinned(read_run(path)))
     return FinishedRunView(run, {part.id: part for part in sections(run)})
 
 
 def parts_on_tab(parts: Mapping[str, PagePart], tab: str) -> tuple[PagePart, ...]:
-    """The parts of a tab that have anything to say; what no tab names stands on the last."""
+    """The non-empty parts of a tab; parts that no tab names are on the last."""
     named = {part for _, parts in TABS.values() for part in parts}
     names = list(TABS[tab][1])
     if tab == list(TABS)[-1]:
@@ -93,14 +93,14 @@ def parts_on_tab(parts: Mapping[str, PagePart], tab: str) -> tuple[PagePart, ...
 
 
 def tab_of(part: str) -> str:
-    """The tab on which a part of the report stands."""
+    """The tab with this part of the report."""
     return next((tab for tab, (_, parts) in TABS.items() if part in parts), list(TABS)[-1])
 
 
 def thinned(run: RunFiles, best: object = None) -> RunFiles:
-    """The run with about ``MAX_DRAWN`` looks, evenly spread: the first, the last, the kept one (or the
-    ``best``) and those with the lowest and the highest validation loss among them. A note says
-    so."""
+    """The run with about ``MAX_DRAWN`` evenly spread evaluations, including the first, the last,
+    the best checkpoint's (or ``best``) and those with the lowest and the highest validation loss. A
+    note says so."""
     evaluations = run.snapshots
     if len(evaluations) <= MAX_DRAWN:
         return run
@@ -124,15 +124,15 @@ def thinned(run: RunFiles, best: object = None) -> RunFiles:
 
 
 def _has_valid_loss(evaluation: Mapping[str, Any]) -> bool:
-    """Whether it has a validation loss."""
+    """Whether an evaluation has a validation loss."""
     value = evaluation.get("valid_loss")
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
 def unfinished_run_view(path: Path) -> Mapping[str, Any]:
-    """What a run says that is not finished: its last verdict in words, its curves, what was decided
-    and done; ``position`` is the place in its events behind which news are told. Whatever of it cannot
-    be read is left out and told."""
+    """The state of an unfinished run: its last verdict, its curves, decisions and actions;
+    ``place`` is the position in its events for later updates. What cannot be read is left out and
+    reported."""
     events, position, problem = _read_events(path / EVENTS)
     recipe: Any = {}
     with contextlib.suppress(Exception):
@@ -176,7 +176,7 @@ def unfinished_run_view(path: Path) -> Mapping[str, Any]:
 
 
 def _read_events(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
-    """What a run wrote, the place behind it, and what of it cannot be read (empty: nothing)."""
+    """A run's events, the position after them, and a problem with reading them (empty: none)."""
     events: list[Mapping[str, Any]] = []
     position, problem, has_more = START_POSITION, "", True
     try:
@@ -195,7 +195,7 @@ def _read_events(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
 
 
 def _is_event(event: Mapping[str, Any]) -> bool:
-    """Whether a line is what a run writes, so that whoever draws it need not ask."""
+    """Whether a line is a valid event, so that views need not check it."""
     event_type = event.get("event")
     if not isinstance(event_type, str):
         return False
@@ -207,8 +207,7 @@ def _is_event(event: Mapping[str, Any]) -> bool:
 
 
 def event_text(event: Mapping[str, Any]) -> str:
-    """A line of a run's events in a few words, for those who hear the page; empty where it is of
-    no interest to them."""
+    """An event in a few words, for screen readers; empty where it is not of interest."""
     event_type, step = event.get("event"), count(event.get("step"))
     if event_type == "snapshot":
         loss = event.get("valid_loss") if _has_valid_loss(event) else None
@@ -220,18 +219,18 @@ def event_text(event: Mapping[str, Any]) -> str:
     return ""
 
 
-# Runs that can be told apart in one chart.
+# Maximum runs in one chart.
 MAX_COMPARED = 6
 MAX_SETTING_LENGTH = 80
-# Where the results go says nothing of how they were made.
+# The output folder does not affect the result.
 IGNORED_SETTINGS = ("out",)
 
 
 def settings_that_differ(
     runs: Sequence[RunFiles],
 ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], int]:
-    """The settings of the runs' recipes that are not the same in all of them, each with its key and
-    a value for each run (an empty one: not set); and how many are the same."""
+    """The settings that are not the same in all runs' recipes, each with its key and a value for
+    each run (empty: not set); and how many are the same."""
     flattened = [dict(_flattened(run.recipe)) for run in runs]
     differing, same_count = [], 0
     for key in dict.fromkeys(key for one in flattened for key in one):
@@ -246,8 +245,8 @@ def settings_that_differ(
 
 
 def overlaid_curves(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
-    """Charts with their titles: the validation losses in one, and what share is right in another
-    where every run says the same of it; empty where no run has looks."""
+    """Charts with their titles: the validation losses, and the metric where all runs have the same
+    one; empty where no run has evaluations."""
     charts = [_chart("loss", "Validation loss", [_loss_points(run) for run in runs])]
     names = [_common_metric(run) for run in runs]
     if names[0] and all(name == names[0] for name in names):
@@ -257,8 +256,8 @@ def overlaid_curves(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
 
 
 def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
-    """What the paired test says of the first run and each other one, on the test rows that both
-    stored answers to: ``verdict`` is "" where it could not be made, and ``because`` says why."""
+    """The paired test of the first run against each other one, on common stored test predictions:
+    ``verdict`` is "" where it could not be made, and ``because`` says why."""
     return tuple(
         _paired_view(names[0], paths[0], name, path)
         for name, path in zip(names[1:], paths[1:], strict=True)
@@ -303,7 +302,8 @@ Points = list[tuple[int, float | None]]
 
 
 def _loss_points(run: RunFiles) -> Points:
-    """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
+    """For generative models always per token: in runs by older versions ``valid_loss`` is per
+    row."""
     return [
         (
             int(one["step"]),

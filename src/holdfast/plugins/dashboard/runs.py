@@ -1,6 +1,5 @@
-"""The runs of a folder: found, summed up, and looked at again only where something changed; and
-their list: searched, narrowed, sorted, a page of it, with a score drawn as a small bar.
-"""
+"""The runs of a folder: found, summarized, and read again only where something changed; and their
+list: searched, filtered, sorted, in pages, with a small bar for each score."""
 
 from __future__ import annotations
 
@@ -28,9 +27,9 @@ from holdfast.report.numbers import interval, is_rate, metric_name, number
 
 # Levels of folders below the first: runs/, runs/project/, runs/project/part/.
 MAX_DEPTH = 3
-# The whole folder is looked through again after so many times what that took, and a second.
+# The folder is scanned again after so many times the scan's duration, and a second.
 RESCAN_RATIO = 20.0
-# A folder that takes longer to look through is looked through while the page is there already [s].
+# A folder whose scan takes longer is scanned in the background [s].
 SLOW_SCAN_S = 0.2
 WATCHED = (RESULT, EVENTS, LOCK)
 
@@ -39,7 +38,7 @@ FileVersions = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run's folder, the name that the pages know it by, and the marks of its files."""
+    """A run's folder, its name on the pages, and the versions of its files."""
 
     name: str
     path: Path
@@ -49,7 +48,7 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class RunList:
-    """What is known at a moment: ``summaries`` by name; ``unread`` runs that are not summed up yet;
+    """The runs known at a moment: ``summaries`` by name; ``unread`` runs without a summary yet;
     ``skipped_links`` that were not followed, ``unreadable`` folders that could not be opened."""
 
     summaries: Mapping[str, Summary]
@@ -59,10 +58,10 @@ class RunList:
 
 
 class Runs:
-    """The runs below ``root``, which may be a run itself. A name of a run is a name that was found
-    there: nothing that a request says becomes a path.
+    """The runs below ``root``, which may be a run itself. Only names found by scanning are valid:
+    no text of a request becomes a path.
 
-    Links are not followed, so that nothing outside ``root`` is shown. Several threads may ask.
+    Links are not followed, so that nothing outside ``root`` is shown. Thread-safe.
     """
 
     def __init__(self, root: Path) -> None:
@@ -78,18 +77,18 @@ class Runs:
         self._scan_seconds = 0.0
 
     def path(self, name: str) -> Path | None:
-        """The folder of the run of this name; ``None`` where there is none (any more)."""
+        """The folder of the run with this name; ``None`` where there is none (any more)."""
         if name not in self._run_folders:
             self._scan()
         folder = self._run_folders.get(name)
-        # A link that was put in its place since may lead anywhere.
+        # A link that has replaced it may lead anywhere.
         if folder is None or not folder.path.is_dir() or folder.path.is_symlink():
             return None
         return folder.path
 
     def list_runs(self, within_s: float = 60.0) -> RunList:
-        """Every run as its files say now; those that could not be read in ``within_s`` are told as
-        ``unread`` and read at the next call."""
+        """Every run in its current state; those that could not be read within ``within_s`` count as
+        ``unread`` and are read at the next call."""
         until = time.monotonic() + within_s
         if time.monotonic() - self._scanned_at > min(60.0, 1.0 + RESCAN_RATIO * self._scan_seconds):
             if self._scan_seconds <= SLOW_SCAN_S or not self._run_folders:
@@ -109,8 +108,8 @@ class Runs:
         return RunList(summaries, unread, self._links, self._unreadable)
 
     def _scan_in_background(self) -> None:
-        """Look through a large folder while the page shows what is known; ``version`` tells those
-        who wait for news that there may be some."""
+        """Scan a large folder while the page shows what is known; a new ``version`` tells waiting
+        pages."""
         try:
             self._scan()
             self.version += 1
@@ -118,8 +117,8 @@ class Runs:
             self._scanning.release()
 
     def changed(self) -> bool:
-        """Whether a run that is not finished went on, or runs came or went: of the finished ones
-        nothing is asked, so that it costs next to nothing."""
+        """Whether an unfinished run changed, or runs were added or removed; finished runs are not
+        checked, so that it costs next to nothing."""
         if any(_modified_ns(folder) != previous for folder, previous in list(self._folders.items())):
             self._scanned_at = -1e9
             return True
@@ -134,7 +133,7 @@ class Runs:
         return False
 
     def summary(self, name: str) -> Summary | None:
-        """One run as its files say now; ``None`` where it is gone."""
+        """The current summary of one run; ``None`` where it is gone."""
         path = self.path(name)
         if path is None:
             return None
@@ -145,7 +144,7 @@ class Runs:
         state = state_of(folder.path, folder.names)
         cached = self._summaries.get(folder.name)
         if cached and cached[0] == folder.version:
-            # Only who holds it may be another than before.
+            # Only the process that holds it may have changed.
             if cached[1].state in (state, "damaged"):
                 return cached[1]
             if "finished" not in (state, cached[1].state):
@@ -196,8 +195,7 @@ class Runs:
 
 
 def _printable_name(part: str) -> str:
-    """A folder's name as an address and a page can bear it; bytes that are no text are written
-    out."""
+    """A folder's name, printable for addresses and pages; invalid bytes are escaped."""
     return printable(part.encode("utf-8", "backslashreplace").decode())
 
 
@@ -210,12 +208,12 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def run_version(run: Path) -> FileVersions:
-    """When the files that a summary is made of were written, their sizes and numbers."""
+    """The times, sizes and inodes of the files that a summary is made from."""
     return tuple(file_version(run / name) for name in WATCHED)
 
 
 def file_version(path: Path) -> tuple[int, int, int] | None:
-    """When a file was written [ns], its size and number; ``None`` where there is none."""
+    """A file's modification time [ns], size and inode; ``None`` where there is none."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -234,8 +232,8 @@ WIDE, HIGH = 120.0, 14.0
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for. ``words`` must all stand in a run's name, task, model, data, verdict or
-    state; ``sort`` is a column, with a minus the other way round."""
+    """A search. ``words`` must all occur in a run's name, task, model, data, verdict or state;
+    ``sort`` is a column, descending with a minus."""
 
     words: str = ""
     task: str = ""
@@ -246,7 +244,7 @@ class Query:
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Query:
-        """The query of an address; what it does not know is left out."""
+        """The query of an address; unknown values are ignored."""
         page = given.get("page", "1")
         sort = given.get("sort", "-when")
         return cls(
@@ -259,7 +257,7 @@ class Query:
         )
 
     def address(self, **changes: object) -> str:
-        """The address of this query with some of it changed; a page of its own begins anew."""
+        """The address of this query with some values changed; the page restarts at 1."""
         query = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         values = {
             "q": query.words,
@@ -275,9 +273,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page of the list: ``total`` runs were found of ``total_runs``; ``columns`` are headings, where a
-    click on them leads, and how the list is sorted by them now; ``choices`` are what there is to
-    narrow it by."""
+    """A page of the list: ``total`` of ``total_runs`` runs were found; ``columns`` are headings,
+    their links, and the current order; ``choices`` are the values of the filters."""
 
     query: Query
     runs: tuple[Summary, ...]
@@ -294,7 +291,7 @@ class ListPage:
 
 
 def list_page(summaries: Sequence[Summary], query: Query) -> ListPage:
-    """The page of the list that ``query`` asks for; a page beyond the last is the last."""
+    """The page of the list for ``query``; a page beyond the last is the last."""
     words = query.words.casefold().split()
     matching = [
         one
@@ -306,7 +303,7 @@ def list_page(summaries: Sequence[Summary], query: Query) -> ListPage:
     ]
     value = COLUMNS[query.sort.removeprefix("-")][1]
     matching.sort(key=lambda one: one.name)
-    # What has no value stands last, whichever way round.
+    # Runs without a value are last, in either order.
     with_value = [one for one in matching if value(one) is not None]
     with_value.sort(key=value, reverse=query.sort.startswith("-"))
     matching = with_value + [one for one in matching if value(one) is None]
@@ -329,7 +326,7 @@ def list_page(summaries: Sequence[Summary], query: Query) -> ListPage:
 
 
 def score_text(summary: Summary) -> tuple[str, str, str]:
-    """The score, its interval and what it is: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
+    """The score, its interval and its name: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
     score, metric = summary.score, summary.metric
     title = metric_name(metric) if metric else ""
     span = interval(score, metric) if score.value is not None else ""
@@ -369,7 +366,7 @@ def _column(query: Query, name: str) -> tuple[str, str, str]:
 
 
 def _better(summary: Summary) -> tuple[str, float] | None:
-    """Scores of a kind beside each other, the better ones on one side."""
+    """Scores grouped by metric, and signed so that larger is better."""
     value = summary.score.value
     if value is None:
         return None

@@ -1,6 +1,5 @@
-"""What befell a service, from its store alone: traffic, latency, drift, the live comparison, the
-models that served, what re-testing found, what was deleted.
-"""
+"""The state of a service from its store alone: traffic, latency, drift, the live comparison, the
+models that served, re-tests, deletions."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 DAY_S = 86_400.0
-# Spans that can be looked at, and how many columns each is drawn in.
+# Selectable time spans, and the number of columns of each.
 SPANS: Mapping[str, tuple[str, float, int]] = {
     "hour": ("the last hour", 3_600.0, 30),
     "day": ("the last day", DAY_S, 48),
@@ -36,7 +35,7 @@ SPANS: Mapping[str, tuple[str, float, int]] = {
 MAX_CALLS = 200_000
 MAX_EVENTS = 5_000
 EVENTS_SHOWN, MAX_PAIRS, MAX_LENGTH = 60, 14, 240
-# Under which names the live comparison and the watch for drift say where they stand.
+# The names of the live comparison's and the drift observer's states.
 COMPARISON, DRIFT = "comparison", "drift"
 ALARMING = frozenset({"alarm", "drift", "harm", "promotion failed"})
 VERDICTS: Mapping[str, str] = {"better": "good", "equivalent": "good", "worse": "bad"}
@@ -51,8 +50,8 @@ NEXT: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """A stretch of time in equal parts: where each begins, how many requests and rows came in it,
-    and how long half of them took, and nineteen of twenty [s] (NaN where none came)."""
+    """A time span in equal parts: the start of each, its requests and rows, and the median and 95th
+    percentile of their latency [s] (NaN without requests)."""
 
     starts: tuple[float, ...]
     requests: tuple[int, ...]
@@ -62,8 +61,7 @@ class Traffic:
 
 
 def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, Any]:
-    """Everything that is shown of the service of ``store``, by its name in the template. Raises
-    ``StoreError``."""
+    """The values of the service page by their names in the template. Raises ``StoreError``."""
     span = span if span in SPANS else "day"
     title, length, parts = SPANS[span]
     calls = store.calls(since=now - length, limit=MAX_CALLS)
@@ -88,7 +86,7 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
         "lines": _traffic_table(traffic),
         "comparison": None if comparison is None else _comparison_view(comparison),
         "drift": drift_view(summaries.get(SUMMARY + DRIFT), events),
-        # What other observers say now, under their own names.
+        # The other observers' summaries, under their own names.
         "observed": [
             (plain(name), _reason(body), tuple(_pairs(body)))
             for name, body in ((key.removeprefix(SUMMARY), body) for key, body in summaries.items())
@@ -107,7 +105,7 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
 def traffic_by_part(
     at: Floats, rows: Floats, seconds: Floats, start: float, length: float, parts: int
 ) -> Traffic:
-    """Calls (their times, rows and how long each took) by equal parts of a stretch of time."""
+    """Requests (times, rows and seconds) grouped into equal parts of a time span."""
     edges = start + length * np.arange(parts) / parts
     part_index = np.clip(((at - start) / length * parts).astype(int), 0, parts - 1)
     seconds_by_part = [seconds[part_index == one] for one in range(parts)]
@@ -125,7 +123,7 @@ def _quantile(values: Floats, share: float) -> float:
 
 
 def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]) -> Markup:
-    """Counts over time as columns, in both sizes of a page; empty where all are 0."""
+    """Counts over time as a column chart, in both sizes of a page; empty where all are 0."""
     if not any(counts):
         return Markup("")
     height, gap, most = 180.0, 0.15, max(counts)
@@ -184,7 +182,7 @@ def _latency_chart(traffic: Traffic, title: str) -> Markup:
 
 
 def _traffic_table(traffic: Traffic) -> tuple[tuple[str, str, str, str, str], ...]:
-    """The table behind both charts; parts in which nothing came are left out."""
+    """The table behind both charts; parts without requests are left out."""
     return tuple(
         (moment_of(start), count(requests), count(rows), _ms(half), _ms(most))
         for start, requests, rows, half, most in zip(
@@ -202,7 +200,7 @@ def _ms(seconds: float) -> str:
 
 
 def _comparison_view(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where the live comparison stands."""
+    """The state of the live comparison."""
     verdict = str(body.get("verdict") or "undecided")
     difference = body.get("difference")
     gap = difference if isinstance(difference, Mapping) else {}
@@ -228,7 +226,7 @@ def _comparison_view(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _retest_row(event: Event) -> tuple[str, str, str, str]:
-    """A re-test: when, its number, how many rows, what it says."""
+    """A re-test: time, score, rows, and what it says."""
     body = event.body
     name = str(body.get("metric") or "")
     estimate = Estimate(body.get("value"), body.get("low"), body.get("high"))
@@ -237,7 +235,7 @@ def _retest_row(event: Event) -> tuple[str, str, str, str]:
 
 
 def _retest_chart(tests: Sequence[Event]) -> Markup:
-    """The re-tests of one metric in their order, with what was promised."""
+    """The re-tests of one metric in order, with the promised value."""
     names = [str(one.body.get("metric")) for one in tests]
     same_metric = [one for one, name in zip(tests, names, strict=True) if name == names[-1]]
     values = [one.body.get("value") for one in same_metric]
@@ -261,8 +259,7 @@ def _retest_chart(tests: Sequence[Event]) -> Markup:
 
 
 def _event_view(event: Event) -> Mapping[str, Any]:
-    """Something that befell the service, in words: ``because`` where it says why, else ``pairs`` of
-    what it says."""
+    """An event in words: its reason where it has one, else ``pairs`` of its values."""
     body = event.body
     return {
         "at": event.at,
@@ -278,7 +275,7 @@ def _reason(body: Mapping[str, Any]) -> str:
 
 
 def _pairs(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The values of a record under their names, the inner ones too, at most so many."""
+    """The values of a record with their names, nested ones too, up to a maximum."""
     left = MAX_PAIRS
     stack: list[tuple[str, Any]] = [("", body)]
     while stack and left:
@@ -305,17 +302,17 @@ def _short(value: object) -> str:
     return plain(value, MAX_LENGTH)
 
 
-# Kinds of events: rows that are not like the old ones, what the new ones are like, answers that are
-# worse than was promised.
+# Event types: rows unlike the reference, the description of the new distribution, accuracy below
+# the promised value.
 ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
 UNKNOWN = number(None, "error")
 MAX_ALARMS, MAX_TERMS, MAX_EXAMPLES = 10, 16, 5
 
 
 def drift_view(summary: Mapping[str, Any] | None, events: Sequence[Event]) -> Mapping[str, Any] | None:
-    """The drift of a service by what the watch ``summary`` last and the events so far, by its name in
-    the template; ``None`` where nothing was ever watched. ``terms`` tell the newest new rows from
-    the old, ``examples`` are some of them, where the service may keep texts."""
+    """The drift of a service from the observer's latest ``summary`` and the events, by names in the
+    template; ``None`` where drift was never observed. ``terms`` distinguish the newest rows from
+    the reference, ``examples`` are some of them, where the service may keep texts."""
     alarms = [one for one in events if one.kind in (ALARM, HARM)]
     if summary is None and not alarms:
         return None
@@ -383,7 +380,7 @@ def _estimate(summary: Mapping[str, Any], name: str, bounds_key: str) -> str:
 
 
 def _objects(values: object) -> Iterator[Mapping[str, Any]]:
-    """The objects of a list that anybody may have written."""
+    """The objects of a list from an untrusted source."""
     for one in values if isinstance(values, list) else ():
         if isinstance(one, Mapping):
             yield one

@@ -1,5 +1,5 @@
-"""A run in one line of a list: what becomes of it (is somebody at it, did it end, did it stop
-half-way?) and what its files say of it, read once and kept until they change."""
+"""A run in one line of a list: its state (running, finished, interrupted, damaged) and a summary of
+its files, read once and cached until they change."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from holdfast.report.view.headline import PLAIN
 State = Literal["running", "finished", "interrupted", "damaged"]
 STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
 RECIPE, CHECKPOINTS = "recipe.yaml", "checkpoints"
-# One of them makes a folder that of a run.
+# A folder with one of them is a run.
 MARKS = frozenset({RESULT, EVENTS, RECIPE})
-# Between two clocks of one machine: a process begins before it writes its name.
+# Tolerance between two clocks of one machine: a process starts before it writes its name.
 SLACK_S = 2.0
-# The end of events.jsonl that is read of a run that goes on: some tens of lines.
+# The end of events.jsonl that is read of an unfinished run: some tens of lines.
 TAIL_BYTES = 65_536
 MAX_RECIPE_BYTES = 1_000_000
 MAX_FINDINGS, MAX_REASON = 40, 400
@@ -44,11 +44,11 @@ NOT_MEASURED = Estimate(None, why="not measured")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One run. ``score`` is the number of its task, of test rows where it is finished and of the
-    last look's validation rows where it is not, as ``score_source`` says; ``when`` is the time of its last
-    sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict;
-    ``findings`` are the warnings and errors of the audit: severity, check, reason, whether it was
-    treated."""
+    """One run. ``score`` is its task's metric, on test rows where it is finished and on validation
+    rows of the last evaluation where it is not, as ``score_source`` says; ``when`` is the time of
+    its last update, in seconds since 1970; ``problem`` says why it cannot be read; ``tone`` colours
+    the verdict; ``findings`` are the audit's warnings and errors: severity, check, reason, whether
+    it was fixed."""
 
     name: str
     state: State
@@ -68,18 +68,15 @@ class Summary:
 
     @property
     def searched(self) -> str:
-        """All that a search looks through, in small letters."""
+        """The text that a search covers, in lower case."""
         parts = (self.name, self.task, self.model, self.data, self.verdict, self.state)
         return "\n".join(parts).casefold()
 
 
 def is_being_written(run: Path) -> bool:
-    """Whether a process that lives holds the run, by the name that it left in the folder's lock.
-
-    The lock itself is not asked: for the moment of the question it would be taken, and a training
-    that begins just then be refused. A number that another process got since is known by the time
-    at which that process began. What is held from another machine is believed.
-    """
+    """Whether a live process holds the run, according to the folder's lock file. The lock itself is
+    not taken: a training that starts at that moment would be refused. A reused process id is
+    detected by the process's start time. A lock of another machine is trusted."""
     try:
         holder = json.loads(read_end(run / LOCK, 1_000))
         pid, host = int(holder["pid"]), str(holder["host"])
@@ -98,7 +95,7 @@ def is_being_written(run: Path) -> bool:
 
 
 def state_of(run: Path, names: frozenset[str]) -> State:
-    """The state by what lies in the folder; whether its files can be read is another question."""
+    """The state according to the files in the folder, whether or not they can be read."""
     if RESULT in names and CHECKPOINTS not in names:
         return "finished"
     if LOCK in names and is_being_written(run):
@@ -107,14 +104,14 @@ def state_of(run: Path, names: frozenset[str]) -> State:
 
 
 def read_summary(run: Path, name: str, state: State, when: float) -> Summary:
-    """What the files of ``run`` say; one that cannot be read is ``damaged``, with its problem."""
+    """The summary of ``run``'s files; one that cannot be read is ``damaged``, with its problem."""
     try:
         if state == "finished":
             return _finished(run, name, when)
         return _unfinished(run, name, state, when)
     except HoldfastError as error:
         problem = f"{error.what}: {error.rule}"
-    # What a stranger's file makes of our reading must not take the list away.
+    # An untrusted file must not break the list.
     except Exception as error:
         problem = f"cannot be shown: {type(error).__name__}: {first_line(error)}"
     problem = problem.replace(f"{run}/", "")
@@ -197,13 +194,13 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
 
 
 def _last_events(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The last look and the last verdict, where the end of the file holds them."""
+    """The last evaluation and the last verdict, where the end of the file contains them."""
     events: dict[str, Mapping[str, Any]] = {}
     try:
         raw = read_end(run / EVENTS, TAIL_BYTES)
     except FileNotFoundError:
         raw = b""
-    # The first line may be cut, the last half written.
+    # The first line may be cut, the last one half written.
     for line in reversed(raw.split(b"\n")):
         try:
             event = json.loads(line)

@@ -1,4 +1,4 @@
-"""Labels: what one of a task may be, and which of several for one row counts."""
+"""Labels: which ones are valid for a task, and which of several for one row counts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ TYPE_BY_TASK: Mapping[str, LabelType] = {
     **dict.fromkeys(WRITERS, "text"),
     **dict.fromkeys(OF_PICTURES, "class"),
 }
-# Characters of a class that is new, and of a text that is written.
+# Characters of a new class, and of a text.
 MAX_CLASS_LENGTH, MAX_TEXT_LENGTH = 200, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """The kind of a label, the classes (or tags) there are (``None``: not known), and whether a
-    class that is ``allow_new`` is recorded or refused: no model that is served can learn it by an update
-    of its own, so somebody must have decided to collect it."""
+    """The label type, the known classes or tags (``None``: not known), and whether a new class is
+    recorded or refused (``allow_new``): the served model cannot learn it by an update, so
+    collecting it must be a decision."""
 
     label_type: LabelType
     classes: tuple[str, ...] | None = None
     allow_new: bool = False
 
     def check(self, label: Any, row: Mapping[str, Any] | None = None) -> Any:
-        """The label as it is stored: a class by its own spelling, whatever case and space it came
-        in. Raises ``DataError`` for one that the task does not have."""
+        """The label as it is stored: a class in its own spelling, whatever case and white space it
+        came in. Raises ``DataError`` for an invalid label."""
         if self.label_type == "class":
             return self._class(label)
         if self.label_type == "several":
@@ -97,7 +97,7 @@ def label_rule(
 
 
 def rule_from_predictions(predictions: Sequence[tuple[Any, Mapping[str, float] | None]]) -> LabelRule:
-    """The rule as far as what was answered tells it: predictions, and their probabilities."""
+    """The rule as far as predictions and their probabilities show it."""
     values = [prediction for prediction, _ in predictions if prediction is not None]
     classes = tuple(dict.fromkeys(name for _, probabilities in predictions for name in probabilities or ()))
     if any(isinstance(one, list) for one in values):
@@ -117,11 +117,11 @@ def _label_error(rule: str, value: Any, remedy: str) -> DataError:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLabels:
-    """One label a row, in the order in which rows were labelled first.
+    """One label a row, in the order in which rows were first labelled.
 
-    ``replaced`` labels gave way: to a later one of the same person, to another person's later one,
-    or a model's to a person's. In ``disagreed`` rows two people's last labels differ; ``several``
-    rows had more than one person.
+    ``replaced`` labels were superseded: by a later one of the same annotator, by another
+    annotator's later one, or a model's by an annotator's. In ``disagreed`` rows the last labels of
+    two annotators differ; ``several`` rows had more than one annotator.
     """
 
     labels: tuple[Feedback, ...]
@@ -131,8 +131,9 @@ class ResolvedLabels:
 
 
 def resolve_labels(feedback: Iterable[Feedback]) -> ResolvedLabels:
-    """The label that counts for each row: the last one of a person; a model's only where no person
-    gave one. A row that was once drawn evenly stays so, whoever labelled it before or after."""
+    """The label that counts for each row: the last one of an annotator; a model's only where no
+    annotator gave one. A row that was once drawn uniformly stays so, whoever labelled it before or
+    after."""
     rows: dict[tuple[str, int], list[Feedback]] = {}
     total = 0
     for one in feedback:

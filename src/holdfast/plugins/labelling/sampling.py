@@ -1,12 +1,12 @@
-"""The queue to label: a fifth drawn evenly, the rest where a label teaches most; while two models
-are compared two fifths evenly of the rows that they answer differently.
+"""The labelling queue: a fifth is drawn uniformly at random, the rest where a label teaches most;
+while two models are compared, two fifths uniformly from the rows with different predictions.
 
-Rows drawn evenly are fixed by their names: these alone say how right a model is. A row's place in
-[0, 1) is a hash of its name, which nobody chooses. Rows below ``EVEN_SHARE`` are set apart: they are
-labelled in the order of their places, whatever the model says of them and whatever anybody has said
-already, and never chosen for another reason. So those that were labelled are a random sample of
-what was asked (a Poisson sample, cut in the order of random numbers: Ohlsson, J. Official
-Statistics 1998), in every process and after every restart.
+Uniformly drawn rows are determined by their names: only these measure accuracy. A row's order key
+in [0, 1) is a hash of its name, which nobody chooses. Rows below ``EVEN_SHARE`` are reserved: they
+are labelled in the order of their keys, whatever the predictions and earlier labels, and never
+drawn for another reason. So the labelled ones are a random sample of the requests (a Poisson
+sample, cut in the order of random numbers: Ohlsson, J. Official Statistics 1998), in every process
+and after every restart.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from holdfast.stats.intervals import wilson
 
 Bools = npt.NDArray[np.bool_]
 
-# The share of rows that are set apart to be drawn evenly.
+# The share of rows that are reserved for uniform draws.
 EVEN_SHARE = 0.2
-# Of each five the first is drawn evenly, and two for a comparison where there is one.
+# Of each five rows the first is drawn uniformly, and two for a comparison where there is one.
 CYCLE = round(1 / EVEN_SHARE)
 COMPARED_TURNS = (1, 3)
 EVENLY_REASON = "drawn evenly at random: only such rows say how right the model is"
@@ -37,25 +37,25 @@ ANY_REASON = "nothing tells rows apart yet, so it is any row"
 # The prior precision of a head's weights, in rows; chosen on seeds that no figure is from.
 RIDGE = 0.3
 MIN_UNCERTAINTY = 1e-3
-# Rows as alike as this (cosine) are copies: one of them is enough.
+# Rows with a higher cosine similarity are near-duplicates: one of them is enough.
 COPY_SIMILARITY = 0.99
 MAX_WIDTH = 512
 # The inverse strength of the ridge penalty; chosen on seeds that no figure is from.
 C = 10.0
 MAX_STEPS = 60
 MIN_PROBABILITY = 1e-4
-# Evenly drawn labels; fewer are an anecdote.
+# Minimum uniformly drawn labels for an accuracy.
 MIN_LABELS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPool:
-    """Rows that were answered [n]: their ``order_key`` in [0, 1) (``order_keys``), which may be drawn
-    evenly (``unlabelled_by_draw``: not labelled by such a draw before) and which chosen (``unlabelled``: not labelled at
-    all), which are ``labelled`` (labelled), how much the model doubts each (in [0, 1], NaN where it
-    cannot tell), and its vectors [n, d] as ``center_and_scale`` gives them, where there are any.
-    ``differing`` are rows set apart for a comparison that its two models answer differently; they are
-    not ``unlabelled``."""
+    """Predicted rows [n]: their ``order_key`` in [0, 1) (``order_keys``), which may be drawn
+    uniformly (``unlabelled_by_draw``: not labelled by such a draw before) and which by
+    informativeness (``unlabelled``: not labelled at all), which are ``labelled``, the model's
+    ``uncertainty`` (in [0, 1], NaN where unknown), and the vectors [n, d] as ``center_and_scale``
+    gives them, where there are any. ``differing`` are rows reserved for a comparison with different
+    predictions; they are not ``unlabelled``."""
 
     order_key: Floats
     unlabelled_by_draw: Bools
@@ -68,7 +68,7 @@ class LabelPool:
 
 @dataclass(frozen=True, slots=True)
 class DrawnRow:
-    """The row at a position of the pool, how it was drawn, and why."""
+    """A row by its position in the pool, how it was drawn, and why."""
 
     position: int
     drawn: Drawn
@@ -76,11 +76,10 @@ class DrawnRow:
 
 
 def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
-    """Up to ``n`` rows to label, in order: of each five one evenly at random among those set apart
-    for it, two in the same way among the ``unlike`` where there are any, and the others by what
-    their labels teach (``select_informative``). Without vectors these are those of the
-    most doubt; without doubt too, any. Where one kind runs out, the other goes on.
-    """
+    """Up to ``n`` rows to label, in order: of each five one uniformly at random from those reserved
+    for it, two likewise from the ``differing`` rows where there are any, and the others by
+    informativeness (``select_informative``). Without vectors these are the most uncertain ones;
+    without uncertainty too, any. Where one group runs out, the others continue."""
     set_apart = pool.order_key < EVEN_SHARE
     order = np.argsort(pool.order_key)
     evenly = [int(at) for at in order if set_apart[at] and pool.unlabelled_by_draw[at]]
@@ -106,7 +105,7 @@ def _informative_rows(pool: LabelPool, unlabelled: Bools, n: int) -> list[DrawnR
     if pool.vectors is not None:
         selected, _ = select_informative(pool.vectors, uncertainty, pool.labelled, unlabelled, n)
         return [DrawnRow(int(at), "chosen", INFORMATIVE_REASON) for at in selected]
-    # Ties in the order of the places, which is any.
+    # Ties in the order of the keys, which is random.
     order = np.lexsort((pool.order_key, -uncertainty))
     reason = UNSURE_REASON if has_uncertainty.any() else ANY_REASON
     return [DrawnRow(int(at), "chosen", reason) for at in order if unlabelled[at]][:n]
@@ -115,17 +114,19 @@ def _informative_rows(pool: LabelPool, unlabelled: Bools, n: int) -> list[DrawnR
 def select_informative(
     vectors: Floats, uncertainty: Floats, labelled: Bools, unlabelled: Bools, n: int
 ) -> tuple[Ints, Floats]:
-    """The positions of up to ``n`` free rows, the most worthwhile first, and what each was worth.
+    """The positions of up to ``n`` unlabelled rows, the most informative first, and the gain of
+    each.
 
-    With M = λI + Σ w x xᵀ over the labelled and chosen rows, the mean variance of a weighted
+    With M = λI + Σ w x xᵀ over the labelled and selected rows, the mean variance of a weighted
     least-squares head over all rows is tr(M⁻¹ G), G = Σ w x xᵀ / N; each next row is the one that
-    lowers it most: w · xᵀM⁻¹GM⁻¹x / (1 + w · xᵀM⁻¹x). So a row is worth much where the model
-    doubts (w), where many rows are like it (G), and where none that is labelled is (M). It is the
-    greedy forward step of BAIT (2106.09675) with one weight a row, its doubt, in place of the
-    classes' own Fisher information.
+    lowers it most: w · xᵀM⁻¹GM⁻¹x / (1 + w · xᵀM⁻¹x). So a row has a large gain where the model is
+    uncertain (w), where many rows are similar (G), and where none of those is labelled (M). It is
+    the greedy forward step of BAIT (2106.09675) with one weight a row, its uncertainty, in place of
+    the classes' own Fisher information.
 
-    vectors [n, d] as ``center_and_scale`` gives them, doubt [n] in [0, 1], known and free [n].
-    Siblings: ``quality/label_ranking.py`` (margin × distance) needs many classes to pay.
+    vectors [n, d] as ``center_and_scale`` gives them, uncertainty [n] in [0, 1], labelled and
+    unlabelled [n]. Siblings: ``quality/label_ranking.py`` (margin × distance) needs many classes to
+    pay.
     """
     # The directions in which rows differ most, where there are more than WIDEST.
     if vectors.shape[1] <= MAX_WIDTH:
@@ -166,11 +167,11 @@ def select_informative(
 
 
 def prediction_uncertainty(probabilities: Floats) -> Floats:
-    """How much a model doubts each row [n], in [0, 1]: 0 where one class is certain.
+    """The uncertainty of each prediction [n], in [0, 1]: 0 where one class has probability 1.
 
-    Of two classes 1 − Σ p², the variance of the answer as a draw. Of more the squared nearness of
-    the two likeliest, (1 − (p₁ − p₂))²: the variance is large almost everywhere there, and says
-    little of where a boundary is (chosen on seeds that no figure is from).
+    With two classes 1 − Σ p², the variance of a sampled prediction. With more the squared nearness
+    of the two most probable classes, (1 − (p₁ − p₂))²: there the variance is large almost
+    everywhere, and says little about where a boundary is (chosen on seeds that no figure is from).
     """
     if probabilities.shape[1] == 2:
         return np.asarray(1 - (probabilities**2).sum(axis=1))
@@ -179,13 +180,14 @@ def prediction_uncertainty(probabilities: Floats) -> Floats:
 
 
 def update_probabilities(vectors: Floats, labels: Ints, probabilities: Floats) -> Floats:
-    """The probabilities [n, k] that follow from those served and what was labelled since.
+    """The served probabilities [n, k], updated with the labels since.
 
-    A logistic head on frozen vectors beside the served model: softmax(log p + W x), with the ridge
-    penalty ‖W‖²/2C. Without labels it is the served model; where that knows nothing (all classes
-    alike), an ordinary logistic regression.
+    A logistic head on frozen vectors, added to the served model: softmax(log p + W x), with the
+    ridge penalty ‖W‖²/2C. Without labels it equals the served model; where that predicts uniform
+    probabilities, it is an ordinary logistic regression.
 
-    vectors [n, d] as ``center_and_scale`` gives them; labels [n], −1 where unknown; probabilities [n, k].
+    vectors [n, d] as ``center_and_scale`` gives them; labels [n], −1 where unknown; probabilities
+    [n, k].
     """
     labelled = np.flatnonzero(labels >= 0)
     if not len(labelled):
@@ -197,8 +199,8 @@ def update_probabilities(vectors: Floats, labels: Ints, probabilities: Floats) -
 
 
 def center_and_scale(vectors: Floats) -> Floats:
-    """Vectors about their mean, of a mean squared length of 1: so that one penalty fits every
-    model's [n, d]."""
+    """Vectors [n, d] centred and scaled to a mean squared length of 1, so that one penalty fits
+    every model."""
     middle = vectors - vectors.mean(axis=0)
     length = float(np.sqrt((middle**2).sum(axis=1).mean()))
     return np.asarray(middle / max(length, 1e-12), dtype=np.float32)
@@ -227,14 +229,13 @@ def _fit_head(x: Floats, labels: Ints, offset: Floats) -> Floats:
 
 
 def order_keys(names: Sequence[tuple[str, int]]) -> Floats:
-    """Of each row, by request and index, its place in [0, 1)."""
+    """The order key in [0, 1) of each row, given by request and index."""
     hashes = (hashlib.blake2b(f"{id}/{at}".encode(), digest_size=8).digest() for id, at in names)
     return np.array([int.from_bytes(one, "big") / 2**64 for one in hashes], dtype=np.float64)
 
 
 def random_sample_accuracy(correct: int, n: int) -> Estimate:
-    """The share of rows that were answered rightly, of ``n`` that were drawn evenly; Wilson's
-    interval."""
+    """The accuracy on ``n`` uniformly drawn rows, with Wilson's interval."""
     if n < MIN_LABELS:
         return Estimate(None, why=f"{n} of the {MIN_LABELS} evenly drawn rows it needs are labelled")
     return Estimate(correct / n, *wilson(correct, n))

@@ -1,8 +1,8 @@
-"""Two models compared on rows as they come in: when to stop, exact at every row.
+"""Two models compared on rows as they arrive: when to stop, valid at every row.
 
-``PairStream`` is a value: ``add`` returns another one, so that a service may keep it as a few
-numbers (``to_json``, ``of``) and go on after a restart. Sibling: ``verdict`` for rows that are all
-there.
+``PairStream`` is an immutable value: ``add`` returns another one, so that a service may store it as
+a few numbers (``to_json``, ``of``) and continue after a restart. Sibling: ``verdict``, for a fixed
+set of rows.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.rates import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-# Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so
-# 5 % for both; and 5 % for each side of "equivalent", of which one is wrong at most.
+# Evidence that is reached by chance in at most 2.5 % of streams, for better and for worse, so 5 %
+# for both; and 5 % for each side of "equivalent", of which at most one can be wrong.
 WIN_EVIDENCE, SIDE_EVIDENCE = 40.0, 20.0
 ROWS_AT_ONCE = 20_000
 CLAIMS = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
@@ -30,7 +30,7 @@ Peaks = tuple[float, float, float, float]
 
 
 def running_peaks(logs: Floats, before: Peaks) -> Floats:
-    """The largest log e-values so far [rows, 4] of those of each row, and of ``before``."""
+    """The largest log e-values so far [rows, 4]: of each row's, and of ``before``."""
     result: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
     return result
 
@@ -38,8 +38,8 @@ def running_peaks(logs: Floats, before: Peaks) -> Floats:
 def pair_peaks(
     wins: Ints, losses: Ints, counts: Ints, margin: float, before: Peaks, *stakes: Floats
 ) -> Floats:
-    """The largest log e-values so far [rows, 4] of the four claims of a pair of models, after so
-    many ``wins`` and ``losses`` of so many ``counts``, all [rows]."""
+    """The largest log e-values so far [rows, 4] of the four claims about a pair of models, after
+    ``wins`` and ``losses`` of ``counts`` rows, all [rows]."""
     logs = [
         win_evidence(wins, losses),
         win_evidence(losses, wins),
@@ -53,8 +53,8 @@ def first_verdict(
     decided: Verdict, peaks: Floats, counts: Ints | Floats, side_evidence: float
 ) -> dict[str, Any]:
     """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, where there was no verdict
-    before and now is one: the first, after so many of ``counts`` [rows]. ``side_evidence`` is the evidence
-    that each side of "equivalent" needs."""
+    before and now is one: the first, after so many of ``counts`` [rows]. ``side_evidence`` is the
+    evidence that each side of "equivalent" needs."""
     both = (peaks[:, 2] >= math.log(side_evidence)) & (peaks[:, 3] >= math.log(side_evidence))
     claims = [peaks[:, 0] >= math.log(WIN_EVIDENCE), peaks[:, 1] >= math.log(WIN_EVIDENCE), both]
     verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
@@ -66,22 +66,22 @@ def first_verdict(
 
 
 def e_values(peaks: Peaks) -> dict[str, float]:
-    """The largest e-value so far of each claim."""
-    # Beyond e⁷⁰⁰ a float64 ends.
+    """The largest e-value of each claim so far."""
+    # A float64 overflows beyond about e⁷⁰⁰.
     return {name: math.exp(min(peak, 700.0)) for name, peak in zip(CLAIMS, peaks, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
 class PairStream:
-    """What is known of two models after ``rows`` rows, of which the first alone had ``wins`` right
-    and the second alone ``losses``.
+    """The evidence about two models after ``rows`` rows, of which only the first had ``wins``
+    correct and only the second ``losses``.
 
     ``margin`` (a share, 0.01 is one point) is the difference that does not matter. ``peaks`` are
     the largest log e-values so far: the first is better, the second is, the first is better by less
-    than the margin, the second is. ``decided_at`` is the row after which a verdict was first there
-    (1 for the first row); evidence that was there once stays, so a verdict never goes back.
-    ``futile_at`` is the row after which it was first shown that the first is not better by the
-    margin: whoever waits for that may stop, whoever asks whether the two are alike goes on.
+    than the margin, the second is. ``decided_at`` is the row after which a verdict was first
+    reached (1 for the first row); peaks never fall, so a verdict stays. ``futile_at`` is the row
+    after which it was first shown that the first is not better by the margin: a test for
+    superiority may stop there, a test for equivalence continues.
     """
 
     margin: float = 0.01
@@ -94,8 +94,8 @@ class PairStream:
     futile_at: int | None = None
 
     def add(self, first: Bools, second: Bools) -> PairStream:
-        """The stream after more rows, in their order: whether each model had them right, both
-        [n]. It equals adding them one by one."""
+        """The stream after more rows, in order: whether each model was correct, both [n]. Equals
+        adding them one by one."""
         first_right, second_right = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
         if first_right.shape != second_right.shape or first_right.ndim != 1:
             raise Defect("rows of two models", "must be as many", (first_right.shape, second_right.shape))
@@ -125,17 +125,17 @@ class PairStream:
 
     @property
     def difference(self) -> float:
-        """How much more often the first was right so far; NaN without rows."""
+        """The first model's accuracy gain so far; NaN without rows."""
         return (self.wins - self.losses) / self.rows if self.rows else math.nan
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The largest e-value so far of each claim."""
+        """The largest e-value of each claim so far."""
         return e_values(self.peaks)
 
     @property
     def because(self) -> str:
-        """What the stream shows, in a sentence."""
+        """The result so far, in a sentence."""
         counts_text = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
         counts_text += " by the second"
         points = f"{100 * self.margin:g} points"
@@ -164,7 +164,7 @@ class PairStream:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> PairStream:
-        """The stream that ``to_json`` wrote down."""
+        """The stream from ``to_json``."""
         names = ("margin", "rows", "wins", "losses", "decided_at", "futile_at")
         plain = {name: stored[name] for name in names}
         return cls(**plain, peaks=tuple(stored["peaks"]), decided=stored["verdict"])

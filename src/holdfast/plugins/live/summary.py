@@ -1,4 +1,4 @@
-"""What a live comparison says: one JSON for ``/comparison``, the dashboard and ``promote``."""
+"""The summary of a live comparison: one JSON for ``/comparison``, the dashboard and ``promote``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from holdfast.core.wording import counted
 from holdfast.plugins.live.arms import MISMATCH_LIMIT, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
-# How many times the rows of a fixed number it takes where one may look after each: measured, see
+# The cost of evaluating after every row, as a factor of a fixed sample size: measured, see
 # benchmarks/live.py.
 SHADOW_COST, ARMS_COST = 1.6, 2.0
 NEXT = {"better": "promote", "equivalent": "either", "worse": "keep", "undecided": "go on"}
-# The most users whose spread is spelled out for the estimate of how many are needed.
+# Maximum users whose spread is expanded for the sample-size estimate.
 MAX_SPELLED_USERS = 20_000
 
 
 def comparison_summary(evidence: Shadow | Arms) -> dict[str, Any]:
-    """The evidence as JSON; the challenger is what "better" is said of."""
+    """The evidence as JSON; "better" refers to the challenger."""
     verdict = evidence.verdict
     value, low, high = evidence.difference
     summary: dict[str, Any] = {
@@ -146,16 +146,16 @@ def _arms_sentence(evidence: Arms) -> str:
 
 
 def rows_needed(evidence: Shadow | Arms) -> dict[str, int] | None:
-    """About how many more would settle it with a chance of 80 %, if what comes is like what came:
-    ``labels`` of rows on which the two differ and the ``rows`` that bring so many, or ``users``.
-    ``None`` where it is settled, where nothing can be said yet, or no number would do."""
+    """About how many more would decide with a probability of 80 %, if future rows are like past
+    ones: ``labels`` of differing rows and the ``rows`` that yield so many, or ``users``. ``None``
+    where there is a verdict, where nothing can be said yet, or no number would suffice."""
     if evidence.decided != "undecided":
         return None
     if isinstance(evidence, Arms):
         sums = evidence.sums
         if min(sums.users) < 2:
             return None
-        # The same mean and spread in as many numbers, which is all that the estimate reads.
+        # The same mean and spread in as many values, which is all that the estimate uses.
         count = min(sums.rows, MAX_SPELLED_USERS)
         wide = math.sqrt(sums.spread / sums.rows)
         mean = sums.effect / sums.rows

@@ -1,6 +1,5 @@
-"""A run and what was asked for → a service that can be started: the one place where its parts are
-put together: which model it serves, who is compared with it, and who follows the promotions.
-"""
+"""A run and a request to serve it → a service that can be started. Its parts are put together here:
+the model it serves, the challenger, and the follower of promotions."""
 
 from __future__ import annotations
 
@@ -35,14 +34,14 @@ Log = Callable[[str], None]
 NO_STORE = "none"
 ENDING = ".store.db"
 PRECISIONS = ("float32", "auto")
-# An engine of a run; beside another, whose thread it shares and to whom it gives way.
+# Loads an engine of a run; given another engine, it shares its thread and yields to it.
 Load = Callable[[Path, ServiceEngine | None], ServiceEngine]
 
 
 @dataclass(frozen=True, slots=True)
 class ServeRequest:
-    """What ``holdfast serve`` was asked for. ``store`` is a file or URL, ``none`` for none, and
-    ``None`` for the file beside the run's folder."""
+    """What ``holdfast serve`` was called with. ``store`` is a file or URL, ``none`` for none, and
+    ``None`` for the file next to the run's folder."""
 
     run: Path
     host: str = "127.0.0.1"
@@ -58,11 +57,12 @@ class ServeRequest:
 def compose(
     request: ServeRequest, on_ready: Callable[[ServiceEngine], None], log: Log, notify: DecisionListener
 ) -> RunningService:
-    """Check what can be checked without the model, open the store and take the port; the model is
-    loaded by ``run()``. ``on_ready`` hears when requests are answered.
+    """Check what can be checked without the model, open the store and bind the port; ``run()``
+    loads the model. ``on_ready`` is called when requests are answered.
 
-    Raises ``RecipeError`` where others can reach the host and no token is named, or an option is
-    none; ``RunError`` for what is no finished run; ``StoreError`` for a store that cannot be used.
+    Raises ``RecipeError`` for an invalid option, or where other machines can reach the host and no
+    token is named; ``RunError`` for a run that is not finished; ``StoreError`` for a store that
+    cannot be used.
     """
     with decisions_to(notify):
         token = _token(request)
@@ -113,7 +113,7 @@ def _store(request: ServeRequest) -> Store | None:
 
     if request.store is not None:
         return open_store(request.store)
-    # Beside the run's folder, which nothing is added to.
+    # Next to the run's folder: nothing is added inside it.
     folder = request.run.resolve()
     try:
         return open_store(str(folder.with_name(folder.name + ENDING)))
@@ -125,7 +125,7 @@ def _store(request: ServeRequest) -> Store | None:
 def load_engine(
     request: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
 ) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
-    """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
+    """The engine, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
     from holdfast.plugins.service.engine.open import open_engine
 
@@ -146,14 +146,14 @@ def load_engine(
 
 
 def start_drift_observer(service: Service, notify: DecisionListener) -> None:
-    """Have drift watched, once the service answers."""
+    """Start drift detection, once the service answers."""
     from holdfast.plugins.service.drift_observer import drift_observers
 
     try:
         engine = service.engine
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
-        # Nobody waits for it, and the service must not be silent about a defect.
+        # Nobody waits for it, and a defect must be reported.
         service.log(f"drift is not watched, for a defect: {type(error).__name__}")
         return
     if service.observer_thread is not None:
@@ -162,8 +162,8 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
 
 
 def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
-    """The run that a server started with ``run`` serves: itself, or what was promoted in its place.
-    Raises ``InputError`` where that one is not there or is another by now."""
+    """The run that a server started with ``run`` serves: itself, or one promoted in its place.
+    Raises ``InputError`` where that run is missing or was replaced."""
     result = open_run(run)
     first = served_name(run)
     if store is None:
@@ -171,7 +171,7 @@ def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
     facts = {"task": result.get("task"), "classes": result.get("classes")}
     current = record_start(store, first, facts, run)
     if current.model == first:
-        # The folder of the command line, which may have been moved since.
+        # The folder of the command line; the stored one may have been moved.
         return ServedModel(first, run, current.before, current.since)
     remedy = f"Bring it back, or go back: holdfast promote {current.run} --store … --undo"
     try:
@@ -195,8 +195,8 @@ def build_router(
     settings: Serving,
     log: Log,
 ) -> tuple[EngineRouter, list[ServiceObserver]]:
-    """The engine of a server started with ``run``, and the observers that the comparison needs;
-    closing the engine ends all threads. Raises ``InputError`` for what cannot be served or
+    """The engine of a server started with ``run``, and the observers that the comparison needs.
+    Closing the engine ends all threads. Raises ``InputError`` for a run that cannot be served or
     compared; then no thread is left."""
     if challenger is not None and store is None:
         raise RecipeError(
@@ -217,9 +217,9 @@ def build_router(
         if challenger is not None and store is not None:
             router, observer = _with_challenger(
                 shown,
-                # With a core of its own it keeps nobody waiting, where one thread that both share
-                # would end its turn first (benchmarks/RESULTS.md); those whom it answers itself
-                # must not wait for the others.
+                # Given a core, the challenger delays nobody, whereas a shared thread would end its
+                # turn first (benchmarks/RESULTS.md). In an A/B test its users must not wait for the
+                # others.
                 load(challenger, shown if one_core and settings.compare == "shadow" else None),
                 store,
                 settings,

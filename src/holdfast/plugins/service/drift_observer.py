@@ -1,14 +1,13 @@
-"""Drift as an observer of the service: what arrives and what is answered, watched as it comes.
+"""Drift detection as an observer of the service: inputs and predictions are monitored as they come.
 
-One alarm a change, which is written down; when the new regime is known, what it is like is written
-down too. Accuracy without labels stands among the numbers, or why it cannot be told; labels of rows
-that were drawn evenly say whether the model has become worse.
+Each change raises one alarm, which is stored. Once enough rows of the new distribution are known,
+its description is stored too. The summary estimates accuracy without labels, or says why it cannot.
+Labels of rows drawn uniformly show whether the model has become worse.
 
-The reference lies in the run's folder. Where it does not yet, it is made of the rows that the run
-was made of, by a pass of the model, in the thread of the observers when the first request was seen:
-no answer waits for it (``StartingDrift``). Where it cannot be made the service goes on without the
-watch, and says why. When another model takes the place of the one in service the watch begins anew,
-by its reference.
+The reference lies in the run's folder. Where it is missing, the observers' thread computes it from
+the run's validation rows after the first request; no response waits for it (``LazyDriftObserver``).
+Where it cannot be computed, the service continues without drift detection and says why. When
+another model is promoted, monitoring restarts with that model's reference.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ NAME = "drift"
 ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
 BY_MODEL, BY_WORDS = "model", "words"
 FLOAT32 = "float32"
-# Answers that wait for a label, confidences that accuracy is estimated of, and labels, at most.
+# Maximum predictions that wait for a label, confidences for the accuracy estimate, and labels.
 MAX_UNLABELLED, WINDOW_ROWS, MAX_LABELS = 20_000, 1000, 5000
-# Rows after which accuracy is estimated anew: a tenth of those that came, within these.
+# Accuracy is estimated again after a tenth of the rows so far, within these limits.
 MIN_WAIT_ROWS, MAX_WAIT_ROWS = 50, 2000
 
 
 class DriftObserver:
-    """The observer of one run. ``data`` is what its recipe says of its rows; with ``log_texts``
-    examples are written down with their texts, masked where ``mask`` is set, else by their names
-    alone. Words are written down where three rows hold them."""
+    """The drift observer of one run. ``data`` is the recipe's description of the rows. With
+    ``log_texts`` examples are stored with their texts, masked where ``mask`` is set; otherwise only
+    with their names. Words are stored where three rows contain them."""
 
     def __init__(
         self,
@@ -91,13 +90,14 @@ class DriftObserver:
         return NAME
 
     def observe(self, served: Served) -> None:
-        """Kept until somebody asks what it comes to, so that many requests are one step."""
+        """Buffer the request until a summary is requested, so that many requests are processed in
+        one step."""
         if served.predictions.model != self._facts.model:
             self._other_model_rows += len(served.rows)
             return
         if self._vector_source is None:
-            # The model's vectors tell rows from others where they are those of the reference, in
-            # the precision of the reference; else words do.
+            # The model's vectors are comparable where they have the width and the precision of the
+            # reference's; otherwise hashed words are used.
             reference_vectors, vectors = self._run_reference.reference.rows.vectors, served.predictions.vectors
             comparable = reference_vectors is not None and vectors is not None and vectors.shape[1] == reference_vectors.shape[1]
             self._start_monitor(BY_MODEL if comparable and self._facts.precision == FLOAT32 else BY_WORDS)
@@ -113,7 +113,7 @@ class DriftObserver:
             self._unlabelled_rows -= len(self._predictions.popitem(last=False)[1])
 
     def add_feedback(self, feedback: Feedback) -> None:
-        """Only labels of rows that were drawn evenly speak for all rows."""
+        """Count a label; only labels of rows drawn uniformly represent all rows."""
         if self._harm_watch is None or (feedback.model or self._facts.model) != self._facts.model:
             return
         if feedback.drawn != "uniform" or feedback.source == "model":
@@ -124,7 +124,7 @@ class DriftObserver:
             self._unknown_labels += 1
             return
         if (stored := predictions[feedback.index]) is None:
-            # Sent twice, or by two people: it is one row all the same.
+            # Sent twice, or by two annotators: it is still one row.
             self._repeated_labels += 1
             return
         prediction, confidence = stored
@@ -141,7 +141,7 @@ class DriftObserver:
                 "since_label": self._harm_watch.detector.since,
             }
             self._events.append((HARM, self._harm_found))
-            # One change is told once; the watch begins anew.
+            # Each change is reported once; then monitoring restarts.
             assert self._run_reference.reference.right is not None
             self._harm_watch = HarmWatch.of_reference(self._run_reference.reference.right)
 
@@ -190,7 +190,7 @@ class DriftObserver:
             self._start_monitor(str(state["by"]))
             assert self._monitor is not None
             self._monitor = DriftMonitor.of(state["monitor"], self._monitor.reference)
-            # The service may have been told otherwise since.
+            # The setting may have changed since.
             self._monitor = replace(self._monitor, between=self._alarm_distance)
             if self._harm_watch is not None and state["harm"] is not None:
                 self._harm_watch = self._harm_watch.restored(state["harm"])
@@ -218,7 +218,7 @@ class DriftObserver:
         return rows_of_answers(self._facts.task, classes, texts, labels, confidence, vectors, names)
 
     def _process_waiting(self) -> None:
-        """What waits, in one step; alarms and new regimes on the way are written down."""
+        """Process the buffered rows in one step; store alarms and new distributions as events."""
         if not self._waiting or self._monitor is None:
             return
         rows, self._waiting = joined(self._waiting), []
@@ -240,7 +240,7 @@ class DriftObserver:
         return {**alarm.to_json(), "because": because, "between_alarms": self._alarm_distance}
 
     def _distribution_event(self, rows: DriftRows) -> dict[str, Any]:
-        """What the new regime is like, against the rows that the model was judged by."""
+        """Describe the new distribution, compared with the validation rows."""
         assert self._monitor is not None
         comparison = compare_rows(self._reference, rows, between=self._alarm_distance).to_json()
         hide = masked if self._mask else str
@@ -309,8 +309,8 @@ class DriftObserver:
 
 
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
-    """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
-    and where a template makes the text of columns."""
+    """The input texts, as ``analyses.row_texts.read_texts`` gives them for a table; ``None`` for
+    images, and where a template makes the text from columns."""
     if facts.task in OF_PICTURES or data.template:
         return None
     columns = facts.columns[: max(1, len(data.text or ()))]
@@ -324,14 +324,14 @@ def _text(cell: Any) -> str:
 
 
 def _top_prediction(answer: RowPrediction) -> Any:
-    """What the model says, also where a threshold leaves the row to a person."""
+    """The model's prediction, also where the threshold leaves the row to an annotator."""
     if answer.prediction is None and answer.probabilities:
         return max(answer.probabilities, key=lambda name: answer.probabilities[name])  # type: ignore[index]
     return answer.prediction
 
 
 def same_answer(prediction: Any, label: Any, in_order: bool = True) -> bool:
-    """Whether a label is what the model said; lists by their members, ``in_order`` or as sets."""
+    """Whether a label equals the prediction; lists by their members, ``in_order`` or as sets."""
     if isinstance(prediction, list | tuple) and isinstance(label, list | tuple):
         one, other = [str(x) for x in prediction], [str(x) for x in label]
         return one == other if in_order else sorted(one) == sorted(other)
@@ -339,8 +339,8 @@ def same_answer(prediction: Any, label: Any, in_order: bool = True) -> bool:
 
 
 class LazyDriftObserver:
-    """The observer, before and after it knows its reference; ``load`` makes it, of the model in
-    service, whose name ``model`` tells."""
+    """A drift observer that ``load`` creates on first use, for the model in service, whose name
+    ``model`` returns."""
 
     def __init__(
         self,
@@ -353,7 +353,7 @@ class LazyDriftObserver:
         self._observer: DriftObserver | None = None
         self._pending_state: Mapping[str, Any] | None = None
         self._reason = ""
-        # Of the model before, not told yet.
+        # Events of the previous model that were not collected yet.
         self._pending_events: list[tuple[str, Mapping[str, Any]]] = []
 
     @property
@@ -361,7 +361,7 @@ class LazyDriftObserver:
         return NAME
 
     def start(self) -> None:
-        """Make the watch, or learn why there is none."""
+        """Create the observer, or record why there is none."""
         if self._observer is not None or self._reason:
             return
         try:
@@ -422,17 +422,17 @@ def drift_observers(
     log: Callable[[str], None],
     notify: DecisionListener,
 ) -> list[LazyDriftObserver]:
-    """The watch for drift of the run that is ``served_facts`` at a time; none where ``serve.drift`` is
+    """The drift observer of the model in service (``served_facts``); none where ``serve.drift`` is
     false."""
     if not settings.drift:
         return []
 
     def load() -> DriftObserver:
         facts = served_facts()
-        # In a thread of its own, where nobody else listens.
+        # In a separate thread, where nothing else listens.
         with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
             finished_run = FinishedRun(facts.run)
-            # Made where it is not there yet, by a pass of the model over the validation rows.
+            # Computed where it is missing, by predicting the validation rows.
             reference = held_reference(finished_run)
         return DriftObserver(
             reference,

@@ -1,11 +1,12 @@
-"""What a page for labelling asks: the next row, the model's answer to it, a label, a skip, an undo.
+"""The labelling page's requests: the next row, the model's prediction, a label, a skip, an undo.
 
-The queue is that of ``plugins/labelling``: a fifth evenly at random, the rest where a label teaches
-most. It is made of the rows whose texts the service keeps, anew after every ``AFRESH`` labels. Two
-people never have the same row: who gets one has it alone for ``LEASE`` seconds, whichever process
-shows the page. A row that was labelled through the endpoint may still be drawn evenly; what
-somebody volunteered speaks for no other row. While a challenger is compared, two of five rows are
-drawn evenly of those that the two models answer differently, which alone tell them apart.
+The queue is that of ``plugins/labelling``: a fifth is drawn uniformly at random, the rest where a
+label teaches most. It is made from the rows whose texts the service keeps, and refilled after
+``REFILL_AFTER_LABELS`` labels. Two annotators never have the same row: a row is leased for
+``LEASE_S`` seconds, whichever process shows the page. A row labelled through the endpoint may still
+be drawn uniformly, since a volunteered label represents no other row. While a challenger is
+compared, two of five rows are drawn uniformly from those with different predictions, the only ones
+that tell the two models apart.
 """
 
 from __future__ import annotations
@@ -46,24 +47,24 @@ from holdfast.plugins.store.records import Drawn as Way
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
-# The newest rows among which labels are looked for, and how many are laid out at a time.
+# Rows are drawn from the newest ones; how many of them, and the length of a queue.
 WINDOW_ROWS, QUEUE_LENGTH = 5000, 40
 REFILL_AFTER_LABELS = 20
-# The queue is made anew for rows that came since [s].
+# The queue is also refilled for new rows after this time [s].
 MAX_QUEUE_AGE_S = 60.0
 LEASE_S = 600.0
 MAX_NAME_LENGTH = 200
-# Of all rows, by their places: those of which none is chosen for what it teaches while two models
-# are compared, unless both answer it alike.
+# The share of rows reserved for the comparison while two models are compared: none of them is drawn
+# by informativeness, unless both models predict the same.
 COMPARED_SHARE = 0.4
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """A row to label: its columns, how it was drawn and why, what a label may be, and when the
-    service was asked. The model's answer is not here: ``Labelling.suggestion`` tells it to those
-    who ask, and it is written down that they did."""
+    """A row to label: its columns, how it was drawn and why, the valid labels, and when the request
+    came. The model's prediction is not included: ``Labelling.suggestion`` returns it on request and
+    records that the annotator saw it."""
 
     request: str
     index: int
@@ -77,9 +78,9 @@ class LabelTask:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Labels so far, each row once: how many by how the row was drawn, how many rows two people saw
-    differently, how many were skipped, and of rows drawn evenly the share that the model answered
-    rightly, by model. ``rows`` are those whose text is kept, within the window."""
+    """Labels so far, each row once: how many by draw method, rows with several annotators and with
+    disagreement, skipped rows, and for each model the accuracy on rows drawn uniformly. ``rows``
+    are those within the window whose text is kept."""
 
     rows: int
     labelled: int
@@ -91,9 +92,9 @@ class Progress:
 
 
 class Labelling:
-    """The queue of one store. Any thread may call it; each call may read the database.
+    """The labelling queue of one store. Thread-safe; each call may read the database.
 
-    ``rule`` is what a label may be; without it, what the model answered tells it.
+    ``rule`` says which labels are valid; without it, the rule is inferred from the predictions.
     """
 
     def __init__(
@@ -115,9 +116,9 @@ class Labelling:
         self._inferred_rule = rule or LabelRule("text")
 
     def next_item(self, annotator: str) -> LabelTask | None:
-        """The next row for this person, his alone for a while; ``None`` where nothing is left: no
-        text is kept, or all rows are labelled, skipped or taken. A row that he has not finished
-        comes first."""
+        """The next row for this annotator, leased for a while; an unfinished row comes first.
+        ``None`` where no row is left: no text is kept, or all rows are labelled, skipped or
+        leased."""
         annotator = _checked_name(annotator)
         now = self._clock()
         with self._lock:
@@ -134,7 +135,7 @@ class Labelling:
                     if key in skipped or key in taken_keys:
                         continue
                     if self._store.claim(*key, annotator, now, now + self._lease_s):
-                        # Only now: another process may have had it labelled a moment ago.
+                        # Checked only now: another process may have labelled it a moment ago.
                         if self._still_needed(candidate):
                             return self._task(candidate, now)
                         self._store.release(*key, annotator)
@@ -143,28 +144,28 @@ class Labelling:
         return None
 
     def item(self, request: str, index: int, annotator: str) -> LabelTask:
-        """This row once more, for one who has not finished it. Raises ``DataError`` where it is
-        gone, or somebody else has it by now."""
+        """This row once more, for an annotator who has not finished it. Raises ``DataError`` where
+        it was deleted, or somebody else has it."""
         kept, now = self._kept_row(request, index), self._clock()
         if not self._store.claim(request, index, _checked_name(annotator), now, now + self._lease_s):
             raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
         return self._task((kept, Drawn(0, self._draw_method(request, index), "asked again")), now)
 
     def suggestion(self, request: str, index: int, annotator: str) -> StoredPrediction:
-        """What the model answered, for one who asks to see it; from now on his label of this row
-        says so. Raises ``DataError`` where there is no such row."""
+        """The model's prediction; the annotator's label of this row will record that it was seen.
+        Raises ``DataError`` where there is no such row."""
         kept = self._kept_row(request, index)
         self._store.see(request, index, _checked_name(annotator))
         return kept.said
 
     def answer(self, request: str, index: int, annotator: str, label: Any) -> Feedback:
-        """Write a label down, durably. Raises ``DataError`` for one that the task does not have, or
-        a row that is gone, ``StoreGone`` where it cannot be written now."""
+        """Store a label durably. Raises ``DataError`` for an invalid label or a deleted row,
+        ``StoreGone`` where the store cannot be written."""
         annotator = _checked_name(annotator)
         now = self._clock()
         kept = self._kept_row(request, index)
         label = self.rule.check(label, kept.row)
-        # Also one whose time is over: what somebody saw he has seen.
+        # Also of an expired lease: the annotator has seen the prediction.
         key = (request, index)
         suggestion_seen = [one.seen for one in self._store.claims(0.0) if (*_key(one), one.who) == (*key, annotator)]
         stored = self._store.add_feedback(
@@ -189,14 +190,14 @@ class Labelling:
         return stored
 
     def skip(self, request: str, index: int, annotator: str) -> None:
-        """Somebody else shall label it."""
+        """Leave the row to other annotators."""
         annotator = _checked_name(annotator)
         self._store.skip(request, index, annotator, self._clock())
         self._store.release(request, index, annotator)
 
     def undo(self, annotator: str) -> LabelTask | None:
-        """Take the last label or skip of this person back, and give him the row again; ``None``
-        where there is none. The label is deleted for good."""
+        """Delete the annotator's last label or skip, and return that row; ``None`` where there is
+        none. A deleted label cannot be restored."""
         annotator = _checked_name(annotator)
         now = self._clock()
         skips = [(at, id, place) for id, place, whose, at in self._store.skipped() if whose == annotator]
@@ -219,7 +220,7 @@ class Labelling:
         return self._task((kept, Drawn(0, self._draw_method(*key), "taken back")), now)
 
     def progress(self) -> Progress:
-        """What was labelled so far."""
+        """The labels so far."""
         resolved = resolve_labels(self._store.feedback(limit=None))
         counts: Counter[str] = Counter(one.drawn for one in resolved.labels)
         return Progress(
@@ -234,11 +235,11 @@ class Labelling:
 
     @property
     def rule(self) -> LabelRule:
-        """What a label may be."""
+        """Which labels are valid."""
         return self._rule or self._inferred_rule
 
     def _still_needed(self, candidate: tuple[KeptRow, Drawn]) -> bool:
-        """Whether it is still there, and nobody labelled it since the queue was made."""
+        """Whether the row still exists and nobody labelled it since the queue was filled."""
         kept, drawn = candidate
         if self._store.kept_row(kept.request, kept.index) is None:
             return False
@@ -274,7 +275,7 @@ class Labelling:
     def _fill_queue(self, now: float) -> None:
         rows = self._store.kept(WINDOW_ROWS)
         feedback = self._store.feedback(limit=None)
-        # Emptied first: should the rest fail, the next one who asks has them laid out again.
+        # Emptied first: should the rest fail, the next request fills it again.
         self._queue, self._queue_filled_at, self._labels_since = deque(), now, 0
         if not rows:
             return
@@ -296,7 +297,7 @@ class Labelling:
             predictions |= {(request.id, one.index): one for one in request.said if one.shown}
         for one in evenly_drawn:
             prediction = predictions.get(_key(one))
-            # What the model left to people is no answer, neither right nor wrong.
+            # A row that the model left to an annotator is neither correct nor wrong.
             if prediction is not None and prediction.prediction is not None:
                 total[prediction.model] += 1
                 correct[prediction.model] += _same(prediction.prediction, one.label, self.rule)
@@ -304,8 +305,8 @@ class Labelling:
 
 
 def models_differ(store: Store, rows: Sequence[KeptRow]) -> dict[Key, bool] | None:
-    """Of rows that two compared models both answered whether they differ; ``None`` where nothing is
-    compared, or there is a verdict."""
+    """For rows that both compared models predicted, whether the predictions differ; ``None`` where
+    nothing is compared, or there is a verdict."""
     models = _compared_models(store)
     if models is None:
         return None
@@ -329,8 +330,8 @@ def label_pool(
     rule: LabelRule,
     pairs: Mapping[Key, bool] | None = None,
 ) -> LabelPool:
-    """What the queue is drawn from: rows with their answers, and labels so far; ``pairs`` is what
-    ``differing`` says of them."""
+    """The rows that the queue is drawn from, with their predictions and labels; ``pairs`` is the
+    result of ``models_differ``."""
     keys = [_key(one) for one in rows]
     labels = {_key(one): one.label for one in resolve_labels(feedback).labels}
     drawn_evenly = {_key(one) for one in feedback if one.drawn == "uniform"}
@@ -340,7 +341,7 @@ def label_pool(
     row_texts = [json.dumps(one.row, sort_keys=True) for one in rows]
     labelled_texts = {text for text, there in zip(row_texts, labelled, strict=True) if there}
     for row, text in enumerate(row_texts):
-        # A second copy of a text teaches nothing.
+        # A duplicate of a labelled text teaches nothing.
         eligible[row] &= text not in labelled_texts
         labelled_texts.add(text)
     vectors = _vectors(rows, model)
@@ -360,14 +361,14 @@ def label_pool(
         set_apart = (positions >= EVEN_SHARE) & (positions < EVEN_SHARE + COMPARED_SHARE)
         differ = np.array([pairs.get(key, False) for key in keys])
         same = np.array([not pairs.get(key, True) for key in keys])
-        # A row that is not answered by both yet may turn out to be one of them.
+        # A row that only one model has predicted may still turn out to differ.
         unlike, eligible = eligible & set_apart & differ, eligible & (~set_apart | same)
     return LabelPool(positions, due, eligible, labelled, np.clip(doubt, 0, 1), vectors, unlike)
 
 
 def _vectors(rows: Sequence[KeptRow], model: str) -> Floats | None:
-    """The vectors of the rows that this model answered; of others the middle, which teaches
-    nothing. ``None`` where most rows have none."""
+    """The vectors of the rows that this model predicted, zeros for the others. ``None`` where most
+    rows have no vector."""
     stored = [one.vector if one.said.model == model else None for one in rows]
     sizes = Counter(len(one) for one in stored if one)
     if not sizes or sizes.total() * 2 < len(rows):

@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 TYPE = CONTENT_TYPE_LATEST
-# From an answer of a small model to the longest that is waited for.
+# From the fastest answer of a small model to the longest time that a client waits.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 MAX_GAUGES = 100
@@ -27,12 +27,12 @@ ObserverSummaries = Callable[[], Mapping[str, Mapping[str, Any]]]
 
 
 class ServiceCounters(Collector):
-    """Counters of one service. ``now`` are gauges that are asked for when somebody looks, ``said``
-    what each observer says (the numbers of its first level become gauges), ``facts`` the labels of
+    """Counters of one service. ``gauges`` are read when Prometheus scrapes, ``summaries`` are those
+    of the observers (their top-level numbers become gauges), ``facts`` the labels of
     ``holdfast_model_info``."""
 
     def __init__(self, gauges: Gauges, summaries: ObserverSummaries, facts: Callable[[], Mapping[str, str]]) -> None:
-        # A second series for each that says when it began, which nobody here asks for.
+        # Without this, each counter has a second series with its creation time.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         counter = partial(Counter, registry=self.registry)
@@ -68,7 +68,7 @@ class ServiceCounters(Collector):
         self._label_cache: dict[tuple[str, int], tuple[Any, Any]] = {}
 
     def count_answer(self, endpoint: str, status: int, seconds: float) -> None:
-        """An answer went out."""
+        """Count a response that was sent."""
         pair = self._label_cache.get((endpoint, status))
         if pair is None:
             pair = (self._requests.labels(endpoint, str(status)), self._seconds.labels(endpoint))
@@ -77,25 +77,25 @@ class ServiceCounters(Collector):
         pair[1].observe(seconds)
 
     def count_rows(self, rows: int, abstained: int) -> None:
-        """So many rows were answered, ``abstained`` of them without a prediction."""
+        """Count predicted rows, ``abstained`` of them without a prediction."""
         self._rows.observe(rows)
         if abstained:
             self._abstained.inc(abstained)
 
     def count_refusal(self, reason: str) -> None:
-        """A request was refused."""
+        """Count a refused request."""
         self._refused.labels(reason.replace(" ", "_")).inc()
 
     def count_hangup(self) -> None:
-        """A client hung up before its answer was ready."""
+        """Count a client that hung up before its response was ready."""
         self._gone.inc()
 
     def text(self) -> bytes:
-        """All of it, as ``/metrics`` gives it."""
+        """All metrics, in the format of ``/metrics``."""
         return bytes(generate_latest(self.registry))
 
     def collect(self) -> Iterable[Metric]:
-        """What is asked for at each look, beside the counters."""
+        """The gauges that are computed at each scrape, in addition to the counters."""
         for name, value in self._gauges().items():
             yield _gauge(f"holdfast_{name}", "Now", value)
         facts = self._facts()
@@ -110,7 +110,7 @@ class ServiceCounters(Collector):
 
 
 def numbers(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers and truths of the first level, under names that Prometheus takes."""
+    """The top-level numbers and booleans, under names that Prometheus accepts."""
     for name, value in summary.items():
         if isinstance(value, (bool, int, float)) and math.isfinite(value):
             yield "".join(c if c.isascii() and c.isalnum() else "_" for c in name), float(value)

@@ -1,9 +1,9 @@
-"""What happens when an answer is out: personal data are taken out of what is kept of it, and the
-observers look at it, in a thread beside.
+"""Work done after a response is sent: personal data are masked in what is stored, and the observers
+process the request in their own thread.
 
-Its queue is bounded; where it is full, what comes is dropped and counted: no answer ever waits.
-What is written into the store goes another way (``plugins.store.writer``), so that a full disk
-keeps no observer waiting, and a slow observer no record.
+The queue is bounded. Where it is full, new items are dropped and counted, so that no response ever
+waits. Records are written to the store by another thread (``plugins.store.writer``): a full disk
+delays no observer, and a slow observer delays no record.
 """
 
 from __future__ import annotations
@@ -33,21 +33,20 @@ Log = Callable[[str], None]
 
 MAX_QUEUED_ROWS = 50_000
 BATCH = 64
-# Of what is logged of an event [characters].
+# Maximum length of the reason logged with an event [characters].
 MAX_REASON = 300
 STATE_EVERY_S, SUMMARY_EVERY_S = 30.0, 2.0
-# What requests come to is worked out for all of so long at once: for each it would cost far more.
-# A thread that wakes for each of them takes turns with the one that answers.
+# Summaries are computed at most this often: computing one for each request would cost far more.
 SUMMARY_AFTER_S, GATHER_S = 0.5, 0.02
 STATE = "observer: "
-# What each said last, for pages that know the store alone.
+# The latest summary of each observer, for pages that read only the store.
 SUMMARY = "said: "
-# Beyond it a picture or a file stands in the place of a text: its letters say nothing.
+# Longer values are images or files in place of a text: masking them is pointless.
 MAX_MASKED = 1_000_000
 
 
 class Queue(Generic[T]):
-    """A queue bounded by rows, for one thread that takes."""
+    """A queue for one consumer thread, bounded by rows."""
 
     def __init__(self, max_rows: int = MAX_QUEUED_ROWS) -> None:
         self._max_rows = max_rows
@@ -58,7 +57,7 @@ class Queue(Generic[T]):
         self.closed = False
 
     def put(self, item: T, rows: int = 1) -> bool:
-        """Whether there was room; one item alone always has."""
+        """Add an item. Return whether there was room; an empty queue accepts any item."""
         with self._condition:
             if self.closed or (self._items and self.rows + rows > self._max_rows):
                 self.dropped += 1
@@ -69,8 +68,8 @@ class Queue(Generic[T]):
             return True
 
     def take(self, max_items: int, wait_s: float) -> list[T]:
-        """Up to ``max_items`` items, once there is one; none where the time is over, or it is closed and
-        empty."""
+        """Up to ``max_items`` items as soon as there is one; an empty list after ``wait_s``
+        seconds, or where the queue is closed and empty."""
         with self._condition:
             if not self._items and not self.closed:
                 self._condition.wait(wait_s)
@@ -79,7 +78,7 @@ class Queue(Generic[T]):
             return [item for item, _ in items]
 
     def close(self) -> None:
-        """Nothing more is taken in."""
+        """Accept no more items."""
         with self._condition:
             self.closed = True
             self._condition.notify_all()
@@ -89,7 +88,7 @@ class Queue(Generic[T]):
 
 
 class ObserverThread:
-    """The thread in which ``observers`` look on. ``dropped`` counts what they missed."""
+    """The thread that runs the ``observers``. ``dropped`` counts the items that they missed."""
 
     def __init__(
         self,
@@ -114,27 +113,28 @@ class ObserverThread:
 
     @property
     def dropped(self) -> int:
-        """What came while the queue was full."""
+        """Items dropped because the queue was full."""
         return self._queue.dropped
 
     def summaries(self) -> dict[str, Mapping[str, Any]]:
-        """What each said last; it is renewed by their own thread."""
+        """The latest summary of each observer; the thread refreshes them."""
         return dict(self._summaries)
 
     def notify(self, item: Served | Feedback) -> None:
-        """Show it to all of them, soon."""
+        """Pass an item to all observers, asynchronously."""
         if self.observers:
             self._queue.put(item, len(item.rows) if isinstance(item, Served) else 1)
 
     def wait_until_idle(self, within_s: float) -> bool:
-        """Wait until they have seen what was put in, for at most so long: whether they have."""
+        """Wait until the observers have processed every item, at most ``within_s`` seconds. Return
+        whether they have."""
         until = time.monotonic() + within_s
         while (len(self._queue) or self._busy) and time.monotonic() < until:
             time.sleep(0.01)
         return not len(self._queue) and not self._busy
 
     def close(self, within_s: float) -> None:
-        """Look at what is there, and remember what they know."""
+        """Process the remaining items and store the observers' states."""
         self._queue.close()
         self._thread.join(within_s)
 
@@ -148,7 +148,7 @@ class ObserverThread:
             unsummarized = unsummarized or bool(items)
             done = self._queue.closed and not len(self._queue)
             since = time.monotonic() - self._summarized_at
-            # An observer may come to know something by itself.
+            # An observer may find something without a new item.
             if done or (unsummarized and since > SUMMARY_AFTER_S) or since > SUMMARY_EVERY_S:
                 self._summarized_at = time.monotonic()
                 self._for_each(self._store_summary)
@@ -178,7 +178,7 @@ class ObserverThread:
                 self._log(f"{observer.name}: {event_type} could not be stored: {error}")
 
     def add(self, observer: ServiceObserver) -> None:
-        """Have one more look on, from where it left off in the store."""
+        """Add an observer. Its state is restored from the store."""
         if self._store is not None:
             try:
                 if (state := self._store.state(self._key(observer))) is not None:
@@ -188,7 +188,7 @@ class ObserverThread:
         self.observers.append(observer)
 
     def _key(self, observer: ServiceObserver) -> str:
-        # One store may serve several models, and what was seen of one says nothing of another.
+        # One store may serve several models, and an observer's state is specific to one model.
         return f"{STATE}{observer.name} {self._model()}".strip()
 
     def _save(self, observer: ServiceObserver) -> None:
@@ -201,7 +201,7 @@ class ObserverThread:
             self._log(f"the state of {observer.name} could not be stored: {error}")
 
     def _for_each(self, action: Callable[[ServiceObserver], None]) -> None:
-        """``action`` something with each; one with a defect is switched off."""
+        """Call ``action`` with each observer; an observer that raises is removed."""
         for observer in list(self.observers):
             try:
                 action(observer)
@@ -220,22 +220,22 @@ def _deliver(item: Served | Feedback, observer: ServiceObserver) -> None:
 
 
 def masked_row(row: Row) -> Row:
-    """The row with ``[EMAIL]`` in the place of an address and so on, in every text in it, however
-    deep; see ``quality/personal.py`` for what is known."""
+    """The row with personal data masked (``[EMAIL]``, …) in every text in it, at any depth; see
+    ``quality/personal.py`` for the categories."""
     result: Row = _masked(row)
     return result
 
 
 def masked_request(request: StoredRequest) -> StoredRequest:
-    """The request with its texts masked, and with those of its answers that a model wrote. Takes
-    tens of microseconds a text: not on the way of an answer."""
+    """The request with its texts and generated answers masked. Takes tens of microseconds a text,
+    so it does not run before the response is sent."""
     texts = tuple(replace(text, row=masked_row(text.row)) for text in request.texts)
     return replace(request, texts=texts, said=masked_predictions(request.said))
 
 
 def masked_predictions(predictions: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:
-    """Answers with what a model wrote masked: it may say again what it was asked. One with
-    probabilities is the name of a class."""
+    """Predictions with generated text masked, since it may repeat the input. A prediction with
+    probabilities is a class name and stays."""
     return tuple(
         stored
         if stored.probabilities is not None
@@ -245,7 +245,7 @@ def masked_predictions(predictions: Sequence[StoredPrediction]) -> tuple[StoredP
 
 
 def packed_vector(vectors: Floats | None, index: int) -> bytes | None:
-    """The vector of a row as it is stored: float16, the first number first."""
+    """The vector of a row as it is stored: little-endian float16."""
     return None if vectors is None else np.asarray(vectors[index]).astype("<f2").tobytes()
 
 
@@ -253,7 +253,7 @@ def _masked(value: Any, *, numbers: bool = True) -> Any:
     if isinstance(value, str):
         return masked(value) if len(value) <= MAX_MASKED else value
     if isinstance(value, int) and numbers and not isinstance(value, bool):
-        # A card or an account as a JSON number is one all the same.
+        # A card or account number may also be a JSON number.
         written = str(value)
         return value if (hidden := masked(written)) == written else hidden
     if isinstance(value, Mapping):

@@ -1,10 +1,9 @@
-"""The service as a Ray Serve deployment: the same application, once a replica.
+"""The service as a Ray Serve deployment: the same application in each replica.
 
     serve run holdfast.plugins.service.on_ray:app run=/runs/served replicas=2 store=postgresql://…
 
-Ray's proxies take the connections and choose a replica for each request; every bound, route and
-answer is that of ``holdfast serve``. Replicas know nothing of one another but what stands in the
-store.
+Ray's proxies accept the connections and choose a replica for each request; every limit, route and
+response is that of ``holdfast serve``. Replicas share nothing but the store.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ ARGUMENTS = (
     "set",
 )
 NAME = "holdfast"
-# Beyond the longest answer, for what is left to be written [s].
+# Extra time after the longest answer, for responses that are still being sent [s].
 GRACE_S = 20.0
-# Requests that wait in front of a replica, which bounds its rows and conversations itself.
+# Requests that wait for a replica, which limits its rows and conversations itself.
 MAX_ONGOING = 256
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -47,14 +46,14 @@ Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One loaded service, and the application that asks it."""
+    """One loaded service and its application."""
 
     service: Any
     application: Asgi
 
     @classmethod
     def of(cls, arguments: Mapping[str, str]) -> Replica:
-        """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
+        """Load the run, open the store and warm up, as ``holdfast serve`` does."""
         from holdfast.plugins.service.compose import ServeRequest, load_engine, start_drift_observer
         from holdfast.plugins.service.routes import ENDPOINTS
         from holdfast.plugins.service.service import Service
@@ -110,8 +109,8 @@ def app(arguments: Mapping[str, Any]) -> Any:
         rule = "needs Ray Serve, which is not installed"
         raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
 
-    # What is sent to a replica has a copy of each object that it names, but functions of this
-    # module go by their names: those alone find the replica's own ``REPLICAS``.
+    # An object sent to a replica is pickled with copies of the objects that it names, but functions
+    # of this module go by name: only those find the replica's own ``REPLICAS``.
     def build() -> Asgi:
         return _open_replica(checked).application
 
@@ -120,7 +119,7 @@ def app(arguments: Mapping[str, Any]) -> Any:
             _check_replica()
 
         def __del__(self) -> None:
-            # Ray waits for what is being answered before it comes here.
+            # Ray waits for open requests before it calls this.
             _close_replica()
 
     deployment: Any = serve.deployment(
@@ -134,7 +133,7 @@ def app(arguments: Mapping[str, Any]) -> Any:
     return deployment.bind()
 
 
-# Of the process of a replica: Ray makes the application apart from the class around it.
+# Of the replica's process: Ray creates the application apart from the class around it.
 REPLICAS: list[Replica] = []
 
 
@@ -174,8 +173,8 @@ def _checked_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _local_only(application: Asgi) -> Asgi:
-    """``application`` for clients of this machine alone: where the proxies listen is Ray's to
-    decide, and others need a token."""
+    """``application`` for clients of this machine alone: Ray decides where the proxies listen, and
+    other clients need a token."""
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:
         from holdfast.plugins.service.web.endpoint import as_json
@@ -183,7 +182,7 @@ def _local_only(application: Asgi) -> Asgi:
         from holdfast.plugins.service.web.guard import is_local
 
         client = scope.get("client")
-        # The beginning and the end of the application come from nobody.
+        # Startup and shutdown events have no client.
         if scope["type"] != "http" or (client and is_local(str(client[0]))):
             await application(scope, receive, send)
             return

@@ -1,9 +1,9 @@
-"""What is known of a served model and a run that would take its place: the gate of an update, and
+"""The evidence about a served model and a run that would replace it: the gate of an update, and
 live comparisons of the two.
 
-The gate decides before the run is finished, and a comparison needs a finished run: whatever a
-comparison found is the later evidence. Of several comparisons the one that came to its verdict last
-counts. One that found the new run better replaces an inconclusive gate; a gate that rejected stays.
+The gate decides before the run is finished, and a comparison needs a finished run, so any
+comparison is later evidence. Of several comparisons, the one that reached its verdict last counts.
+A verdict "better" for the new run replaces an inconclusive gate; a gate that rejected stays.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 ACCEPTED, REJECTED = "taken", "kept_aside"
-# The verdict on the other of the two.
+# The verdict seen from the other model.
 REVERSED = {"better": "worse", "worse": "better"}
 FORCE_HINT = "or promote it anyway with --force."
 
 
 @dataclass(frozen=True, slots=True)
 class PairEvidence:
-    """What is known of the run ``model`` in the place of ``served``, both by their names
-    (``NAME@MARK``); ``served_run`` is the folder of the latter.
+    """The evidence about replacing ``served`` by the run ``model``, both by name (``NAME@MARK``);
+    ``served_run`` is the folder of the served model.
 
-    ``gate`` is that of the update, with ``from`` (the run that it is an update of), ``None`` where
-    the run is none; ``live`` the comparison that counts, whose ``verdict`` and ``difference`` are
-    about the new run, ``None`` where the two were never compared in this store.
+    ``gate`` is the update's gate with ``from`` (the run that was updated), ``None`` where the run
+    is no update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference`` are
+    about the new run; ``None`` where the two were never compared in this store.
     """
 
     model: str
@@ -51,12 +51,12 @@ class PairEvidence:
 
     @property
     def decision(self) -> str | None:
-        """What the gate decided."""
+        """The gate's decision."""
         return None if self.gate is None else str(self.gate["decision"])
 
     @property
     def verdict(self) -> str | None:
-        """What the comparison found: better, equivalent, worse or undecided."""
+        """The comparison's verdict: better, equivalent, worse or undecided."""
         return None if self.live is None else str(self.live["verdict"])
 
     @property
@@ -65,7 +65,7 @@ class PairEvidence:
         return *((self._gate_sentence(),) if self.gate else ()), self._live_sentence()
 
     def refuse(self, run: Path, store: str) -> None:
-        """Raise ``RecipeError`` where the latest evidence is against the change, or lacking."""
+        """Raise ``RecipeError`` where the latest evidence is against the promotion, or missing."""
         if may_replace(self.decision, self.verdict):
             return
         because = (self.live or {}).get("because")
@@ -117,7 +117,7 @@ class PairEvidence:
         )
 
     def _is_served(self, run: Path) -> bool:
-        """Whether ``run`` is the served model, also where it lies elsewhere by now."""
+        """Whether ``run`` is the served model, also where its folder was moved."""
         if run.resolve() == self.served_run.resolve():
             return True
         try:
@@ -142,7 +142,7 @@ def may_replace(decision: str | None, verdict: str | None) -> bool:
 def pair_evidence(
     store: Store, served: str, served_run: Path, model: str, result: Mapping[str, Any], at: float
 ) -> PairEvidence:
-    """What is known at the moment ``at`` of the run ``model`` with this ``result.json``."""
+    """The evidence at time ``at`` about the run ``model`` with this ``result.json``."""
     block = result.get("update") or {}
     gate = block.get("gate") or {}
     gate_with_parent = {**gate, "from": block.get("from")} if gate.get("decision") else None
@@ -151,16 +151,16 @@ def pair_evidence(
 
 
 def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[str, Any] | None:
-    """The live comparison of two models that counts: of those that came to a verdict and still have
-    it, the last; else the one that goes on. Its verdict is about ``model``, also where ``model``
-    was the one in service then (``reversed``)."""
+    """The live comparison of two models that counts: the latest of those with a verdict, else the
+    running one. Its verdict is about ``model``, also where ``model`` was the served one then
+    (``reversed``)."""
     pair = {served, model}
     running = _running_comparison(store, pair, at)
     last = {}
     for event in store.events(VERDICT, limit=None):
         body = event.body
         if {body["shown"], body["challenger"]} == pair:
-            # A verdict may be withdrawn, when users of one arm are found not to be counted.
+            # A verdict may be withdrawn, when users of one arm turn out not to be counted.
             last[body["shown"], body["way"]] = event
     decided = [one for one in last.values() if one.body["verdict"] != "undecided"]
     if not decided:
@@ -168,13 +168,13 @@ def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[s
     latest_decided = max(decided, key=lambda one: one.id or 0).body
     same = ("shown", "way", "verdict")
     if running is not None and all(running[name] == latest_decided[name] for name in same):
-        # The same finding, with all that it stands on.
+        # The same verdict, with the latest numbers.
         return _from_side_of(model, running)
     return _from_side_of(model, latest_decided)
 
 
 def _running_comparison(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
-    """The comparison that the store saw last, as it stands now, where it is of these two."""
+    """The store's latest comparison, updated, where it is of these two models."""
     latest = store.state(LATEST) or {}
     if {latest.get("shown"), latest.get("challenger")} != pair:
         return None
@@ -183,7 +183,7 @@ def _running_comparison(store: Store, pair: set[str], at: float) -> Mapping[str,
 
 
 def _from_side_of(model: str, comparison: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The finding as one about ``model``."""
+    """The comparison seen from the side of ``model``."""
     if comparison["challenger"] == model:
         return comparison
     gap = comparison["difference"]

@@ -52,7 +52,7 @@ def command(
 
 
 def promotion_text(promotion: Promotion, store: str, columns: int) -> str:
-    """What was changed, by whom, and on what evidence; ``store`` is named without a password."""
+    """The change, who made it, and the evidence; ``store`` is named without a password."""
     direction = "back to" if promotion.undo else "to"
     lines = [("Serves", f"from {promotion.before} {direction} {promotion.after} ({promotion.run})")]
     lines += [("Evidence", line) for line in promotion.notes]

@@ -1,11 +1,11 @@
-"""Which model a store's servers serve: what they were started with, and what was promoted since.
+"""Which model a store's servers serve: the one they were started with, or one promoted since.
 
-All of it stands in the store's events, which are never changed: ``serving`` (a server was started
-with a run), ``promotion`` (from a model to another, by whom, on what evidence) and ``promotion
-failed``. A promotion holds where it goes out from the model that is served at its place among the
-events; of two that were made at once the first holds, for every reader alike. A running server
-looks whether another model was promoted, and changes over to it (``PromotionFollower``): loaded, warm, then
-asked from the next request on; the one before ends when its requests have their answers.
+The history is in the store's events, which are never changed: ``serving`` (a server was started
+with a run), ``promotion`` (from one model to another, by whom, on what evidence) and ``promotion
+failed``. A promotion is valid where it starts from the model that is served at that point of the
+event sequence: of two simultaneous promotions the first is valid, for every reader alike. A running
+server polls for promotions and switches (``PromotionFollower``): it loads and warms the new model
+and routes all further requests to it; the old one ends when its requests are answered.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ POLL_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model in service and its run; ``before`` are those that it took over from, the last one
-    last, each with its run; ``since`` the number of the event that brought it."""
+    """The model in service and its run; ``before`` are the models that it replaced, oldest first,
+    each with its run; ``since`` is the number of the event that brought it."""
 
     model: str
     run: Path
@@ -49,8 +49,8 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A change that was made: from one model to another, with the verdict at that moment
-    (``evidence``, ``None`` where the two were not compared) and what must be said of it."""
+    """A change from one model to another, with the live evidence at that moment (``None`` where the
+    two were not compared) and notes to print."""
 
     before: str
     after: str
@@ -79,15 +79,15 @@ class Promotion:
 
 
 def record_start(store: Store, model: str, facts: Mapping[str, Any], run: Path) -> ServedModel:
-    """A server is started with ``run``: what it is to serve, which is what took its run's place
-    since it was first started so."""
+    """Record that a server is started with ``run``. Returns the model to serve: ``run``'s, or one
+    promoted in its place since."""
     body = {"model": model, "run": str(run.resolve()), **facts}
     store.append(Event(SERVING, time.time(), body))
     return served_models(store)[model]
 
 
 def served_models(store: Store) -> dict[str, ServedModel]:
-    """For each model that a server was ever started with, who stands in its place now."""
+    """For each model that a server was ever started with, the model now served in its place."""
     served: dict[str, ServedModel] = {}
     for event in _events(store):
         body, number = event.body, event.id or 0
@@ -149,7 +149,7 @@ def promote(
     evidence = pair_evidence(store, current.model, current.run, model, result, at)
     if not force:
         evidence.refuse(run, store.name)
-    # Of a run without sums the gate may have been written by anybody.
+    # Without checksums, anybody may have written the gate of a run.
     notes = (
         *evidence.sentences,
         *(f"{one.what}, gate: {one.chosen}; {one.because}" for one in unsealed([run])),
@@ -159,9 +159,9 @@ def promote(
 
 
 def _places(store: Store) -> list[ServedModel]:
-    """Who is served now, each once."""
-    # A server may have been started with a model that took another's place before: its way back is
-    # the longer one.
+    """The models served now, each once."""
+    # A server may have been started with a model that was promoted before: the longer history has
+    # the way back.
     by_history = sorted(served_models(store).values(), key=lambda one: len(one.before))
     distinct = list({one.model: one for one in by_history}.values())
     if not distinct:
@@ -203,7 +203,7 @@ def _names(places: Sequence[ServedModel]) -> str:
 def _refuse_other(
     store: Store, current: ServedModel, model: str, run: Path, result: Mapping[str, Any]
 ) -> None:
-    """Refuse a run of another task or other classes than what servers said of theirs."""
+    """Refuse a run with another task or other classes than the servers recorded."""
     facts = [
         one.body
         for one in _events(store)
@@ -213,7 +213,7 @@ def _refuse_other(
         try:
             facts = [open_run(current.run)]
         except RunError:
-            # The servers check it themselves before they change over.
+            # The servers check it themselves before they switch.
             return
     for name in ("task", "classes"):
         one, two = facts[-1].get(name), result.get(name)
@@ -244,8 +244,8 @@ def _undo(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> 
 
 
 def _is_run(served: ServedModel, run: Path) -> bool:
-    """Whether ``run`` is the model that stands there; known by its folder where the run is lost,
-    which is when one goes back."""
+    """Whether ``run`` is the served model; compared by folder where the run cannot be read, which
+    is when an undo is needed."""
     try:
         return served_name(run) == served.model
     except InputError:
@@ -253,7 +253,7 @@ def _is_run(served: ServedModel, run: Path) -> bool:
 
 
 def _append(store: Store, promotion: Promotion, at: float, *, forced: bool = False) -> Promotion:
-    """Write the change down, with who made it; refuse it where something else was quicker."""
+    """Store the change with the user who made it; refuse it where another change came first."""
     try:
         promotion = replace(promotion, user=getpass.getuser())
     except (OSError, KeyError):
@@ -281,10 +281,9 @@ def _append(store: Store, promotion: Promotion, at: float, *, forced: bool = Fal
 class PromotionFollower:
     """Follows the promotions of a ``store`` for a server that was started with the model ``first``.
 
-    ``load`` makes an engine of a run, beside another whose thread it shares, or alone. ``enrol`` is
-    called where the store was made anew, to say again that this server is there. Where a model
-    cannot be loaded or cannot stand for the other, the server goes on with what it has, and the
-    store and the log say why.
+    ``load`` makes an engine of a run, sharing the thread of another or alone. ``enrol`` is called
+    where the store was recreated, to register this server again. Where a model cannot be loaded or
+    is incompatible, the server continues with the current one, and the store and the log say why.
     """
 
     def __init__(
@@ -307,11 +306,11 @@ class PromotionFollower:
         self._thread.start()
 
     def figures(self) -> Mapping[str, int]:
-        """Changes that were made and that failed."""
+        """Changes made and failed."""
         return {"promotions": self.changes, "promotions_failed": self.failures}
 
     def close(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         self._end.set()
         self._thread.join(5.0)
 
@@ -320,20 +319,20 @@ class PromotionFollower:
             try:
                 self._check()
             except StoreError:
-                # The service counts and tells that its store is gone; the next look may find it.
+                # The service reports that its store is gone; the next poll may find it.
                 continue
             except Exception as error:
-                # What a defect says may hold anything; a server that followed no more would not be
-                # noticed until somebody promotes in vain.
+                # The message of a defect may hold anything. A server that stopped following would
+                # not be noticed until a promotion has no effect.
                 self.failures += 1
                 self._log(f"a defect while promotions were looked for: {type(error).__name__}")
 
     def _check(self) -> None:
         if self._store.remade != self._remade:
-            # The store was lost and made anew: it knows neither this server nor what was read.
+            # The store was recreated: it knows neither this server nor the events read so far.
             self._remade, self._last_event = self._store.remade, 0
             self._enrol()
-        # One small question a second; all of it is read only when something is there.
+        # One small query a second; the full history is read only for new events.
         new_events = self._store.events(PROMOTION, after=self._last_event)
         if new_events:
             current = served_models(self._store).get(self._first)
@@ -363,7 +362,7 @@ class PromotionFollower:
         self._log(
             f"{promoted.model} was promoted and serves now, in the place of {replaced} ({took:.1f} s)"
         )
-        # Nothing is compared with a model that is not shown any more.
+        # A comparison with a replaced model is pointless.
         self._lineup.end_comparison()
         for one in retired:
             self._lineup.retire(one)

@@ -1,8 +1,8 @@
-"""``RunningService``: a service on a socket, from the first connection to the last answer.
+"""``RunningService``: a service on a socket, from the first connection to the last response.
 
-The port is taken first and the model loaded then, so that a health check sees a process that lives
-and is not ready. A signal to end is heard once: nothing new is taken, what was taken is answered,
-what was answered is written. A second one ends at once.
+The port is bound before the model is loaded, so that a health check sees a process that is alive
+and not ready. The first signal ends the service gracefully: no new request is accepted, open ones
+are answered, and answered ones are stored. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from holdfast.plugins.service.web.connection import (
 from holdfast.training.machine.signals import ending_signals
 
 BACKLOG = 2048
-# Files that the process holds beside its connections.
+# File descriptors reserved for other uses than connections.
 RESERVED_FILES = 64
 ENDED, INTERRUPTED = 0, Interrupted.exit_code
-# Beyond the time of a request, for what was taken to be answered [s].
+# Extra time for open requests after the request timeout [s].
 GRACE_S = 5.0
 
 Load = Callable[[], tuple[ServiceEngine, Sequence[ServiceObserver]]]
@@ -46,21 +46,21 @@ Load = Callable[[], tuple[ServiceEngine, Sequence[ServiceObserver]]]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a service listens."""
+    """The address that a service listens on."""
 
     sock: socket.socket
 
     @property
     def url(self) -> str:
-        """How it is asked from this machine."""
+        """The URL on this machine."""
         host, port = self.sock.getsockname()[:2]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 def listen(host: str, port: int) -> Address:
-    """Take the port (0: the system chooses one). Raises ``RecipeError`` where it is taken, may not
-    be had, or the host is none of this machine's."""
+    """Bind the port (0: the system chooses one). Raises ``RecipeError`` where the port is in use or
+    not permitted, or the host is not an address of this machine."""
     option = f"--port {port}"
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -99,9 +99,10 @@ def _bind_error(option: str, host: str, error: OSError) -> RecipeError | Machine
 
 
 def connection_limit(requested: int) -> int:
-    """As many connections as the process may hold files for; said where they are fewer."""
+    """The requested number of connections, or fewer (with a decision) where the process may not
+    open enough files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Twice as many are held for the moment in which they are refused.
+    # Twice as many are open while the surplus is refused.
     limit = requested if soft == resource.RLIM_INFINITY else max(1, (soft - RESERVED_FILES) // 2)
     if requested <= limit:
         return requested
@@ -111,7 +112,7 @@ def connection_limit(requested: int) -> int:
 
 
 class _Server(BoundedServer):
-    """uvicorn's server without its own signals: ``RunningService`` hears them."""
+    """uvicorn's server without its signal handlers: ``RunningService`` handles signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -119,9 +120,9 @@ class _Server(BoundedServer):
 
 
 class RunningService:
-    """One service, one socket, one loop. In a thread beside, ``load`` brings the model, which is
-    warmed; then requests are answered, ``loaded`` is told, and ``afterwards`` does what nobody has
-    to wait for, in a thread that is left alone when the service ends."""
+    """One service, one socket, one loop. In a separate thread ``load`` loads the model, which is
+    then warmed up. Then requests are answered, ``on_ready`` is called, and ``after_load`` runs in a
+    daemon thread that nothing waits for."""
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class RunningService:
         self._signal: int | None = None
 
     def run(self) -> int:
-        """Until a signal; the exit code. Raises what loading the model raises."""
+        """Serve until a signal; return the exit code. Raises what loading the model raises."""
         config = self._server.config
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             try:
@@ -197,7 +198,7 @@ class RunningService:
     async def _load_model(self) -> None:
         engine, observers = await asyncio.to_thread(self._load)
         if engine.facts.task in DECODERS:
-            # What was taken is answered, and an answer that is written takes its time.
+            # Open requests are answered, and generation takes time.
             max_answer_s = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
             self._server.config.timeout_graceful_shutdown = int(max_answer_s + GRACE_S) + 1
         await asyncio.to_thread(self.service.load, engine, observers)
@@ -212,7 +213,7 @@ class RunningService:
         self._exit_code = INTERRUPTED if number == signal.SIGINT else ENDED
         self.service.draining = True
         if self.service.loaded_engine is None:
-            # A model that is loading cannot be stopped, and nothing was taken yet.
+            # A model that is loading cannot be stopped, and no request was accepted yet.
             os._exit(self._exit_code)
         self.service.log("ending: answering what was taken")
         drain_s = self.service.settings.drain_s

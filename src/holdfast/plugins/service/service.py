@@ -1,6 +1,5 @@
-"""``Service``: everything that the endpoints share: the model in service with its store, its
-observers and its numbers, its conversations (``ServedChats``) and its reasons (``ExplanationQueue``).
-"""
+"""``Service``: what the endpoints share: the model in service with its store, observers and
+metrics, its conversations (``ServedChats``) and its explanations (``ExplanationQueue``)."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 DAY_S = 86_400.0
-# Characters of rows that are held in memory until somebody says what is right for them.
+# Maximum characters of rows in memory that wait for feedback.
 MAX_RECENT_CHARACTERS = 50_000_000
 FLUSH_S = 10.0
 MAX_WAITING = 4
@@ -50,8 +49,8 @@ SOURCE = "the request"
 
 @dataclass(frozen=True, slots=True)
 class RecentRequest:
-    """A request that was answered a short while ago: its ``rows``, and the ``record`` that stands in
-    the store, without what was said."""
+    """A request that was answered recently: its ``rows``, and its ``record`` in the store without
+    the predictions."""
 
     rows: tuple[Row, ...]
     record: StoredRequest
@@ -59,10 +58,10 @@ class RecentRequest:
 
 
 class Service:
-    """One model that is served, with its store, its observers and its numbers.
+    """One served model with its store, its observers and its metrics.
 
     ``engine`` may be loaded later (``begin``): until then the service is alive and not ready.
-    ``log`` takes one line.
+    ``log`` writes one line.
     """
 
     def __init__(
@@ -75,12 +74,12 @@ class Service:
         self.settings, self.guard, self.store, self.log = settings, guard, store, log
         self.draining = False
         self.started = time.time()
-        # The model, ready or not; ``None`` before it is loaded.
+        # The model, ready or not; ``None`` until it is loaded.
         self.loaded_engine: ServiceEngine | None = None
         self.chats: ServedChats | None = None
         self._recent: OrderedDict[str, RecentRequest] = OrderedDict()
         self._recent_size = 0
-        # Masked in the writer's thread: it takes longer than an answer may.
+        # Masked in the writer's thread: masking takes longer than a prediction may.
         prepare = masked_request if settings.mask else (lambda request: request)
         self.writer = None if store is None else StoreWriter(store, log, prepare=prepare)
         self.observer_thread: ObserverThread | None = None
@@ -88,7 +87,7 @@ class Service:
         self.counters = ServiceCounters(self._gauges, self.observer_summaries, self._model_labels)
 
     def load(self, engine: ServiceEngine, observers: Sequence[ServiceObserver]) -> None:
-        """Warm the model and its conversations, and begin. Blocks."""
+        """Warm up the model and its conversations, then begin. Blocks."""
         served_chats = ServedChats(engine, self.settings)
         served_chats.warm()
         engine.warm()
@@ -100,7 +99,7 @@ class Service:
         observers: Sequence[ServiceObserver] = (),
         chats: ServedChats | None = None,
     ) -> None:
-        """The model is there, with ``chats`` where it may hold conversations."""
+        """Set the loaded model, with ``chats`` where it supports conversations."""
         self.loaded_engine, self.chats = engine, chats
         self.observer_thread = ObserverThread(observers, self.store, self.log, lambda: engine.facts.model)
 
@@ -111,7 +110,7 @@ class Service:
 
     @property
     def engine(self) -> ServiceEngine:
-        """The model. Raises ``Fault`` 503 where there is none yet."""
+        """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
         if self.loaded_engine is None or not self.ready:
             rule, again_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
             remedy = "Ask again after the seconds in Retry-After."
@@ -122,19 +121,19 @@ class Service:
 
     @property
     def shown(self) -> ServiceEngine:
-        """The model itself, without those that are compared with it; raises as ``engine`` does."""
+        """The model in service, without a challenger; raises as ``engine`` does."""
         return shown_of(self.engine)
 
     @property
     def facts(self) -> EngineFacts:
-        """What is known of the model; raises as ``engine`` does."""
+        """The model's facts; raises as ``engine`` does."""
         return self.engine.facts
 
     async def answer(
         self, rows: Sequence[Row], deadline: float, user: str | None = None
     ) -> RowPredictions:
-        """What the model says of rows (in an A/B test that of the ``user``'s arm); raises as
-        ``Engine.answer`` does."""
+        """The predictions for rows (in an A/B test by the model of the ``user``'s arm); raises as
+        ``ServiceEngine.answer`` does."""
         engine = self.engine
         if isinstance(engine, EngineRouter):
             predictions = await engine.answer(rows, deadline, user)
@@ -145,7 +144,8 @@ class Service:
         return predictions
 
     def finish_request(self, served: Served, seconds: float, size: int) -> None:
-        """The answer is out: remember it, have it written, show it to the observers."""
+        """After the response is sent: keep the request in memory, store it, and pass it to the
+        observers."""
         record = self._record(served, seconds)
         self._remember(served, replace(record, said=(), texts=()), size)
         if self.writer is not None:
@@ -154,19 +154,19 @@ class Service:
             self.observer_thread.notify(served)
 
     def recent_request(self, request: str) -> RecentRequest | None:
-        """A request of a short while ago."""
+        """A recent request, where it is still in memory."""
         return self._recent.get(request)
 
     def expiry(self, at: float) -> float:
-        """When a text that was kept then is to go."""
+        """When a text that was kept at ``at`` expires."""
         return at + self.settings.retention_days * DAY_S
 
     def observer_summaries(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the observers say."""
+        """The observers' summaries."""
         return self.observer_thread.summaries() if self.observer_thread is not None else {}
 
     def close(self) -> None:
-        """Write what is left, and end the threads."""
+        """Write pending records, and end the threads."""
         if self.chats is not None:
             self.chats.drain()
         if self.observer_thread is not None:
@@ -231,10 +231,10 @@ class Service:
 
 
 class ServedChats:
-    """The conversations of the model in service, also after another was promoted into its place:
-    the next one is with that model, and those that were taken on end with the one before.
+    """The conversations of the model in service, also after a promotion: new conversations use the
+    new model, and open ones end with the previous one.
 
-    ``chats`` are those of the first model, where they are there already.
+    ``chats`` are those of the first model, where they exist already.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class ServedChats:
         self._chats = chats
 
     def warm(self) -> None:
-        """Be ready for the model that is in service now. Blocks."""
+        """Create the conversations of the model in service now. Blocks."""
         engine, settings = shown_of(self._engine), self._settings
         model_use, thread = getattr(engine, "use", None), getattr(engine, "thread", None)
         facts = engine.facts
@@ -254,7 +254,7 @@ class ServedChats:
             model_use,
             facts.run.resolve().name,
             mark=facts.model,
-            # Between two turns of the rows that the engine answers.
+            # Between two turns of the engine.
             within=run_now if thread is None else lambda job: thread.run(job).result(),
             bounds=ChatLimits(
                 max_running=settings.chat_together,
@@ -267,7 +267,7 @@ class ServedChats:
         self._chats_engine, self._chats = engine, chats
 
     async def current(self) -> Chats | None:
-        """The conversations with the model in service; ``None`` where it is no language model."""
+        """The conversations of the model in service; ``None`` where it is no language model."""
         if self._chats_engine is shown_of(self._engine):
             return self._chats
         async with self._lock:
@@ -283,27 +283,27 @@ class ServedChats:
         return {} if self._chats is None else self._chats.figures()
 
     def drain(self) -> None:
-        """Take on no more, and end those that were taken on."""
+        """Accept no more conversations, and finish the accepted ones."""
         if self._chats is not None:
             self._chats.drain()
 
 
 def shown_of(engine: ServiceEngine) -> ServiceEngine:
-    """The engine that answers, where several stand in a line."""
+    """The engine that answers by default, where a router has several."""
     shown: ServiceEngine = getattr(engine, "shown", engine)
     return shown
 
 
 class ExplanationQueue:
-    """One request for reasons after the other."""
+    """Explains one request at a time."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
     async def explain(self, engine: ServiceEngine, rows: Sequence[Row]) -> dict[str, Any]:
-        """What ``holdfast explain --json`` says of the rows. Raises ``Full`` where others wait for
-        theirs, ``InputError`` for rows that cannot be read."""
+        """The explanations of ``holdfast explain --json`` for the rows. Raises ``QueueFull`` where
+        too many requests wait, ``InputError`` for rows that cannot be read."""
         if not isinstance(engine, ModelEngine):
             rule, remedy = "cannot be asked of this model", "Use holdfast explain."
             raise Fault(400, "/explain", rule, None, remedy, reason="not explained")

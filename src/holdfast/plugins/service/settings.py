@@ -1,4 +1,4 @@
-"""``Serving``: what ``holdfast serve --set serve.KEY=VALUE`` may be told, in which range."""
+"""``Serving``: the settings of ``holdfast serve --set serve.KEY=VALUE`` and their ranges."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ class Serving(Part):
 
     @property
     def body_bytes(self) -> int:
-        """The longest body of a request."""
+        """The maximum size of a request body."""
         return int(self.max_body_mb * MB)
 
 
 def serving(settings: Iterable[str] = ()) -> Serving:
-    """The settings from ``serve.KEY=VALUE`` texts; a later one counts. Raises ``RecipeError`` for
-    an unknown key, naming the nearest, or a value out of range."""
+    """The settings from ``serve.KEY=VALUE`` texts; a later one overrides. Raises ``RecipeError``
+    for an unknown key, naming the nearest, or a value out of range."""
     known_keys = known_settings()
     values: dict[str, Any] = {}
     for setting in settings:
@@ -109,12 +109,12 @@ def serving(settings: Iterable[str] = ()) -> Serving:
 
 
 def known_settings() -> list[str]:
-    """Every key, as it is typed."""
+    """Every key, as users type it."""
     return [PREFIX + name for name in _names(Serving)]
 
 
 def _names(part: type[Part]) -> list[str]:
-    """The keys of a part, those of the parts within it behind a dot."""
+    """The keys of a part; those of nested parts follow a dot."""
     names = []
     for name, field in part.model_fields.items():
         annotation = field.annotation

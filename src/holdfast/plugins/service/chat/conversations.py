@@ -1,7 +1,7 @@
-"""``Chats``: conversations that wait, are answered beside one another by one thread, and end.
+"""``Chats``: conversations that wait, are answered together by one thread, and end.
 
-Everything is bounded: how many wait and are answered at once, their places in the model, their
-time. Whoever asks hears of his own conversation on his own event loop and blocks nobody.
+Everything is bounded: the number of waiting and running conversations, the positions in the cache,
+and the time. Each client receives its conversation on its own event loop and blocks no other.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, w
 
 EndReason = Literal["stop", "length", "gone", "deadline", "failed"]
 LOG = logging.getLogger(__name__)
-# Tokens at the end of an answer in which the words that close it are looked for, as ``chat`` does.
+# Tokens at the end of an answer that are searched for the closing text, as in ``chat``.
 TAIL = 32
-# Other users of the model, who wait for the same lock, get it between two steps.
+# Between two steps, other users of the model can take the lock.
 PAUSE_S = 0.0005
 COUNTERS = (
     "taken",
@@ -53,21 +53,22 @@ COUNTERS = (
     "refused_full",
     "refused_ending",
 )
-# Does a job that needs the model alone, and gives what it gives.
+# Runs a job with exclusive use of the model and returns its result.
 RunExclusively = Callable[[Callable[[], Any]], Any]
-# A text of more characters than this for each place cannot fit, whatever the tokenizer.
+# A text with more characters than this for each position cannot fit, whatever the tokenizer.
 MAX_TOKEN_CHARACTERS = 128
 
 
 def run_now(job: Callable[[], Any]) -> Any:
-    """Do ``job`` here and now: nobody else asks the model."""
+    """Run ``job`` immediately: nothing else uses the model."""
     return job()
 
 
 @dataclass(frozen=True, slots=True)
 class ChatLimits:
-    """How many conversations are answered at once (``max_running``) and may wait besides; after how
-    many seconds one ends unfinished; how many bytes of keys and values all of them may take."""
+    """At most ``max_running`` conversations are answered at once and ``max_waiting`` more may wait;
+    one ends unfinished after ``deadline_s`` seconds. Their keys and values take at most
+    ``cache_bytes`` bytes together."""
 
     max_running: int = 8
     max_waiting: int = 32
@@ -77,8 +78,8 @@ class ChatLimits:
 
 @dataclass(frozen=True, slots=True)
 class ChatResult:
-    """How an answer ended: its ``text``, why, its tokens and those of what was asked, and the
-    geometric mean of its tokens' probabilities (``None`` where it has none)."""
+    """A finished answer: its ``text``, why it ended, the tokens of the prompt and of the answer,
+    and the geometric mean of its tokens' probabilities (``None`` without tokens)."""
 
     text: str
     end_reason: EndReason
@@ -89,8 +90,8 @@ class ChatResult:
 
 @dataclass(eq=False)
 class Conversation:
-    """One that was taken on: ``updates`` gets its answer piece by piece, last how it ended. Whoever
-    has begun one calls ``leave`` when he reads no more."""
+    """One accepted conversation: ``updates`` receives the answer piece by piece, then the result.
+    Whoever began one calls ``leave`` when the client stops reading."""
 
     id: str
     request: ChatRequest
@@ -105,19 +106,19 @@ class Conversation:
     result: ChatResult | None = None
 
     def notify(self, update: str | ChatResult) -> None:
-        # The loop of somebody who left may be closed by now.
+        # The event loop of a client that left may be closed.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
 
     def leave(self) -> None:
-        """Nobody reads any more: the answer is written no further."""
+        """The client stopped reading: generate no further."""
         self.abandoned = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """A causal model of Transformers (``causal_lm``) with its tokenizer: whether it was trained on
-    plain text (``trained_on_text``), and how many tokens an answer has that nobody limits."""
+    """A causal language model of Transformers with its tokenizer. ``trained_on_text``: it was
+    trained on plain text. ``new_tokens`` is the default answer length."""
 
     causal_lm: Any
     tokenizer: Any
@@ -128,8 +129,8 @@ class ChatModel:
 class Chats:
     """The conversations with one language model.
 
-    ``within`` does what needs the model alone, where others use it too (by the one thread that asks
-    it); ``name`` is what a client calls the model, ``stored_name`` the name by which it is stored.
+    ``run_exclusively`` runs a job with exclusive use of the model, where others use it too.
+    ``name`` is the model's name for clients, ``stored_name`` its name in the store.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class Chats:
         self.since = time.time()
         self.stored_name = stored_name or self.name
         self._causal_lm, self._run_exclusively = causal_lm, run_exclusively
-        # A tokenizer keeps its padding as a state, which others of its users set.
+        # A tokenizer keeps its padding as state, which its other users change.
         self._tokenizer = copy.deepcopy(model.tokenizer)
         self._new_tokens = model.new_tokens or LONGEST_ANSWER
         self._end = "" if self.trained_on_text else closing(self._tokenizer)
@@ -159,7 +160,7 @@ class Chats:
         virtual_tokens = int(getattr(peft_config, "num_virtual_tokens", None) or 0)
         self._position_limit = position_limit(causal_lm.config) - virtual_tokens
         self._cache_positions = max(1, self.limits.cache_bytes // _bytes_per_position(causal_lm.config))
-        # Texts are read by one thread of its own: it may wait for the model, and nobody else must.
+        # A separate thread tokenizes: it may wait for the model, and nothing else must.
         self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
         self._entering = 0
         self._waiting: deque[Conversation] = deque()
@@ -180,8 +181,8 @@ class Chats:
         within: RunExclusively = run_now,
         bounds: ChatLimits | None = None,
     ) -> Chats | None:
-        """The conversations with a model that already answers rows (``Predictor.model``), of which
-        nothing is loaded twice; ``None`` where it is no causal language model."""
+        """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
+        ``None`` where it is no causal language model."""
         from holdfast.tasks.generation.base import best_device
         from holdfast.tasks.lm.answers import TokenUse
 
@@ -193,11 +194,11 @@ class Chats:
 
     @property
     def context(self) -> int:
-        """The places that a prompt and its answer have together."""
+        """The positions available to a prompt and its answer together."""
         return min(self._position_limit, self._cache_positions)
 
     def warm(self) -> None:
-        """Ask the model how its conversations can be joined, and start the thread."""
+        """Choose the decoder that the model supports, and start the thread."""
         if self._thread is not None:
             return
         self._decoder, decision = self._run_exclusively(lambda: decoder_of(self._causal_lm))
@@ -206,8 +207,8 @@ class Chats:
         self._thread.start()
 
     def drain(self) -> None:
-        """Take on no further conversation, end those that were taken on, and wait for it. May be
-        called twice."""
+        """Accept no further conversation, and wait until the accepted ones end. May be called
+        twice."""
         with self._changed:
             self._draining = True
             self._changed.notify()
@@ -216,8 +217,8 @@ class Chats:
         self._reader.shutdown()
 
     def figures(self) -> dict[str, float]:
-        """Numbers for /metrics: who ``waiting`` and ``running`` now; since the start conversations
-        by how they came to their end, those refused, and tokens."""
+        """Numbers for /metrics: ``waiting`` and ``running`` conversations now; since the start,
+        conversations by how they ended, refused ones, and tokens."""
         with self._changed:
             return {
                 "waiting": float(len(self._waiting) + self._entering),
@@ -226,8 +227,8 @@ class Chats:
             }
 
     async def start(self, ask: ChatRequest) -> Conversation:
-        """Take on a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
-        where too many wait or the server ends."""
+        """Accept a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
+        where too many wait or the server is shutting down."""
         now = time.monotonic()
         with self._changed:
             if self._draining or self._thread is None:
@@ -275,7 +276,8 @@ class Chats:
             rule += f"{self.context:,} places of this model."
             raise ChatError(400, rule, code="context_length_exceeded")
         try:
-            # Alone: a chat template runs within bounds that hold for the whole process.
+            # With exclusive use: a chat template runs within limits that hold for the whole
+            # process.
             ids: list[int] = self._run_exclusively(lambda: self._tokenize(ask))
         except HoldfastError as error:
             raise ChatError(400, f"{error.what}: {error.rule}", param="messages") from None
@@ -325,12 +327,12 @@ class Chats:
                 self._end_overdue()
                 self._join_next()
                 self._step()
-            # One defect must not take the thread, and everybody's answers, with it.
+            # One defect must not stop the thread, and with it every other conversation.
             except Exception:
                 LOG.exception("conversations failed")
                 with self._changed:
                     failed, self._running = self._running, []
-                # Half of a step may be in the old one.
+                # The old decoder may hold half of a step.
                 kind: Any = type(self._decoder)
                 self._decoder = kind(self._causal_lm)
                 for one in failed:
@@ -338,7 +340,7 @@ class Chats:
             time.sleep(PAUSE_S)
 
     def _end_overdue(self) -> None:
-        """Those whose client has left, or whose time is up."""
+        """End conversations whose client left or whose deadline passed."""
         now = time.monotonic()
         with self._changed:
             over = [c for c in (*self._waiting, *self._running) if c.abandoned or c.deadline < now]
@@ -346,7 +348,8 @@ class Chats:
             self._end_conversation(one, "gone" if one.abandoned else "deadline")
 
     def _join_next(self) -> None:
-        """At most one newcomer between two steps: reading its prompt keeps the others waiting."""
+        """Join at most one new conversation between two steps: reading its prompt delays the
+        others."""
         assert self._decoder is not None
         with self._changed:
             if not self._waiting or not self._fits(self._waiting[0]):
@@ -356,7 +359,7 @@ class Chats:
         self._add_token(one, self._run_exclusively(lambda: self._first_token(one)))
 
     def _first_token(self, one: Conversation) -> int:
-        """Read the prompt; the first token."""
+        """Read the prompt; return the first token."""
         assert self._decoder is not None
         one.decoded.choose = token_chooser(
             self._causal_lm,
@@ -391,7 +394,7 @@ class Chats:
         stopped = token in self._stops
         piece = one.written.add(token, last=full or stopped)
         tail = one.decoded.written[-TAIL:]
-        # The words that close an answer may be tokens that its text does not show.
+        # The closing text may be tokens that the decoded text does not show.
         closed = bool(self._end) and self._end in self._tokenizer.decode(tail)
         if closed and not (full or stopped or one.written.ended):
             piece += one.written.finish()

@@ -1,9 +1,9 @@
-"""Several texts that one model writes beside one another, a token of each at a step, and the pieces
-of text that these tokens are (``Pieces``).
+"""Several texts generated together by one model, one token of each at a step, and the decoded
+pieces of text (``TextPieces``).
 
-``PaddedBatch`` holds their keys and values in one batch that texts join and leave between any two
-steps; ``Reread`` reads each text anew for every token, which any model can do. Which of them a
-model gets is asked of the model itself (``decoder_of``).
+``PaddedBatch`` keeps keys and values in one batch that texts join and leave between any two steps.
+``UncachedDecoder`` reads each text again for every token, which works with any model.
+``decoder_of`` tests which of them a model supports.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from holdfast.core.records import Decision
 from holdfast.models.loading.quiet import quiet_transformers
 
 SUBJECT = "conversations"
-# A token, and the logarithm of its probability as it was drawn from.
+# A token, and its log probability under the distribution that it was drawn from.
 ChooseToken = Callable[[Tensor, Tensor], tuple[int, float]]
-# What a decoder writes for bytes that are no character, or not yet one.
+# What a tokenizer decodes from bytes that are not (yet) a character.
 REPLACEMENT_CHARACTER = "\ufffd"
 
 
 @dataclass(eq=False)
 class DecodedText:
-    """A text that is being written: its ``prompt``, the tokens ``written`` to it and the ``log_probabilities``
-    of their probabilities; ``choose`` picks a token from ids [1, T] and logits [1, V]."""
+    """A text in generation: its ``prompt``, the tokens ``written`` after it and their
+    ``log_probabilities``; ``choose`` picks a token from ids [1, T] and logits [1, V]."""
 
     prompt: list[int]
     choose: ChooseToken
@@ -41,7 +41,7 @@ class DecodedText:
         return self.prompt + self.written
 
     def append_token(self, logits: Tensor) -> int:
-        """Pick the next token from ``logits`` [1, V] and write it down."""
+        """Pick the next token from ``logits`` [1, V] and append it."""
         ids = torch.tensor([self.ids], device=logits.device)
         token, log_probability = self.choose(ids, logits.float())
         self.written.append(token)
@@ -50,28 +50,28 @@ class DecodedText:
 
 
 class Decoder(Protocol):
-    """Rows that are written beside one another, in the order in which they joined."""
+    """Rows generated together, in the order in which they joined."""
 
     rows: list[DecodedText]
 
     def join(self, row: DecodedText) -> int:
-        """Read the prompt of ``row`` and write its first token, which is returned."""
+        """Read the prompt of ``row`` and append its first token, which is returned."""
 
     def step(self) -> list[int]:
         """The next token of every row, in their order."""
 
     def leave(self, row: DecodedText) -> None:
-        """Write ``row`` no further."""
+        """Generate ``row`` no further."""
 
 
 def decoder_of(model: Any) -> tuple[Decoder, Decision]:
-    """The decoder for a causal model of Transformers in evaluation mode, and why it is that one:
-    ``Joined`` where two texts that it joins get the logits that each gets alone."""
+    """The decoder for a causal model of Transformers in evaluation mode, and the reason:
+    ``PaddedBatch`` where two texts in one batch get the same logits as each alone."""
     try:
         with torch.inference_mode(), quiet_transformers():
             same_logits = _same_when_batched(model)
         problem = "its answers differ beside others" if not same_logits else ""
-    # Whatever a foreign architecture raises when its cache is given to it.
+    # Any error of a third-party architecture that is given a cache.
     except Exception as error:
         problem = f"its cache cannot be joined ({type(error).__name__})"
     if problem:
@@ -82,9 +82,9 @@ def decoder_of(model: Any) -> tuple[Decoder, Decision]:
 
 
 def token_chooser(causal_lm: Any, prompt: Sequence[int], seed: int, **settings: Any) -> ChooseToken:
-    """How ``generate`` of Transformers would pick each token for this prompt with these of its
-    ``settings``, whatever stands beside it: by the model's own settings of generation, greedily or
-    drawn by ``seed``."""
+    """The token choice that ``generate`` of Transformers makes for this prompt with these
+    ``settings``, independent of the other rows: by the model's own generation settings, greedily or
+    sampled with ``seed``."""
     captured: list[Any] = []
 
     def capture(model: Any, input_ids: Tensor, logits_processor: Any, **more: Any) -> Tensor:
@@ -94,7 +94,7 @@ def token_chooser(causal_lm: Any, prompt: Sequence[int], seed: int, **settings: 
     device = causal_lm.get_input_embeddings().weight.device
     ids = torch.tensor([list(prompt)], device=device)
     with torch.inference_mode(), quiet_transformers():
-        # Everything is made ready as for a generation, of which no step is taken.
+        # ``generate`` prepares a generation, of which no step is taken.
         causal_lm.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
@@ -120,8 +120,8 @@ def token_chooser(causal_lm: Any, prompt: Sequence[int], seed: int, **settings: 
 
 
 class PaddedBatch:
-    """One batch, padded on the left: row r has its last token in the last column, and ``mask``
-    [B, L] says which columns are its own."""
+    """One left-padded batch: row r has its last token in the last column, and ``mask`` [B, L] marks
+    the columns of each row."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -138,8 +138,8 @@ class PaddedBatch:
         device = self.model.get_input_embeddings().weight.device
         ids = torch.tensor([row.prompt], device=device)
         mask = torch.ones_like(ids)
-        # Without the model's configuration every layer keeps all places, also those that a window
-        # hides: rows of different lengths then share their columns.
+        # Without the model's configuration every layer keeps all positions, also those that a
+        # sliding window hides: rows of different lengths then share their columns.
         cache: Any = DynamicCache()
         token = row.append_token(self._logits(ids, mask, torch.arange(ids.shape[1])[None], cache))
         if self._mask is None:
@@ -170,7 +170,7 @@ class PaddedBatch:
         assert self._mask is not None
         indices = torch.tensor(remaining, device=self._mask.device)
         self._mask = self._mask[indices]
-        # Columns that only the longest text had.
+        # Drop columns that only the longest text had.
         first = int(self._mask.any(dim=0).int().argmax())
         self._mask = self._mask[:, first:]
         for layer in self._cache.layers:
@@ -193,7 +193,7 @@ class PaddedBatch:
 
 
 class UncachedDecoder:
-    """Each row by itself, all of its text read again for each token."""
+    """Each row by itself; its whole text is read again for each token."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -226,7 +226,7 @@ def _pad_left(tensor: Tensor, width: int) -> Tensor:
 
 
 def _same_when_batched(model: Any) -> bool:
-    """Whether logits of two texts that join one after the other are those of each alone."""
+    """Whether two texts that join one after the other get the same logits as each alone."""
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return False
     embeddings: Tensor = model.get_input_embeddings().weight
@@ -257,12 +257,11 @@ def _same_when_batched(model: Any) -> bool:
 
 
 class TextPieces:
-    """The text of an answer while it is written.
+    """The text of an answer during generation.
 
-    ``decode`` makes a text of all tokens so far; ``ends`` are texts at the first of which the
-    answer ends, which belong to it no more. Joined, the pieces are the ``text``, without white
-    space around it: what may be the beginning of an end, half of a character or white space at the
-    end is held back until it is known.
+    ``decode`` turns all tokens so far into text. The answer ends before the first of the ``ends``.
+    The pieces joined are the ``text``, stripped of white space. What may be the beginning of an
+    end, half of a character or trailing white space is held back until it is known.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], ends: Sequence[str]) -> None:
@@ -275,12 +274,12 @@ class TextPieces:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were written, one that ends the answer among them."""
+        """The number of generated tokens, including one that ends the answer."""
         return len(self._tokens)
 
     def add(self, token: int, *, last: bool = False) -> str:
-        """What may be shown now that ``token`` was written. ``ended`` says whether an end stands
-        there; ``last`` that nothing follows."""
+        """The text that can be shown after ``token``. ``ended`` says whether an end was reached;
+        ``last`` that no token follows."""
         self._tokens.append(token)
         text = self._decode(self._tokens)
         end_at = min((at for at in map(text.find, self._ends) if at >= 0), default=-1)
@@ -290,15 +289,15 @@ class TextPieces:
         return self._next_piece(text, complete=last)
 
     def finish(self) -> str:
-        """What was held back, where the last token turned out to be the last."""
+        """The text held back, where the previous token was the last."""
         return self._next_piece(self._decode(self._tokens), complete=True) if not self.ended else ""
 
     def _next_piece(self, text: str, *, complete: bool) -> str:
         if not complete:
             text = text[: len(text) - self._held_back(text)].rstrip(REPLACEMENT_CHARACTER)
         text = text.strip()
-        # A tokenizer may write earlier tokens otherwise once later ones follow. What was told
-        # stays.
+        # A tokenizer may decode earlier tokens differently once later ones follow. Text that was
+        # sent stays.
         if not text.startswith(self._shown):
             text = self._shown + text[len(self._shown) :]
         piece, self._shown = text[len(self._shown) :], text
@@ -306,6 +305,6 @@ class TextPieces:
         return piece
 
     def _held_back(self, text: str) -> int:
-        """How much of its end may begin what ends the answer."""
+        """How many trailing characters may begin one of the ends."""
         beginnings = (end[:size] for end in self._ends for size in range(1, len(end)))
         return max((len(beginning) for beginning in beginnings if text.endswith(beginning)), default=0)

@@ -1,8 +1,8 @@
-"""What a client of OpenAI's API asks, read: ``ChatBody`` and ``CompletionBody`` → ``Ask``, or
-``ChatError`` in the shape that these clients read.
+"""Requests of OpenAI's API: ``ChatBody`` and ``CompletionBody`` → ``ChatRequest``, or ``ChatError``
+in the shape that OpenAI's clients read.
 
-What would change the answer and cannot be done is refused by its name, never passed over; fields
-that a client sends for the sake of its own books are let through.
+A field that would change the answer and is not supported is refused by name, never ignored. Fields
+for the client's own bookkeeping are accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from holdfast.data.chats.turns import Turn, read_turns
 MAX_STOPS = 4
 MAX_STOP_LENGTH = 500
 MAX_MESSAGES = 1_000
-# Neutral values that clients send as a matter of course, and names that say who asks and why.
+# Neutral values that clients send by default, and names that say who asks and why.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -51,8 +51,8 @@ ERROR_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 504: 
 
 @dataclass(eq=False, repr=False)
 class ChatError(Exception):
-    """No answer: the HTTP ``status``, a sentence, the field at fault (``param``), a ``code`` for
-    programs, and after how many seconds it may be tried again (``retry_after``)."""
+    """An error response: the HTTP ``status``, a sentence, the field at fault (``param``), a
+    ``code`` for programs, and the seconds until a retry makes sense (``retry_after``)."""
 
     status: int
     message: str
@@ -92,7 +92,7 @@ class StreamOptions(BaseModel):
 class Settings(BaseModel):
     """What both endpoints take."""
 
-    # Other fields are looked at one by one, in ``_checked``.
+    # ``_checked`` checks other fields one by one.
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: str | None = Field(None, max_length=500)
@@ -121,11 +121,11 @@ class CompletionBody(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One conversation to be answered: its ``turns``, or a ``text`` to go on with.
+    """One conversation to answer: its ``turns``, or a ``text`` to continue.
 
-    ``tokens`` is the longest answer (``None``: as the run has it), ``temperature`` 0 the likeliest
-    token at each place, ``top_p`` the share of probability that is drawn from, ``stops`` texts that
-    end the answer.
+    ``tokens`` is the longest answer (``None``: the run's setting), ``temperature`` 0 means greedy
+    decoding, ``top_p`` is the probability mass to sample from, ``stops`` are texts that end the
+    answer.
     """
 
     prompt_type: Literal["chat", "text"]
@@ -142,10 +142,10 @@ class ChatRequest:
 
 
 def read_chat(body: object, *models: str) -> ChatRequest:
-    """``Ask`` of a body of ``/v1/chat/completions``; ``models`` are the names of the one that is
-    served.
+    """``ChatRequest`` from a body of ``/v1/chat/completions``; ``models`` are the names of the
+    served model.
 
-    Raises ``ChatError`` for what is no such body, another model, or what cannot be done.
+    Raises ``ChatError`` for an invalid body, another model, or an unsupported field.
     """
     parsed = _checked(ChatBody, body, models)
     if parsed.max_tokens and parsed.max_completion_tokens:
@@ -156,7 +156,8 @@ def read_chat(body: object, *models: str) -> ChatRequest:
 
 
 def read_completion(body: object, *models: str) -> ChatRequest:
-    """``Ask`` of a body of ``/v1/completions``; raises ``ChatError`` as ``read_chat`` does."""
+    """``ChatRequest`` from a body of ``/v1/completions``; raises ``ChatError`` as ``read_chat``
+    does."""
     parsed = _checked(CompletionBody, body, models)
     text = parsed.prompt if isinstance(parsed.prompt, str) else parsed.prompt[0]
     _refuse_unwritable(text, "prompt")
@@ -176,7 +177,7 @@ def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
         raise unknown_model(parsed.model, models[0])
     for name, value in (parsed.model_extra or {}).items():
         neutral = NEUTRAL.get(name, ())
-        # True is no 1 here, and False no 0.
+        # True is not 1 here, and False is not 0.
         is_neutral = any(
             value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral
         )
@@ -193,15 +194,15 @@ def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
 
 
 def unknown_model(name: str, served_name: str) -> ChatError:
-    """404: another model than the one that is served."""
+    """404: a model other than the served one."""
     rule = f"The model {name[:200]!r} does not exist here. This server has {served_name!r}."
     return ChatError(404, rule, param="model", code="model_not_found")
 
 
 def _validation_error(error: ValidationError) -> ChatError:
     errors = error.errors(include_url=False, include_context=False)
-    # Pydantic tells of every member of a union, and names it in the path: the one that was meant is
-    # the one that was read furthest, and fields and places are enough of a path.
+    # Pydantic reports every member of a union and names it in the path. The intended member is the
+    # one that was parsed furthest; field names and indices suffice as a path.
     same_field = [one for one in errors if one["loc"][0] == errors[0]["loc"][0]]
     first = max(same_field, key=lambda one: sum(isinstance(part, int) for part in one["loc"]))
     name, *more = first["loc"]
@@ -218,7 +219,7 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
         if message.get("tool_calls") or message.get("function_call"):
             rule = f"{where} calls a tool, which is not understood here."
             raise ChatError(400, rule, param=where)
-        # Rows of a file are read more widely: other names of the roles, no content at all.
+        # Rows of a file are read more leniently: other role names, no content at all.
         is_known = message.get("role") in ROLES and message.get("content") is not None
         parsed = read_turns([message]) if is_known else None
         if parsed is None:

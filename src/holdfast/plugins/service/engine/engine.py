@@ -1,8 +1,9 @@
 """``ModelEngine``: requests of many clients, answered by one model in one thread (``ModelThread``).
 
-The event loop reads small requests itself and hands large ones to a thread beside; all wait in one
-``RequestQueue``. The model's thread takes a turn as soon as the last one is over, so that the next
-is made of what came meanwhile, and hands all that are answered back to the loop in one call.
+The event loop parses small requests itself and passes large ones to a reader thread; all wait in
+one ``RequestQueue``. The model's thread takes the next turn as soon as the last one is over, so
+that a turn contains whatever arrived meanwhile. It returns all finished requests to the loop in one
+call.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from holdfast.runs.predictor import Predictor
 from holdfast.training.machine.machine import flushed_subnormals
 
 T = TypeVar("T")
-# How long a turn is to take: newcomers wait for it, and large ones are a little quicker a row.
+# Target duration of a turn: new requests wait for it, and large turns are slightly faster per row.
 TURN_SECONDS = 0.05
-# Below it a turn is not worth its beginning, however slow the model.
+# Minimum tokens of a turn, however slow the model: a shorter one is not worth its overhead.
 MIN_TURN_TOKENS = 256
-# A request comes again when what is not ready may be.
+# Seconds after which a client should retry while the engine is not ready.
 NOT_READY_RETRY_S = 1.0
 COUNTERS = (
     "requests",
@@ -51,14 +52,14 @@ COUNTERS = (
     "refused",
     "failed",
 )
-# A piece of work, done by the model's thread.
+# A piece of work for the model's thread.
 RunOnModel = Callable[[Callable[[], float]], float]
 Work = Callable[[], None]
 
 
 class RowHandler(Protocol):
-    """How the rows of a task are read, asked and said. A turn may have ``turn_tokens``, however
-    long it takes."""
+    """How the rows of a task are parsed, predicted and returned. A turn may have ``turn_tokens``,
+    however long it takes."""
 
     turn_tokens: int
 
@@ -74,11 +75,12 @@ class RowHandler(Protocol):
 
 
 class ModelEngine:
-    """A ``ServiceEngine`` over a ``RowForm``; ``predictor`` is for those who ask the model by
-    ``run``.
+    """A ``ServiceEngine`` over a ``RowHandler``. ``predictor`` is for callers that use the model
+    through ``run``.
 
-    Several may share a ``thread``: one of a higher ``rank`` is asked when those of lower ranks have
-    nothing. ``listeners`` hear of each turn its rows, its tokens and its seconds.
+    Several engines may share a ``thread``; one with a higher ``rank`` runs when those of lower
+    ranks have no work. Each of the ``listeners`` receives the rows, tokens and seconds of each
+    turn.
     """
 
     def __init__(
@@ -107,8 +109,8 @@ class ModelEngine:
 
     @property
     def use(self) -> Any:
-        """What answers (``contract.inference.Answering``), for those who ask it by ``run``;
-        ``None`` where rows pass another way."""
+        """The model (``contract.inference.Answering``), for callers that use it through ``run``;
+        ``None`` where the handler has none."""
         return getattr(self._handler, "use", None)
 
     @property
@@ -116,14 +118,14 @@ class ModelEngine:
         return self._warm and not self._draining
 
     def warm(self) -> None:
-        # A pass at a time: whoever shares the thread goes on between them.
+        # One pass at a time: other users of the thread continue between them.
         tokens, seconds = self._handler.warm(lambda job: self.thread.run(job).result())
         with self._lock:
             self._pace.add(tokens, seconds)
         self._warm = True
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Do something that needs the model alone, between two turns."""
+        """Run a job with exclusive use of the model, between two turns."""
         return await asyncio.wrap_future(self.thread.run(job))
 
     async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
@@ -133,9 +135,9 @@ class ModelEngine:
             self._admit(len(rows), expires_at)
             parsed = await self._read(rows)
             if not parsed.costs:
-                (predictions,) = self._handler.collect([parsed], self.facts.model)
+                (empty_result,) = self._handler.collect([parsed], self.facts.model)
                 self._count(requests=1)
-                return predictions
+                return empty_result
             waiting = WaitingRequest(parsed, parsed.costs, loop.create_future(), expires_at)
             with self._lock:
                 try:
@@ -153,17 +155,18 @@ class ModelEngine:
             timer = loop.call_later(max(0.0, expires_at - time.monotonic()), _expire, waiting)
         self.thread.wake()
         try:
-            predictions_: RowPredictions = await waiting.caller
-            return predictions_
+            predictions: RowPredictions = await waiting.caller
+            return predictions
         finally:
-            # Cancelled or late: what is left of it costs no more time.
+            # Cancelled or expired: the remaining rows are not predicted.
             waiting.abandoned = waiting.abandoned or not waiting.expired
             self._open_futures.discard(waiting.caller)
             if timer is not None:
                 timer.cancel()
 
     def _admit(self, rows: int, expires_at: float) -> None:
-        """Raise ``Full`` or ``Late`` before a request costs any time, where it can be known."""
+        """Raise ``QueueFull`` or ``DeadlineExceeded`` before a request costs any time, where it can
+        be known."""
         if not self.ready:
             raise QueueFull(NOT_READY_RETRY_S, "it is ending" if self._draining else "it is not ready yet")
         if expires_at <= time.monotonic():
@@ -229,7 +232,8 @@ class ModelEngine:
         _deliver_results(results)
 
     def _run_separately(self, turn: EngineTurn, error: Exception) -> dict[WaitingRequest, Exception]:
-        """Ask each request of a turn that failed by itself; those that fail again, and how."""
+        """Predict each request of a failed turn by itself; return those that fail again, with their
+        errors."""
         if len(turn.parts) == 1:
             return {turn.parts[0][0]: error}
         failed = {}
@@ -247,8 +251,9 @@ class ModelEngine:
     def figures(self) -> dict[str, float]:
         """Counts since the start, ``…_total`` (``requests`` answered, ``rows``, ``tokens`` and
         ``padded_tokens``, ``turns``, ``model_seconds``, ``refused``, ``gone``, ``late``,
-        ``failed``), and of now ``rows_waiting``, ``tokens_waiting``, ``requests_waiting``,
-        ``seconds_a_token`` and ``wait_seconds``, what a request of one usual row would wait."""
+        ``failed``), and current ``rows_waiting``, ``tokens_waiting``, ``requests_waiting``,
+        ``seconds_a_token`` and ``wait_seconds``, the expected wait of a request with one average
+        row."""
         with self._lock:
             queue, pace, counts = self._request_queue, self._pace.seconds, self._counts
             mean_tokens = int(counts["tokens"] / counts["rows"]) if counts["rows"] else 0
@@ -269,7 +274,7 @@ class ModelEngine:
 
     def close(self) -> None:
         self._draining = True
-        # Whoever shares the thread may outlive the one that began it.
+        # Another engine that shares the thread may outlive this one.
         self.thread.remove(self._next_turn)
         self._reader.shutdown(wait=False, cancel_futures=True)
 
@@ -281,15 +286,15 @@ def _expire(request: WaitingRequest) -> None:
 
 
 def _deliver_results(results: Mapping[WaitingRequest, RowPredictions | Exception]) -> None:
-    """Hand results to those who wait, in one call of their loop."""
+    """Set the results of the requests, in one call per event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]]
     by_loop = defaultdict(list)
     for request, result in results.items():
-        # Of one that failed no other row is asked.
+        # The other rows of a failed request are not predicted.
         request.abandoned = request.abandoned or isinstance(result, Exception)
         by_loop[request.caller.get_loop()].append((request.caller, result))
     for loop, pairs in by_loop.items():
-        # A loop that was closed meanwhile has nobody who waits.
+        # A closed loop has nobody who waits.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_set_results, pairs)
 
@@ -305,8 +310,8 @@ def _set_results(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
 
 
 class ModelThread:
-    """A thread with work of several sources. A source gives its next turn when it is asked; one of
-    a higher rank waits until all of lower ranks have none."""
+    """A thread with several sources of work. A source returns its next turn on request; one with a
+    higher rank waits until those of lower ranks have none."""
 
     def __init__(self, name: str = "model") -> None:
         self._wake = threading.Condition()
@@ -317,13 +322,13 @@ class ModelThread:
         self._thread.start()
 
     def add(self, source: Callable[[], Work | None], rank: int = 0) -> None:
-        """Ask ``source`` for work from now on."""
+        """Take work from ``source`` from now on."""
         with self._wake:
             self._sources = sorted([*self._sources, (rank, source)], key=lambda one: one[0])
             self._wake.notify()
 
     def remove(self, source: Callable[[], Work | None]) -> None:
-        """Ask it no more; the thread ends with its last source."""
+        """Take no more work from ``source``; the thread ends with its last source."""
         with self._wake:
             self._sources = [one for one in self._sources if one[1] != source]
             last = not self._sources
@@ -331,12 +336,12 @@ class ModelThread:
             self.close()
 
     def wake(self) -> None:
-        """A source has work."""
+        """Report that a source has work."""
         with self._wake:
             self._wake.notify()
 
     def run(self, job: Callable[[], T]) -> Future[T]:
-        """Do ``job`` between two turns, one job at a time."""
+        """Run ``job`` between two turns, one job at a time."""
         future: Future[T] = Future()
 
         def run_job() -> None:
@@ -356,7 +361,7 @@ class ModelThread:
         return future
 
     def close(self) -> None:
-        """End the thread when its turn is over; what waits is left. May be called twice."""
+        """End the thread after the current turn; waiting work is dropped. May be called twice."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -374,7 +379,7 @@ class ModelThread:
                     if self._closed:
                         return
                 for work in works:
-                    # Each settles its own errors; one that does not must not end the thread.
+                    # Each handles its own errors; one that does not must not end the thread.
                     with contextlib.suppress(Exception):
                         work()
 

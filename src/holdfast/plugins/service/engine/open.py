@@ -1,4 +1,4 @@
-"""A finished run → an engine that answers its rows."""
+"""A finished run → an engine that predicts rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from holdfast.tasks.classes.answers import BesideText, TextUse
 from holdfast.training.machine.machine import KERNEL_CACHES, KERNELS_KEPT, use_threads
 
 SWITCH_S = 0.0005
-# An answer that is written takes its time, and so does waiting for it.
+# Generated answers take longer, and so may waiting for them.
 MAX_WAIT_S, MAX_WAIT_GENERATION_S = 1.0, 30.0
 
 
@@ -53,10 +53,10 @@ def open_engine(
     RunError : no finished run, or one that was changed since.
     RecipeError : another word for the precision, or more threads than there are cores.
     """
-    # A thread that wants the interpreter waits for so long while another computes in it; those that
-    # read requests wait often, for a model's thread that seldom needs it.
+    # Switch threads often: the threads that parse requests wait for the interpreter often, and the
+    # model's thread seldom needs it.
     sys.setswitchinterval(SWITCH_S)
-    # Rows of many lengths make many shapes, and each would keep a kernel with its memory.
+    # Rows of many lengths make many shapes; each would cache a kernel with its memory.
     for name in KERNEL_CACHES:
         os.environ.setdefault(name, KERNELS_KEPT)
     if share_with is None:
@@ -79,7 +79,7 @@ def engine_of(
     *,
     share_with: ModelEngine | None = None,
 ) -> ModelEngine:
-    """The engine of a predictor that is loaded, whose ``recipe`` says how texts are treated."""
+    """The engine of a loaded predictor; its ``recipe`` says how texts are cleaned."""
     task = str(recipe.task)
     facts = EngineFacts(
         task,
@@ -106,7 +106,7 @@ def engine_of(
 
 
 def _choose_threads(requested: int | None) -> Decision:
-    """Set how many threads the model computes with, and say why."""
+    """Set the number of threads that the model computes with, and give the reason."""
     environment_value, cores = os.environ.get("OMP_NUM_THREADS", ""), usable_cores()
     if requested is not None:
         refuse_too_many("--threads", requested)

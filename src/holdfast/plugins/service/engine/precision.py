@@ -1,7 +1,8 @@
-"""What a service computes in: a network in float32, or the form that ``export`` measured and kept.
+"""The network that a service computes with: the saved one in float32, or the form that ``export``
+measured and kept.
 
-A ``Graph`` maps a tokenizer's (or a processor's) batch to logits, and while ``hearing`` is open
-adds what its last layer read of the rows of each pass, [B, D].
+A ``Graph`` maps a tokenizer's (or a processor's) batch to logits. While ``capturing_features`` is
+open it also collects the input of its last layer for the rows of each pass, [B, D].
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ from holdfast.tasks.tags.answers import TagUse
 
 AUTO = "auto"
 PRECISIONS = (FLOAT32, AUTO)
-# A format and its package, in the order in which they are tried where nothing was exported yet.
+# A format and its package, in the order of preference where nothing was exported yet.
 FORMATS = {"openvino": "openvino", "onnx": "onnxruntime"}
 INSTALL_HINT = "Install one: pip install 'holdfast[export]'."
-# Of an export's table: texts together, as a service asks them.
+# The batch size of an export's table that is used, as a service predicts texts in batches.
 BATCH_SIZE = "16"
-# How far a probability may lie from that of the saved model (a number: of the largest).
+# Allowed difference of a probability from the saved model's (of a number: relative to the largest).
 TOLERANCE = 1e-5
 TEXT = "it was not what I had hoped for but the people were kind and 7 of 10 came back"
 
 
 class Graph(Protocol):
-    """A batch → logits [B, C], of a tagger [B, T, C]. It keeps something of each shape that it
-    meets where ``multiple`` is above 1: lengths are then to be multiples of it."""
+    """A batch → logits [B, C], of a tagger [B, T, C]. Where ``multiple`` is above 1 it caches
+    something for each shape, and lengths should be multiples of it."""
 
     multiple: int
 
@@ -65,7 +66,7 @@ class Graph(Protocol):
 
 
 class SavedNetwork:
-    """The network of a run's folder as ``predict`` asks it."""
+    """The network of a run's folder as ``predict`` uses it."""
 
     multiple = 1
 
@@ -81,17 +82,16 @@ class SavedNetwork:
 
 
 class LeanNetwork:
-    """The same function in less time: without the block that only carries mean pooling, adapters
-    merged, and its products by oneDNN where that is quicker. Large weights are shared with the
-    saved network."""
+    """The same function in less time: without the block that only carries mean pooling, with
+    adapters merged, and with products by oneDNN where that is faster. It shares large weights with
+    the saved network."""
 
     multiple = 1
 
     def __init__(self, model: nn.Module, tokenizer: Any, max_length: int, *, tags: bool) -> None:
         shared: dict[int, Any] = {}
         if not getattr(model, "active_peft_config", None):
-            # A copy of its own is needed of none but a norm's weights, which leaving out the
-            # carrying block scales.
+            # Only the weights of norms are copied: leaving out the carrying block scales them.
             layers = [one for one in model.modules() if isinstance(one, nn.Linear | nn.Embedding)]
             shared = {id(p): p for layer in layers for p in layer.parameters()}
         copied = copy.deepcopy(model, shared)
@@ -111,8 +111,8 @@ class LeanNetwork:
 def fastest_network(
     saved: Any, tokenizer: Any, max_length: int, *, tags: bool
 ) -> tuple[Graph, Decision | None]:
-    """The lean network of a text model where it answers as the saved one does, else that one; with
-    what was decided, where there was a choice."""
+    """The lean network of a text model where its outputs equal the saved one's, else the saved one;
+    with the decision, where there was a choice."""
     lean_network = LeanNetwork(saved.model, tokenizer, max_length, tags=tags)
     changes = ["no block that only carries the mean"] if lean_network.is_lean else []
     gain = measure_gain()
@@ -130,8 +130,8 @@ def fastest_network(
 
 
 def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> float:
-    """How far two networks lie apart on texts of several lengths, padded and alone: the largest
-    difference of a probability, or of a number as a share of the largest."""
+    """The largest difference of the outputs of two networks on texts of several lengths, padded and
+    alone: of a probability, or of a number as a share of the largest."""
     largest, words = 0.0, TEXT.split()
     for counts in ((1,), (3, 9, 27), (2 * max_length,)):
         batch = tokenizer(
@@ -154,7 +154,8 @@ def largest_gap(first: Any, second: Any, tokenizer: Any, max_length: int) -> flo
 
 
 class EngineFile:
-    """A network in a file that another engine runs, with the features as a second output."""
+    """A network in a file that another inference engine runs, with the features as a second
+    output."""
 
     def __init__(self, engine: OnnxEngine | OpenVinoEngine, multiple: int = 1) -> None:
         self._engine, self.multiple = engine, multiple
@@ -180,8 +181,8 @@ class EngineFile:
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """What is asked: ``use`` answers tables through ``network`` (``None``: through its own), in
-    ``precision``, and ``because`` says why."""
+    """The chosen model: ``use`` predicts tables through ``network`` (``None``: its own network), in
+    ``precision``, with the reason."""
 
     use: Answering
     network: Graph | None
@@ -192,9 +193,9 @@ class PrecisionChoice:
 def choose_precision(
     run: Path | None, predictor: Predictor, precision: str, notify: DecisionListener
 ) -> PrecisionChoice:
-    """The network of a run that is asked in ``precision``: ``float32`` or ``auto``.
+    """The network of a run in ``precision``: ``float32`` or ``auto``.
 
-    Raises ``RecipeError`` for another word; ``MachineError`` where an export cannot be written.
+    Raises ``RecipeError`` for another value; ``MachineError`` where an export cannot be written.
     """
     if precision not in PRECISIONS:
         raise RecipeError("--precision", "is unknown", precision, nearest(precision, PRECISIONS))
@@ -219,7 +220,7 @@ def choose_precision(
 
 
 def _with_network(use: Any, network: Graph) -> Answering:
-    """The same with another network in the place of its own."""
+    """The same model with another network."""
     model: Any = use.models[0]
     replacement: Any
     if isinstance(use, ImageUse):
@@ -235,8 +236,8 @@ def _with_network(use: Any, network: Graph) -> Answering:
 
 
 def _exported_form(run: Path, use: Answering, notify: DecisionListener) -> PrecisionChoice | str:
-    """The form that an export of the run kept, made where there is none; or why there is none that
-    is quicker than the model itself."""
+    """The form that an export of the run kept, exported now where there is none; or the reason why
+    none is faster than the model itself."""
     if not isinstance(use, TextUse | TagUse | ImageUse):
         return "what export measures are classifiers and taggers, and this model writes"
     folders = [place for name in FORMATS if (place := run / HOME / name / FACTS).is_file()]
@@ -275,7 +276,7 @@ def _exported_form(run: Path, use: Answering, notify: DecisionListener) -> Preci
 
 
 def _ms_per_row(facts: Mapping[str, Any], engine: str, precision: str) -> float:
-    """Milliseconds a row, as the export measured them."""
+    """Milliseconds per row, as the export measured them."""
     for row in facts["speed"]["rows"]:
         if row["engine"] == engine and row["precision"] == precision:
             return float(row["ms"][BATCH_SIZE])
@@ -283,7 +284,7 @@ def _ms_per_row(facts: Mapping[str, Any], engine: str, precision: str) -> float:
 
 
 def _new_export(run: Path, notify: DecisionListener) -> Path | str:
-    """A new export, where the run has its exports; or why there is none."""
+    """A new export in the run's folder; or the reason why there is none."""
     form = next((name for name, package in FORMATS.items() if importlib.util.find_spec(package)), None)
     if form is None:
         return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {INSTALL_HINT}"
@@ -295,12 +296,12 @@ def _new_export(run: Path, notify: DecisionListener) -> Path | str:
         with decisions_to(None):
             return export(run, form, int8=True).folder
     except RunError:
-        # Another server of the same run was quicker.
+        # Another server of the same run was faster.
         if (home / FACTS).is_file():
             return home
         raise
     except InputError as error:
-        # A folder that may only be read.
+        # The folder is read-only.
         if os.access(run, os.W_OK):
             return f"it cannot be exported: {error.what}: {error.rule}"
         scratch = scratch_file("export", "")

@@ -1,13 +1,14 @@
-"""Who is answered next: requests wait in one line, and every turn takes a fair share of each.
+"""Which request is answered next: requests wait in one queue, and every turn takes a fair share of
+each.
 
-Fair queueing (Demers, Keshav and Shenker, SIGCOMM 1989), with tokens for bits. The line has a time
-V of its own, in which every request that waits is given a token a tick: taking t tokens while n
-requests wait lets t ÷ n ticks pass. A request that arrives at V has the tag V + the tokens of its
-rows before i at its row i, and the rows of the smallest tags are next. So a request of one row does
-not wait for the thousand of another; and that one goes on at its share, however many small ones
-arrive.
+Fair queueing (Demers, Keshav and Shenker, SIGCOMM 1989), with tokens for bits. The queue has a
+virtual time V, in which every waiting request gets one token per tick: taking t tokens while n
+requests wait advances V by t ÷ n. A request that arrives at V has, at its row i, the tag V + the
+tokens of its rows before i; the rows with the smallest tags are next. So a request of one row does
+not wait for the thousand rows of another, and the large one continues at its share, however many
+small ones arrive.
 
-A record of what waits and arithmetic on it: no thread, no clock and no model.
+This module only keeps records and computes: no thread, no clock and no model.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from holdfast.plugins.service.records import DeadlineExceeded, QueueFull
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """What may wait: ``rows`` and ``tokens`` in all, and as long as a new request would be
-    answered within ``max_wait_s``. A request alone may have as many rows as all together."""
+    """What may wait: at most ``rows`` and ``tokens`` in total, and only while a new request would
+    be answered within ``max_wait_s``. A single request may have as many rows as all together."""
 
     rows: int = 10_000
     tokens: int = 1_000_000
@@ -33,9 +34,9 @@ class QueueLimits:
 
 @dataclass(slots=True, eq=False)
 class WaitingRequest:
-    """A request in the line. ``costs`` [n] are the tokens of its rows in the order in which they
-    are asked, ``parsed`` is what was made of them, ``caller`` who is told; ``deadline`` by the clock
-    that ``Line`` is given. ``abandoned``: nobody waits for it any more."""
+    """A request in the queue. ``costs`` [n] are the tokens of its rows in the order of prediction,
+    ``parsed`` the parsed rows, ``caller`` the future to set, ``deadline`` a time of the clock that
+    the queue is given. ``abandoned``: nobody waits for it any more."""
 
     parsed: Any
     costs: Sequence[int]
@@ -50,13 +51,14 @@ class WaitingRequest:
 
     @property
     def tokens_left(self) -> int:
-        """Tokens that nobody took yet."""
+        """Tokens of the rows that no turn has taken yet."""
         return sum(self.costs[self.taken :])
 
 
 @dataclass(slots=True)
 class EngineTurn:
-    """What is asked together: of each request some of its rows, by their places in its order."""
+    """Rows that are predicted together: of each request some rows, by their positions in its
+    order."""
 
     parts: list[tuple[WaitingRequest, range]] = field(default_factory=list)
     tokens: int = 0
@@ -70,11 +72,10 @@ class EngineTurn:
 
 
 class RequestQueue:
-    """Requests in the order in which their rows are answered. Not to be used by two threads at
-    once.
+    """Requests in the order in which their rows are answered. Not thread-safe.
 
-    ``rows`` and ``tokens`` wait now; ``dropped`` counts requests that cost no time because nobody
-    waited for them any more, by the reason.
+    ``rows`` and ``tokens`` are those waiting now; ``dropped`` counts requests that were skipped
+    because nobody waited for them any more, by reason.
     """
 
     def __init__(self, limits: QueueLimits = QueueLimits()) -> None:
@@ -87,11 +88,11 @@ class RequestQueue:
         self._arrivals = 0
 
     def __len__(self) -> int:
-        """Requests of which no row was taken, or not all."""
+        """Requests with rows that no turn has taken yet."""
         return len(self._heap)
 
     def refuse(self, rows: int, pace: float) -> None:
-        """Raise ``Full`` where ``rows`` more may not wait; ``pace`` is seconds a token."""
+        """Raise ``QueueFull`` where ``rows`` more may not wait; ``pace`` is seconds per token."""
         for unit, waiting, extra, limit in (
             ("rows", self.rows, rows, self.limits.rows),
             ("tokens", self.tokens, 0, self.limits.tokens),
@@ -101,9 +102,9 @@ class RequestQueue:
                 raise QueueFull(self._retry_after(self.tokens * pace), because)
 
     def add(self, request: WaitingRequest, now: float, pace: float) -> None:
-        """Let a request wait. Raises ``Full`` where too much is waiting already, or where it would
-        not be answered by its deadline, ``Late`` where it would not even alone: to come again helps
-        the former only. ``pace`` is seconds a token."""
+        """Let a request wait. Raises ``QueueFull`` where too much is waiting already, or where the
+        request would miss its deadline in the queue; ``DeadlineExceeded`` where it would miss it
+        even alone. A retry helps only in the first case. ``pace`` is seconds per token."""
         self.refuse(len(request.costs), pace)
         tokens = sum(request.costs)
         if now + tokens * pace > request.deadline:
@@ -125,16 +126,17 @@ class RequestQueue:
 
     def ahead(self, tokens: int) -> int:
         """Tokens that are answered before the last row of a request of ``tokens`` tokens, at most:
-        everything that waits, or as many of each request as of the new one."""
+        all that wait, or as many of each request as of the new one."""
         return min(self.tokens, len(self._heap) * tokens)
 
     def _retry_after(self, seconds: float) -> float:
-        """When to come again [whole s]: when what waits is below its bound."""
+        """When to retry [whole s]: once the waiting time is below its limit."""
         return float(max(1, math.ceil(seconds - self.limits.max_wait_s)))
 
     def next_turn(self, now: float, max_tokens: int) -> EngineTurn | None:
-        """Rows of at most ``max_tokens`` tokens (or one row), those of the smallest tags; ``None`` where
-        nobody waits. Who is gone or late by ``now`` is dropped."""
+        """Rows of at most ``max_tokens`` tokens (or one row), those with the smallest tags;
+        ``None`` where none wait. Requests that are abandoned or past their deadline at ``now`` are
+        dropped."""
         turn = EngineTurn()
         while self._heap:
             request = self._heap[0][2]
@@ -155,14 +157,14 @@ class RequestQueue:
         return turn if turn.rows else None
 
     def _take_rows(self, request: WaitingRequest, turn: EngineTurn, max_tokens: int) -> None:
-        """The request's next rows, as long as no other's turn is before."""
+        """Take the request's next rows until another request comes first."""
         first = request.taken
         next_tag = self._heap[0][:2] if self._heap else (math.inf, 0)
         while request.taken < len(request.costs) and (request.tag, request.arrival) <= next_tag:
             cost = request.costs[request.taken]
             if turn.rows and turn.tokens + cost > max_tokens:
                 break
-            # The one that is taken from is not in the heap.
+            # The request that rows are taken from is not in the heap.
             self._virtual_time += cost / (len(self._heap) + 1)
             request.tag += cost
             request.taken += 1
@@ -178,9 +180,10 @@ class RequestQueue:
 
 @dataclass(slots=True)
 class Pace:
-    """The mean of the last turns, in which one ``half_life_tokens`` tokens ago counts half.
+    """The running mean of seconds per token, in which a turn ``half_life_tokens`` ago counts half.
 
-    By tokens and not by turns: under load turns are large, and those are what a newcomer waits for.
+    It is weighted by tokens, not by turns: under load turns are large, and those are what a new
+    request waits for.
     """
 
     half_life_tokens: float = 4096.0
@@ -188,18 +191,17 @@ class Pace:
     _tokens: float = field(default=0.0)
 
     def add(self, tokens: int, seconds: float) -> None:
-        """A turn is over."""
+        """Add a finished turn."""
         decay = math.exp2(-tokens / self.half_life_tokens)
         self._seconds = self._seconds * decay + seconds
         self._tokens = self._tokens * decay + tokens
 
     def halve_on_refusal(self) -> None:
-        """Somebody was refused by this while nobody was answered, so that no turn would ever show
-        that the model is quicker by now (the machine may have stood still in the last one): the
-        next ones are trusted sooner."""
+        """Trust the next turns sooner. Called when a request is refused while none is running:
+        without turns, no measurement would ever show that the model is faster again."""
         self._seconds /= 2
 
     @property
     def seconds(self) -> float:
-        """Seconds a token; 0 where nothing was measured yet."""
+        """Seconds per token; 0 where nothing was measured yet."""
         return self._seconds / self._tokens if self._tokens else 0.0

@@ -1,4 +1,4 @@
-"""The rows of a request: what a model reads of them, and what it answers."""
+"""The rows of a request: what a model reads of them, and its predictions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from holdfast.tasks.tags.answers import TagUse
 
 REQUEST = "the request"
 MILLION = 1_000_000
-# Of all pictures of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
+# Of all images of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
 MAX_PIXELS = 200 * MILLION
 SAMPLE_WORDS = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
-# What an error calls pictures that no file lists.
+# How an error refers to images that no file lists.
 FILE_LIST = "list"
 IMAGE_REMEDY = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
 IMAGE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
@@ -43,8 +43,8 @@ NO_TEXT = "there is nothing to read in this row"
 
 
 def required_columns(predictor: Predictor) -> tuple[str, ...]:
-    """The columns that a row must have, the first that of a plain text; a picture's holds the file
-    itself, as base64."""
+    """The columns that a row must have; the first is that of a plain text. An image column holds
+    the file itself in base64."""
     use, part = predictor.model, predictor.part
     if isinstance(use, ImageUse):
         return (IMAGE,)
@@ -58,7 +58,7 @@ def required_columns(predictor: Predictor) -> tuple[str, ...]:
 
 
 def sample_row(predictor: Predictor, number: int) -> Row:
-    """A row that nobody asked, for a model that is to be warm."""
+    """An artificial row, to warm the model up."""
     columns = required_columns(predictor)
     if isinstance(predictor.model, ImageUse):
         from PIL import Image
@@ -73,7 +73,7 @@ def sample_row(predictor: Predictor, number: int) -> Row:
 
 
 def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
-    """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
+    """The rows as a model of any task reads them. Raises ``InputError`` where it cannot."""
     use, first = predictor.model, required_columns(predictor)[0]
     if isinstance(use, ImageUse):
         return _image_request(predictor, rows)
@@ -88,7 +88,7 @@ def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionR
 
 
 def request_by_file(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
-    """The rows as a file of them would be read."""
+    """The rows, read as from a file."""
     path = scratch_file("request", ".jsonl")
     try:
         try:
@@ -104,7 +104,7 @@ def request_by_file(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequ
 
 
 def _without_file_names(error: InputError, places: dict[str, str]) -> InputError:
-    """The error without the names of files that nobody knows."""
+    """The error without the names of temporary files."""
 
     def renamed(text: Any) -> Any:
         for place, name in places.items():
@@ -125,7 +125,8 @@ def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionReque
     except InputError as error:
         names: dict[str, str] = {}
         for place, path in enumerate(files):
-            # An error may tell a path from the current folder, too; the longer one holds the other.
+            # An error may show a path relative to the current folder, too; the longer spelling
+            # contains the other.
             spellings = (str(path), os.path.relpath(path), path.name)
             names |= dict.fromkeys(sorted(spellings, key=len, reverse=True), f"row {place}")
         named_error = _without_file_names(error, names)
@@ -137,19 +138,19 @@ def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionReque
             if request is None:
                 path.unlink(missing_ok=True)
             else:
-                # The model opens it when it comes to the row. A service that kept the pictures
-                # until it ends would fill the disk.
+                # The model opens the file when it comes to the row. Keeping images until the
+                # service ends would fill the disk.
                 goes_with(request.table.rows, path)
     return request
 
 
 def _refuse_total_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
-    """Refuse, before one is decoded, pictures that are too much together: a few kilobytes hold
-    thirty million pixels of one colour, and nobody else is read for while they are decoded."""
+    """Refuse images that are too large together, before one is decoded: a few kilobytes can hold
+    thirty million pixels of one colour, and decoding them delays all other requests."""
     if len(files) == 1:
         return
     with within_limits(predictor.part):
-        # What is larger than one may be is refused by itself, undecoded.
+        # An image that is too large by itself is refused later, also before decoding.
         sizes = [size for size in map(_pixels, files) if size <= limits().pixels]
     if sum(sizes) > MAX_PIXELS:
         raise DataError(
@@ -161,19 +162,19 @@ def _refuse_total_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
 
 
 def _pixels(path: Path) -> int:
-    """Width by height as the file's head says; 0 where it is no picture, which is told later."""
+    """Width by height from the file's header; 0 where it is no image, which is reported later."""
     try:
         with header(path) as source:
             return int(source.width * source.height)
     except MachineError:
         raise
-    # A damaged head brings any error, as in ``read_picture``.
+    # A damaged header raises any error, as in ``read_picture``.
     except Exception:
         return 0
 
 
 def _image_file(cell: Any, place: int) -> Path:
-    """A picture in a file of its own, which the caller removes."""
+    """An image in its own file, which the caller removes."""
     remedy = f'Send {{"{IMAGE}": "…"}} with the bytes of a picture file in base64.'
     if not isinstance(cell, str):
         raise DataError(f"row {place}", f"has no picture in {IMAGE!r}", None, remedy)
@@ -190,9 +191,9 @@ def _image_file(cell: Any, place: int) -> Path:
 
 
 class ReadRows(Protocol):
-    """A request as it was read: ``places`` [n] is where the rows that can be read stand among its
-    ``rows``, ``because`` why another has no answer, ``vectors`` [n, width] what the model's last
-    layer read."""
+    """A parsed request: ``places`` [n] are the positions of the readable rows among its ``rows``,
+    ``because`` says why another row has no prediction, ``vectors`` [n, width] are the inputs of the
+    model's last layer."""
 
     rows: int
     places: list[int]
@@ -201,8 +202,8 @@ class ReadRows(Protocol):
 
 
 def row_predictions(answers: Answers, predictor: Predictor) -> list[RowPrediction]:
-    """One answer a row: certainties and probabilities to six digits, nothing where the run's
-    threshold leaves a row to a person."""
+    """One prediction a row: confidences and probabilities to six digits, no prediction where the
+    run's threshold leaves the row to an annotator."""
     probabilities, names = answers.probabilities, predictor.names
     predictions, confidence = answers.predictions, answers.confidence
     reasons: Sequence[str | None] = [None] * len(predictions)
@@ -220,8 +221,8 @@ def row_predictions(answers: Answers, predictor: Predictor) -> list[RowPredictio
 def request_predictions(
     parsed: ReadRows, predictions: Sequence[RowPrediction], model: str, empty_prediction: str | None
 ) -> RowPredictions:
-    """The answers to a request in the order of its rows, ``empty_prediction`` to one without anything to read;
-    and its vectors [rows, width], NaN where nothing was read."""
+    """The predictions for a request in the order of its rows, ``empty_prediction`` for a row
+    without anything to read; and its vectors [rows, width], NaN for such a row."""
     rows: list[Any] = [None] * parsed.rows
     for place, answer in zip(parsed.places, predictions, strict=True):
         rows[place] = answer
@@ -237,7 +238,8 @@ def request_predictions(
 
 
 def fill_rows(array: Floats | None, rows: int, values: Floats, first: int) -> Floats:
-    """``array`` [rows, width] with the rows from ``first`` on as found; made where there is none."""
+    """``array`` [rows, width] with ``values`` from row ``first`` on; created where it is
+    ``None``."""
     filled = np.full((rows, values.shape[1]), np.nan, dtype=values.dtype) if array is None else array
     filled[first : first + len(values)] = values
     return filled

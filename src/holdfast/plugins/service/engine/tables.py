@@ -1,5 +1,5 @@
-"""Rows of any other task (tags, pictures, written texts, columns beside a text): read into tables
-by ``Predictor.ask``, and the tables of several requests asked as one."""
+"""Rows of other tasks (tags, images, generated text, columns beside a text): read into tables by
+``Predictor.ask``; the tables of several requests are predicted as one."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from holdfast.tasks.images.task import ImageUse
 from holdfast.tasks.lm.answers import TokenUse
 from holdfast.tasks.seq2seq.task import PairUse
 
-# What a picture counts beside words, and a word that is written beside one that is read.
+# The cost of an image in tokens, and of a generated token in tokens that are read.
 IMAGE_TOKENS, WRITTEN_TOKENS = 200, 8
 CHARACTERS_A_TOKEN = 4
-# Writing eight texts takes little longer than writing one.
+# Generating eight texts takes little longer than generating one.
 BATCH_ROWS = 8
 MAX_ANSWER_TOKENS = 64
 
 
 @dataclass(slots=True)
 class CollectedPredictions:
-    """The answers to some rows, as they come, in the form of ``using.Answers``."""
+    """The predictions for some rows, collected turn by turn, in the form of
+    ``contract.inference.Answers``."""
 
     predictions: list[Any]
     confidence: list[float | None]
@@ -48,8 +49,8 @@ class CollectedPredictions:
 
 @dataclass(slots=True, eq=False)
 class ReadTable:
-    """A request: the ``table`` of its rows that can be read, ``places`` [n] where they stand in the
-    request, ``costs`` [n] about how many tokens each is."""
+    """A request: the ``table`` of its readable rows, their ``places`` [n] in the request, and
+    ``costs`` [n], about how many tokens each is."""
 
     rows: int
     table: Table
@@ -62,7 +63,7 @@ class ReadTable:
 
 @dataclass(eq=False)
 class TableHandler:
-    """How requests of a task are read, asked and said. ``use`` is what answers them: the
+    """How requests of a task are parsed, predicted and returned. ``use`` is the model: the
     predictor's, or the same with another network."""
 
     predictor: Predictor
@@ -72,13 +73,13 @@ class TableHandler:
 
     def __post_init__(self) -> None:
         self._answer_tokens = 0
-        # Answers that are written, word by word.
+        # Generated answers, token by token.
         if isinstance(self.use, PairUse | TokenUse):
             self._answer_tokens = WRITTEN_TOKENS * int(self.use.recipe.generate.max_new_tokens or MAX_ANSWER_TOKENS)
         self.turn_tokens = BATCH_ROWS * self._answer_tokens
 
     def is_light(self, rows: Sequence[Row]) -> bool:
-        """Reading goes through the disk."""
+        """Never: parsing goes through the disk."""
         return False
 
     def read(self, rows: Sequence[Row]) -> ReadTable:
@@ -99,7 +100,7 @@ class TableHandler:
         return [2 + sum(row) // characters_per_token + self._answer_tokens for row in zip(*sizes, strict=True)]
 
     def predict(self, turn: EngineTurn) -> int:
-        """Let the model answer the rows of a turn; their tokens."""
+        """Predict the rows of a turn; return their tokens."""
         for parts in _parts_by_columns(turn):
             self._predict_table(parts)
         return turn.tokens
@@ -123,15 +124,15 @@ class TableHandler:
             start = stop
 
     def warm(self, run_on_model: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
-        """Answer made rows, one and several, ``run_on_model`` with the model; their tokens, and how long
-        the last took [s]."""
+        """Predict sample rows, one and several, with exclusive use of the model; return the tokens
+        and seconds of the last pass."""
         tokens, seconds = 0, 0.0
         for rows in (1, BATCH_ROWS):
-            rows_ = [sample_row(self.predictor, place) for place in range(rows)]
+            samples = [sample_row(self.predictor, place) for place in range(rows)]
             try:
-                parsed = self.read(rows_)
+                parsed = self.read(samples)
             except InputError:
-                # Columns beside the text that no made row can fill.
+                # Columns beside the text that no sample row can fill.
                 return 1, 0.0
             tokens = sum(parsed.costs)
             seconds = run_on_model(partial(self._seconds_of, parsed)) if parsed.costs else 0.0
@@ -145,7 +146,7 @@ class TableHandler:
         return time.perf_counter() - before
 
     def collect(self, requests: Sequence[ReadTable], model: str) -> list[RowPredictions]:
-        """The answers of ``model`` to whole requests."""
+        """The predictions of ``model`` for complete requests."""
         texts = self.predictor.answered == "text" and not isinstance(self.use, ImageUse)
         results = []
         for request in requests:
@@ -155,7 +156,7 @@ class TableHandler:
 
 
 def _parts_by_columns(turn: EngineTurn) -> list[list[tuple[ReadTable, range]]]:
-    """The parts of a turn whose tables have the same columns, and of chats the same form."""
+    """The parts of a turn grouped by the columns of their tables, and chats by their form."""
     from holdfast.data.chats.chat import form_of
 
     parts: dict[Any, list[tuple[ReadTable, range]]] = {}

@@ -1,8 +1,8 @@
-"""Rows of a text classifier: read as ``predict`` reads them, and asked by tokens.
+"""Rows of a text classifier: parsed as ``predict`` parses them, and predicted in batches by tokens.
 
-``Predictor.ask`` writes what it reads to disk, since a file may be larger than memory; a request is
-not, and that would take longer than the model does. A row whose cells are plain texts is read here
-by the same functions; any other goes that way, and gets its errors there.
+``Predictor.ask`` writes what it reads to disk, since a file may be larger than memory. For a
+request that would take longer than the model does. A row whose cells are plain texts is parsed here
+by the same functions; any other takes the slower path, and gets its errors there.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from holdfast.runs.predictor import Predictor
 from holdfast.tasks.classes.answers import TextUse
 from holdfast.tasks.labels.base import answers_of
 
-# So much is read at once between two requests; more goes to a thread beside.
+# Requests up to this size are parsed on the event loop; larger ones in a separate thread.
 LIGHT_ROWS, LIGHT_CHARACTERS = 16, 20_000
-# What a pass costs before it reads any token, in tokens, where it was not measured.
+# The fixed cost of a pass in tokens, where it was not measured.
 OVERHEAD_TOKENS = 24.0
-# The shapes of passes that are asked once before the first request, and for how long at most; what
-# a usual large one is.
+# The shapes of passes that are run once before the first request, the maximum time for it, and the
+# shape of a typical large pass.
 LENGTHS, ROWS, MAX_WARM_TOKENS = (8, 16, 24, 32, 48, 64, 128, 256), (1, 2, 4, 8, 16, 32), 1024
 USUAL_SHAPE = (16, 32)
 WARM_SECONDS = 6.0
@@ -56,9 +56,9 @@ WARM_SECONDS = 6.0
 
 @dataclass(slots=True, eq=False)
 class ReadTexts:
-    """A request: ``ids`` and ``types`` of its rows that have a text, longest first, ``places`` [n]
-    where they stand in the request, ``because`` why another has no answer. The model's outputs
-    come into ``outputs`` and ``vectors``, in the order of ``ids``."""
+    """A request: ``ids`` and ``types`` of its rows with a text, longest first, their ``places`` [n]
+    in the request, ``because`` says why another row has no prediction. ``outputs`` and ``vectors``
+    receive the model's outputs, in the order of ``ids``."""
 
     rows: int
     ids: list[Any]
@@ -70,14 +70,14 @@ class ReadTexts:
 
     @property
     def costs(self) -> list[int]:
-        """Tokens of each."""
+        """Tokens of each row."""
         return [len(one) for one in self.ids]
 
 
 @dataclass(eq=False)
 class TextHandler:
-    """How requests to a text classifier are read, asked and said. ``network`` is what is asked, in
-    passes as long as a ``multiple`` of tokens."""
+    """How requests to a text classifier are parsed, predicted and returned. ``network`` computes
+    them, in passes whose length is a ``multiple`` of tokens."""
 
     predictor: Predictor
     use: TextUse
@@ -91,14 +91,14 @@ class TextHandler:
         self._cleaning_steps = choose(self.recipe.treat) if self.recipe.task in OF_TEXTS else choose({})
         self._columns = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
-        # Of its own: a tokenizer keeps how it pads as a state, and others use the model's.
+        # A separate copy: a tokenizer keeps its padding as state, and others use the model's.
         self._tokenizer, self._max_length = copy.deepcopy(model.tokenizer), model.max_length
         self._has_token_types = "token_type_ids" in self._tokenizer("a")
         self._output_width = len(model.classes)
         self._pad_id = int(self._tokenizer.pad_token_id)
 
     def is_light(self, rows: Sequence[Row]) -> bool:
-        """Whether reading them takes less than a moment."""
+        """Whether parsing is fast enough for the event loop."""
         if len(rows) > LIGHT_ROWS:
             return False
         cells = [cell for row in rows for cell in row.values()]
@@ -135,8 +135,8 @@ class TextHandler:
         )
 
     def _read_plain(self, rows: Sequence[Row]) -> tuple[list[int], list[list[str]]] | None:
-        """The places of the rows with texts and their texts, a list a column; ``None`` where a cell
-        is none that can be read here."""
+        """The positions of the rows with texts and their texts, a list a column; ``None`` where a
+        cell cannot be parsed here."""
         names, template = self._columns, self.recipe.data.template
         if not names or (len(names) > 2 and not template):
             return None
@@ -157,7 +157,8 @@ class TextHandler:
         return places, texts
 
     def predict(self, turn: EngineTurn) -> int:
-        """Let the model answer the rows of a turn; how many tokens it was given, padding too."""
+        """Predict the rows of a turn; return the number of tokens in the passes, padding
+        included."""
         owners = [(one.parsed, place) for one, places in turn.parts for place in places]
         lengths = [_round_up(len(read.ids[place]), self.multiple) for read, place in owners]
         padded = 0
@@ -178,7 +179,7 @@ class TextHandler:
 
     def _batch(self, members: Sequence[tuple[ReadTexts, int]]) -> dict[str, torch.Tensor]:
         longest = max(len(read.ids[place]) for read, place in members)
-        # No further than the model reads.
+        # At most the model's maximum length.
         longest = max(longest, min(_round_up(longest, self.multiple), self._max_length))
         ids = np.full((len(members), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(members), longest), dtype=np.int64)
@@ -194,7 +195,7 @@ class TextHandler:
         return batch
 
     def collect(self, requests: Sequence[ReadTexts], model: str) -> list[RowPredictions]:
-        """The answers of ``model`` to whole requests."""
+        """The predictions of ``model`` for complete requests."""
         answers = self._to_answers(np.concatenate([request.outputs for request in requests]))
         predictions = iter(row_predictions(answers, self.predictor))
         empty_prediction = "" if self.predictor.answered == "text" else None
@@ -212,9 +213,8 @@ class TextHandler:
         return ClassAnswers(names, outputs.probabilities, outputs)
 
     def warm(self, run_on_model: Callable[[Callable[[], float]], float]) -> tuple[int, float]:
-        """Ask passes of every usual shape once, ``run_on_model`` with the model each; how many tokens a
-        large one had, and its seconds. What a pass costs before it reads any is measured on the
-        way."""
+        """Run passes of every usual shape once, each with exclusive use of the model; return the
+        tokens and seconds of a large one. The fixed cost of a pass is measured on the way."""
         began = time.perf_counter()
         for length in (size for size in LENGTHS if size <= self._max_length):
             for rows in (n for n in ROWS if n * length <= MAX_WARM_TOKENS):
@@ -230,7 +230,7 @@ class TextHandler:
         return rows * length, large
 
     def _seconds_of(self, rows: int, length: int) -> float:
-        """Seconds that a pass of made rows takes."""
+        """Seconds that a pass of artificial rows takes."""
         ids = [int(self._pad_id)] * length
         request = ReadTexts(
             rows,
@@ -262,7 +262,7 @@ def _may_be_missing(column: Sequence[Any]) -> bool:
 
 
 def _has_lone_surrogate(text: str) -> bool:
-    """Whether it holds half of a surrogate pair, which no text has."""
+    """Whether the text contains half of a surrogate pair, which no valid text has."""
     if text.isascii():
         return False
     try:
@@ -273,17 +273,17 @@ def _has_lone_surrogate(text: str) -> bool:
 
 
 def plan_passes(lengths: Sequence[int], overhead: float) -> list[list[int]]:
-    """Rows of many lengths → passes through the model, each padded to its longest row: the places
-    of the rows [n] of each, the longest rows first.
+    """Rows of many lengths → passes through the model, each padded to its longest row: the
+    positions of the rows [n] of each, the longest rows first.
 
-    A pass costs as much as ``overhead`` tokens before it reads any, and then every place it has,
-    filled or not. Few passes pad much, many begin often: what costs least in all is found exactly.
-    Over the different lengths l₁ < … < l_m, with n_i rows each, the least cost of the first j is
-    C(j) = min over i < j of C(i) + overhead + l_j · (n_{i+1} + … + n_j), since of rows in one pass
-    only neighbours in length need be looked at.
+    A pass costs ``overhead`` tokens, and then every position it has, filled or padded. Few passes
+    pad much, many passes cost much overhead; the cheapest plan is found exactly. Over the different
+    lengths l₁ < … < l_m, with n_i rows each, the least cost of the first j is C(j) = min over i < j
+    of C(i) + overhead + l_j · (n_{i+1} + … + n_j), since only neighbours in length need share a
+    pass.
     """
-    # In plain Python: of so few rows NumPy costs more than it saves, most of all the lock of the
-    # interpreter, which it gives away and has to wait for.
+    # In plain Python: for so few rows NumPy is slower, most of all because it releases the
+    # interpreter's lock and has to wait for it.
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     counts = Counter(lengths)
     widths = sorted(counts)
@@ -293,10 +293,10 @@ def plan_passes(lengths: Sequence[int], overhead: float) -> list[list[int]]:
         costs = [best[i] + overhead + width * (ends[j] - ends[i]) for i in range(j)]
         starts.append(min(range(j), key=costs.__getitem__))
         best.append(costs[starts[j]])
-    passes_: list[list[int]] = []
+    plan: list[list[int]] = []
     j = len(widths)
     while j > 0:
         i = starts[j]
-        passes_.append(order[ends[i] : ends[j]])
+        plan.append(order[ends[i] : ends[j]])
         j = i
-    return passes_
+    return plan

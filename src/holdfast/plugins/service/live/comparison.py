@@ -1,8 +1,8 @@
-"""A look at a live comparison: what the store knows since the last look joins the evidence.
+"""The state of a live comparison, updated with what the store received since the last update.
 
-The evidence is made of the store's rows alone, in the order of their names and numbers, and how far
-was read is remembered (a cursor). So any replica may look at any time: each comes to the same
-numbers, and one that was restarted goes on.
+The evidence is computed from the store's rows alone, in the order of their names and numbers, and a
+cursor stores how far was read. So any replica may update at any time: all compute the same numbers,
+and a restarted one continues.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 STARTED, VERDICT, LATEST = "comparison started", "verdict", "comparison"
 REQUESTS_PER_PAGE, LABELS_PER_PAGE, USERS_PER_PAGE = 500, 1000, 500
-# The digits of a request's name that are its time, in milliseconds.
+# The leading digits of a request's id are its time in milliseconds.
 TIME_DIGITS = 12
-# How a row was drawn, where chance alone drew it.
+# Draw methods that depend on chance alone.
 RANDOM_DRAWS = ("uniform", "unlike")
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonState:
-    """What a comparison has come to. ``since`` is when it began. Of shadow: ``request`` and
-    ``label`` are how far was read, ``counted`` the rows whose label counts already (hashes), and
-    ``without`` labels of rows that not both had answered. Of ab: ``came`` and ``matured`` are the
-    last users who were counted, and ``late`` outcomes that were told when the user's time was
-    over."""
+    """The state of a comparison. ``since`` is when it began. Of shadow: ``request`` and ``label``
+    are cursors, ``counted`` the (hashed) rows whose label counts already, and ``without`` the
+    labels of rows that not both models predicted. Of ab: ``came`` and ``matured`` are the last
+    users that were counted, and ``late`` the outcomes that were reported after the user's
+    window."""
 
     setup: ComparisonSetup
     evidence: Shadow | Arms
@@ -54,7 +54,7 @@ class ComparisonState:
     late: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """What ``/comparison`` and the dashboard show."""
+        """The summary that ``/comparison`` and the dashboard show."""
         details: dict[str, Any] = {"shown": self.setup.shown, "challenger": self.setup.challenger}
         details |= {"since": self.since}
         if isinstance(self.evidence, Shadow):
@@ -80,8 +80,8 @@ class ComparisonState:
 
 
 def load_comparison(store: Store, setup: ComparisonSetup, now: float) -> ComparisonState:
-    """The comparison as it was last left, or a new one. Whoever begins it first says since when: a
-    user who came before was answered by the shown model alone."""
+    """The stored comparison, or a new one. The first replica stores when it began: users who came
+    before were answered by the shown model alone."""
     if (stored := store.state(setup.key)) is not None:
         return replace(ComparisonState.of(stored), setup=setup)
 
@@ -98,7 +98,7 @@ def load_comparison(store: Store, setup: ComparisonSetup, now: float) -> Compari
 
 
 def update_comparison(store: Store, setup: ComparisonSetup, now: float) -> ComparisonState:
-    """The comparison with all that has come, kept in the store. Raises ``StoreError``."""
+    """The comparison with all rows that have come; saved in the store. Raises ``StoreError``."""
     before = load_comparison(store, setup, now)
     after = _update_shadow(store, before, now) if setup.way == "shadow" else _update_arms(store, before, now)
     if after == before and (store.state(LATEST) or {}).get("key") == setup.key:
@@ -106,7 +106,8 @@ def update_comparison(store: Store, setup: ComparisonSetup, now: float) -> Compa
     summary = after.summary()
     if summary["verdict"] != before.evidence.verdict:
         verdict_body = {name: summary[name] for name in ("verdict", "because", "difference")}
-        # Before the state, which would say that it is written down already: promotions go by it.
+        # Before the state, which would say that the event is stored already: promotions read the
+        # event.
         store.append(Event(VERDICT, now, {**_pair(setup), **verdict_body}))
     store.save_state(setup.key, after.to_json(), now)
     store.save_state(LATEST, {"key": setup.key, "at": now, **summary}, now)
@@ -132,7 +133,7 @@ def _update_shadow(store: Store, state: ComparisonState, now: float) -> Comparis
             break
     state = replace(state, evidence=evidence, request=last_request)
     while labels_page := store.feedback(after=state.label, limit=LABELS_PER_PAGE):
-        # As far as the first that is too young: those behind it come in their order.
+        # Up to the first label that is too young: later ones wait, to keep the order.
         settled_labels = list(takewhile(lambda one: one.at <= now - setup.lag_s, labels_page))
         state = _add_labels(store, state, settled_labels)
         if len(settled_labels) < LABELS_PER_PAGE:
@@ -141,8 +142,8 @@ def _update_shadow(store: Store, state: ComparisonState, now: float) -> Comparis
 
 
 def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[int, tuple[Any, Any]]:
-    """The rows of a request that both models answered: the challenger's answer and the shown one's
-    by place."""
+    """The rows of a request that both models predicted: the challenger's prediction and the shown
+    model's, by position."""
     predictions: dict[str, dict[int, Any]] = {shown: {}, challenger: {}}
     for one in request.said:
         if one.model in predictions:
@@ -152,7 +153,7 @@ def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[in
 
 
 def requests_by_id(store: Store, ids: Iterable[str]) -> Iterator[StoredRequest]:
-    """The requests of these names that the store has, read some hundreds at a time."""
+    """The stored requests with these ids, read some hundreds at a time."""
     ordered = sorted(set(ids))
     for start in range(0, len(ordered), REQUESTS_PER_PAGE):
         part = ordered[start : start + REQUESTS_PER_PAGE]
@@ -206,7 +207,7 @@ def _update_arms(store: Store, state: ComparisonState, now: float) -> Comparison
     ):
         matured = page[-1]
         if users := _compared_users(setup, page):
-            # Of each user what came of it within the time that all have.
+            # The outcomes of each user within the observation window.
             entered_at, totals = {one.user: one.at for one in users}, Counter[str]()
             for one in brought(store, list(entered_at), users[0].at):
                 window_end = entered_at[one.user] + setup.window_s
@@ -220,22 +221,22 @@ def _update_arms(store: Store, state: ComparisonState, now: float) -> Comparison
 
 
 def _compared_users(setup: ComparisonSetup, users: list[Came]) -> list[Came]:
-    """Those whom one of the two answered."""
+    """Users who were answered by one of the two models."""
     return [one for one in users if one.model in (setup.shown, setup.challenger)]
 
 
 def _is_challengers(setup: ComparisonSetup, users: list[Came]) -> Bools:
-    """Whether the challenger answered each first. That is what the hash says, but while a service
-    runs without its challenger: then the shares are no more those that were asked for."""
+    """Whether the challenger answered each user first. This follows the hash, except while a
+    service runs without its challenger: then the shares differ from the requested ones."""
     return np.array([one.model == setup.challenger for one in users], bool)
 
 
 def exclusion_reason(feedback: Feedback) -> str | None:
-    """Why a label does not count, in words; ``None`` where it does.
+    """Why a label does not count, as text; ``None`` where it does.
 
-    A person corrects what looks wrong and passes over what looks right, so rows that somebody chose
-    to label are more often ones that the shown model has wrong: a challenger no better would win.
-    Who sees an answer first is drawn towards it, and the shown model would win.
+    People correct what looks wrong and pass over what looks right, so rows that somebody chose to
+    label are more often errors of the shown model: a challenger that is no better would win.
+    Annotators who see a prediction first are biased towards it, and the shown model would win.
     """
     if feedback.source == "model":
         return "labelled by a model"

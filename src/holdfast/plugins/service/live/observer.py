@@ -1,10 +1,9 @@
-"""The live comparison as an observer of the service: the challenger is asked, the store is looked
-at every few seconds, and what it all comes to is told.
+"""The live comparison as an observer of the service: it runs the challenger, updates the comparison
+from the store every few seconds, and reports the result.
 
-The challenger answers after the shown answers are out, by a thread of its own, and only while
-nobody waits for the shown model. What it cannot keep up with is left out by whole requests before
-anything is known of its answers, so that what was compared is no worse a sample of the traffic for
-it.
+The challenger predicts in a separate thread after the shown predictions were sent, and only while
+no request waits for the shown model. When it cannot keep up, whole requests are skipped before its
+predictions are known, so the compared rows remain an unbiased sample of the traffic.
 """
 
 from __future__ import annotations
@@ -34,17 +33,16 @@ if TYPE_CHECKING:
 
 NAME = "comparison"
 UPDATE_INTERVAL_S = 2.0
-# A look may take a twentieth of the time, so that it never becomes the service's work.
+# An update may take a twentieth of the time, so that it never dominates the service's work.
 MIN_IDLE_RATIO = 20
-# Rows that the challenger is asked at once: so long at most does a shown answer share the machine
-# with it.
+# Rows per call of the challenger; for this long at most a shown request shares the machine with it.
 ROWS_PER_CALL = 4
 MAX_QUEUED_ROWS = 5_000
 PAUSE_S, MAX_PAUSE_S, IDLE_S = 0.002, 0.05, 1.0
 
 
 class ComparisonObserver:
-    """The observer. ``shadow_runner`` is there where both models answer each request."""
+    """The observer. ``shadow_runner`` is set where both models predict each request."""
 
     def __init__(
         self,
@@ -73,23 +71,23 @@ class ComparisonObserver:
         if over or self.shadow_runner is None:
             return
         if served.conversation:
-            # Its words may be drawn at chance, which says nothing of the model.
+            # Its tokens may be sampled at random, which says nothing about the model.
             self._conversations += 1
         else:
             self.shadow_runner.put(served)
 
     def add_feedback(self, feedback: Feedback) -> None:
-        """Nothing: the store brings every label in its order."""
+        """Does nothing: the store returns every label in order."""
 
     def state(self) -> Mapping[str, Any]:
-        """Nothing of its own: the store's rows and a cursor are all that it knows."""
+        """Empty: the state is in the store's rows and a cursor."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
+        """Does nothing."""
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        """None: the look that comes to a verdict writes it down."""
+        """None: the update that reaches a verdict stores the event."""
         return ()
 
     def summary(self) -> Mapping[str, Any]:
@@ -103,7 +101,7 @@ class ComparisonObserver:
         return result
 
     def close(self) -> None:
-        """End the threads. What the store knows stays. May be called twice."""
+        """End the threads; stored rows stay. May be called twice."""
         self._end.set()
         if self.shadow_runner is not None:
             self.shadow_runner.close()
@@ -138,12 +136,12 @@ class ComparisonObserver:
 
 
 class ShadowRunner:
-    """Asks ``challenger`` what was ``served``, and writes what it says into the store.
+    """Runs the ``challenger`` on served requests, and stores its predictions.
 
-    ``busy`` says whether somebody waits for the shown model; ``patience_s`` is after how long a
-    request is left out. ``asked`` and ``dropped`` count requests, ``failed`` those on which the
-    challenger had an error, ``lost`` those that the store did not take; ``mask``: without personal
-    data in what it wrote.
+    ``busy`` says whether a request waits for the shown model; requests that wait longer than
+    ``patience_s`` are skipped. ``asked`` and ``dropped`` count requests, ``failed`` those on which
+    the challenger raised an error, ``lost`` those that the store did not accept. ``mask``: mask
+    personal data in generated text.
     """
 
     def __init__(
@@ -164,17 +162,17 @@ class ShadowRunner:
         self._thread.start()
 
     def put(self, served: Served) -> None:
-        """Have the challenger asked, if there is room."""
+        """Queue the request for the challenger, if there is room."""
         self._queue.put((time.monotonic(), served), len(served.rows))
 
     @property
     def waiting(self) -> int:
-        """Rows that the challenger was not asked yet."""
+        """Rows waiting for the challenger."""
         return self._queue.rows
 
     @property
     def dropped(self) -> int:
-        """Requests that were left out."""
+        """Requests that were skipped."""
         return self._queue.dropped + self._given_up
 
     def figures(self) -> dict[str, int]:
@@ -183,7 +181,7 @@ class ShadowRunner:
         return {name: getattr(self, name) for name in names}
 
     def close(self, within_s: float = 1.0) -> None:
-        """Ask nothing more."""
+        """Process nothing more."""
         self._queue.close()
         self._given_up += len(self._queue.take(len(self._queue), 0))
         self._thread.join(within_s)
@@ -196,13 +194,13 @@ class ShadowRunner:
                 except _OutOfTime:
                     self._given_up += 1
                 except Exception as error:
-                    # Even a defect of the challenger must not end the comparison in silence.
+                    # A defect of the challenger must not end the comparison without a message.
                     self.failed += 1
                     self._log_once("failed", "the challenger did not answer", error)
                 else:
                     self.asked += 1
                     try:
-                        # As what the shown model said is written: the two are compared.
+                        # Masked as the shown model's text is, since the two are compared.
                         predictions = masked_predictions(predictions) if self._mask else predictions
                         self._store.add_said(served.request, predictions)
                     except StoreError as error:

@@ -1,6 +1,6 @@
-"""Who answers: the model in service, a challenger where there is one, and how the two are compared.
+"""Which model answers: the model in service, or a challenger, and how the two are compared.
 
-``Lineup`` is an engine itself, so that the service knows of one alone.
+``EngineRouter`` is itself an engine, so the service has only one.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ REMEDY = "Train the challenger on the same task and classes, or compare the two 
 
 
 class EngineRouter:
-    """The model in service (``shown``), a ``challenger`` where there is one, and the change from
-    one model to the next without a request lost.
+    """Routes requests to the model in service (``shown``) or to a ``challenger``, and replaces a
+    model without losing a request.
 
-    With ``setup`` of way ``ab`` the challenger answers the users of its arm; of requests that name
-    no user ``unnamed`` counts how many the shown model answered.
+    With a ``setup`` of way ``ab`` the challenger answers the users of its arm; ``unnamed`` counts
+    the requests without a user, which the shown model answers.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class EngineRouter:
         self._lock = threading.Lock()
         self._open_requests: Counter[int] = Counter()
         self.unnamed = 0
-        # The comparison with the challenger; also ended where another model takes over.
+        # Ends the comparison with the challenger; also called where another model takes over.
         self.end_comparison: Callable[[], None] = lambda: None
         self._end_following: Callable[[], None] = lambda: None
         self._figures: Callable[[], Mapping[str, float]] = dict
@@ -51,7 +51,8 @@ class EngineRouter:
     def set_follower(
         self, close: Callable[[], None], figures: Callable[[], Mapping[str, float]]
     ) -> None:
-        """Have ``close`` called before the engines end, and ``figures`` stand among this one's."""
+        """Call ``close`` before the engines end, and include ``figures`` in this engine's
+        figures."""
         self._end_following, self._figures = close, figures
 
     @property
@@ -73,7 +74,7 @@ class EngineRouter:
     async def answer(
         self, rows: Sequence[Row], deadline: float | None = None, user: str | None = None
     ) -> RowPredictions:
-        """As ``Engine.answer``; ``user`` is the stored hash of whom it is for."""
+        """As ``ServiceEngine.answer``; ``user`` is the stored hash of the user."""
         with self._counting(lambda: self._engine_for(user)) as engine:
             return await engine.answer(rows, deadline)
 
@@ -88,13 +89,13 @@ class EngineRouter:
         return self.challenger if is_challengers else self.shown
 
     def using_shown(self) -> AbstractContextManager[ServiceEngine]:
-        """While this is open somebody is answered by the shown model otherwise than by ``answer``,
-        and its end waits for that."""
+        """A context for users of the shown model that do not call ``answer``; the model is not
+        closed within it."""
         return self._counting(lambda: self.shown)
 
     @contextmanager
     def _counting(self, choose: Callable[[], ServiceEngine]) -> Iterator[ServiceEngine]:
-        # Counted before anything is awaited: who takes over waits for these alone.
+        # Counted before anything is awaited: ``retire`` waits for these requests alone.
         with self._lock:
             engine = choose()
             self._open_requests[id(engine)] += 1
@@ -106,7 +107,7 @@ class EngineRouter:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for the shown model."""
+        """Whether a request waits for the shown model."""
         return self._open_requests[id(self.shown)] > 0
 
     def figures(self) -> Mapping[str, float]:
@@ -118,16 +119,16 @@ class EngineRouter:
         return {**result, **self._figures()}
 
     def take_over(self, engine: ServiceEngine) -> list[ServiceEngine]:
-        """From the next request on ``engine`` answers, and there is no challenger. The engines that
-        are not asked any more, to be ended by ``retire``."""
+        """Route all further requests to ``engine``, without a challenger. Returns the replaced
+        engines, to be passed to ``retire``."""
         with self._lock:
             before = self._engines
             self.shown, self.challenger, self._setup = engine, None, None
         return [one for one in before if one is not engine]
 
     def retire(self, engine: ServiceEngine) -> None:
-        """End an engine that was taken off, once those that asked it have their answers: each
-        request ends by itself, when its time is over at the latest."""
+        """Close a replaced engine once its open requests are answered; each ends by its deadline at
+        the latest."""
         while self._open_requests[id(engine)]:
             time.sleep(POLL_INTERVAL_S)
         engine.close()
@@ -147,11 +148,11 @@ class EngineRouter:
 class ComparisonSetup:
     """Two models (``NAME@MARK``) of one ``task``, and how they are compared.
 
-    ``margin`` is a share: of rows, or of the range of outcomes. ``budget`` are labels (shadow) or
-    users (ab). Of ab alone: the challenger's ``share`` of users, how long each is watched
-    (``window_s``), within which values are held, and the ``salt`` of the hash that parts them.
-    ``lag_s`` is how long a request or label may take to stand in the store: younger ones wait, so
-    that every replica counts the same rows in the same order.
+    ``margin`` is a share: of rows, or of the range of outcomes. ``budget`` is in labels (shadow) or
+    users (ab). For ab alone: the challenger's ``share`` of users, how long each user is observed
+    (``window_s``), the range ``least`` to ``most`` that values are clipped to, and the ``salt`` of
+    the hash that assigns users. ``lag_s`` is how long a request or label may take to reach the
+    store: younger ones wait, so that every replica counts the same rows in the same order.
     """
 
     shown: str
@@ -169,7 +170,7 @@ class ComparisonSetup:
 
     @property
     def key(self) -> str:
-        """The name of its state in the store: another comparison has another."""
+        """The name of its state in the store; a different comparison has a different one."""
         plain = {name: value for name, value in asdict(self).items() if name != "lag_s"}
         if self.way == "shadow":
             plain = {
@@ -180,14 +181,14 @@ class ComparisonSetup:
 
     @property
     def secret(self) -> str:
-        """The salt; another pair parts the users anew unless one is given, so that who was together
-        in an earlier comparison is not again."""
+        """The salt. By default another pair of models assigns users differently, so that the groups
+        of an earlier comparison are not reused."""
         return self.salt or f"{self.shown} {self.challenger}"
 
 
 def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
-    """Raise ``RecipeError`` where two models cannot stand for one another: another task, classes or
-    columns, or the same model twice."""
+    """Raise ``RecipeError`` where one model cannot replace the other: another task, other classes
+    or columns, or the same model twice."""
     subject = f"the challenger {challenger.model}"
     remedy = f"{REMEDY}holdfast compare {challenger.run} {shown.run} DATA"
     if shown.model == challenger.model:

@@ -1,5 +1,5 @@
-"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``: an answer of a language model
-as OpenAI's clients read it, whole, or piece by piece as server-sent events.
+"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``: answers of a language model for
+OpenAI's clients, complete or streamed as server-sent events.
 
 The shapes are those of the API's published reference: ``chat.completion``,
 ``chat.completion.chunk``, ``text_completion``, ``model``; the OpenAPI document has them as schemas.
@@ -35,7 +35,7 @@ from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import openai_body
 from holdfast.plugins.store.records import user_mark
 
-# Conversations that somebody may record and label; the others have no whole answer.
+# Only these conversations are recorded and can be labelled; others have no complete answer.
 COMPLETE = ("stop", "length")
 ELSEWHERE = (
     (404, "No language model, or another one"),
@@ -45,9 +45,9 @@ PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 DOCUMENT = {"chat": "chat.completion", "text": "text_completion"}
 CHUNK = {"chat": "chat.completion.chunk", "text": "text_completion"}
 DONE = "data: [DONE]\n\n"
-# Clients pass over it, and proxies see that somebody is there.
+# A comment that clients ignore; it shows proxies that the connection is alive.
 STILL_HERE, STILL_HERE_S = ": still here\n\n", 15.0
-# A client that left gets no answer; the counters show this number, which nginx made known.
+# A client that left gets no response; the counters show nginx's status for it.
 CLIENT_CLOSED = 499
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 FinishReason = Literal["stop", "length"]
@@ -139,10 +139,11 @@ class WrongBody(BaseModel):
 
 
 async def answer(read: Callable[..., ChatRequest], service: Service, call: Call) -> Response:
-    """Answer a conversation, or go on with a text: ``read`` reads which."""
+    """Answer a conversation or continue a text; ``read`` parses the body of either."""
     stack = contextlib.ExitStack()
     try:
-        # Held before the model is looked up: one that is taken off ends when its last is answered.
+        # Entered before the model is looked up: a replaced model is closed after its last
+        # conversation.
         if (using_shown := getattr(service.engine, "using_shown", None)) is not None:
             stack.enter_context(using_shown())
         chats = await _chats(service)
@@ -193,7 +194,7 @@ async def _chats(service: Service) -> Chats:
 
 
 def _record(service: Service, call: Call, chats: Chats, conversation: Conversation) -> None:
-    """What was answered, for the store and for those who look on."""
+    """Record the answer in the store and pass it to the observers."""
     result, request = conversation.result, conversation.request
     if result is None or result.end_reason not in COMPLETE:
         return
@@ -208,18 +209,18 @@ def _record(service: Service, call: Call, chats: Chats, conversation: Conversati
 
 
 def reply(conversation: Conversation, model: str) -> Response:
-    """The answer to a conversation that was taken on, as it was asked for. However the reply ends,
-    so does the conversation."""
+    """The response to an accepted conversation, complete or streamed. However the response ends, so
+    does the conversation."""
     return _StreamedResponse(conversation, model) if conversation.request.stream else _WholeResponse(conversation, model)
 
 
 def refusal(error: ChatError) -> Response:
-    """What is told instead of an answer."""
+    """The error response."""
     return JSONResponse(error.to_json(), error.status, headers=error.headers)
 
 
 class _WholeResponse(Response):
-    """The whole answer in one document, unless its reader leaves before it is there."""
+    """The complete answer in one document, unless the client leaves before it is ready."""
 
     def __init__(self, conversation: Conversation, model: str) -> None:
         super().__init__()
@@ -265,7 +266,7 @@ async def _disconnected(receive: Receive) -> None:
 
 
 class _StreamedResponse(StreamingResponse):
-    """A stream whose end, also before its first piece, is the end of the conversation."""
+    """A stream whose end, also before its first piece, ends the conversation."""
 
     def __init__(self, conversation: Conversation, model: str) -> None:
         super().__init__(
@@ -300,7 +301,7 @@ async def _events(conversation: Conversation, model: str) -> AsyncIterator[str]:
             break
         yield chunk({"delta": {"content": update}} if chat else {"text": update})
     if error := _error_of(update):
-        # No ``[DONE]`` follows what did not come to its end.
+        # An incomplete answer ends without ``[DONE]``.
         yield _event(error.to_json())
         return
     last = chunk({"delta": {}} if chat else {"text": ""}, update.end_reason)
@@ -310,7 +311,7 @@ async def _events(conversation: Conversation, model: str) -> AsyncIterator[str]:
 
 
 def _error_of(result: ChatResult) -> ChatError | None:
-    """What is told of an answer that did not come to its end."""
+    """The error for an incomplete answer; ``None`` for a complete one."""
     if result.end_reason in COMPLETE:
         return None
     if result.end_reason == "deadline":
@@ -334,7 +335,7 @@ def _choice(content: dict[str, Any], finish_reason: str | None) -> dict[str, Any
 
 
 def _usage(result: ChatResult) -> dict[str, int]:
-    """Tokens of what was asked and of the answer, the one that ends it included."""
+    """Tokens of the prompt and of the answer, including the one that ends it."""
     return {
         "prompt_tokens": result.prompt_tokens,
         "completion_tokens": result.tokens,
@@ -343,7 +344,7 @@ def _usage(result: ChatResult) -> dict[str, int]:
 
 
 def _event(document: dict[str, Any]) -> str:
-    # One line, whatever is in it: JSON writes the ends of lines as escapes.
+    # One line, whatever it contains: JSON escapes line ends.
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
 
 

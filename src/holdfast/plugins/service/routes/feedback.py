@@ -1,4 +1,4 @@
-"""``POST /feedback``: what is right for a row, or what came of a request."""
+"""``POST /feedback``: the correct label of a row, or the outcome of a request."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ FIELDS = tuple(FeedbackBody.model_fields)
 
 
 async def feedback(service: Service, call: Call) -> Response:
-    """Write it down before it is confirmed: 503 where the store cannot be written."""
+    """Store it before confirming: 503 where the store cannot be written."""
     body = known_body(call, "/feedback", FIELDS)
     if service.store is None:
         rule = "needs a store, and this service has none"
@@ -109,7 +109,7 @@ async def feedback(service: Service, call: Call) -> Response:
 
 
 def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
-    """The request, the place of its row, and who says so."""
+    """The request, the index of its row, and the annotator."""
     request, index, annotator = body.get("id"), body.get("index", 0), body.get("who")
     if not isinstance(request, str) or not 0 < len(request) <= MAX_ID_LENGTH:
         raise bad_request("id", "must be the id of an answer", request, "Send the id that /predict gave.")
@@ -118,13 +118,13 @@ def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
     if annotator is not None and (not isinstance(annotator, str) or not 0 < len(annotator) <= MAX_NAME_LENGTH):
         rule = f"must be a text of 1 to {MAX_NAME_LENGTH} characters"
         raise bad_request("who", rule, annotator, "Name who says so.")
-    # As OpenAI's clients have it of a conversation.
+    # The prefix that OpenAI's clients see.
     name = request.removeprefix("chatcmpl-").removeprefix("cmpl-")
     return name, index, UNKNOWN_ANNOTATOR if annotator is None else annotator
 
 
 def _circumstances(body: dict[str, Any]) -> tuple[Suggestion, Any]:
-    """Whether the model's answer had been seen, and how the row came to be labelled."""
+    """Whether the annotator had seen the prediction, and how the row was drawn."""
     seen, drawn = body.get("seen"), body.get("drawn")
     if seen is not None and not isinstance(seen, bool):
         raise bad_request("seen", "must be true or false", seen, "Whether the answer was seen before.")
@@ -146,8 +146,8 @@ def _outcome_value(value: Any) -> float:
 async def _stored_request(
     service: Service, store: Store, request: str, index: int
 ) -> tuple[StoredRequest, Row | None, StoredRequest | None]:
-    """The request, its row where it is still known, and what is to be stored of it where it may not
-    be in the store yet."""
+    """The request, its row where it is still in memory, and the request to store where the store
+    may not have it yet."""
     if (recent := service.recent_request(request)) is not None:
         return recent.record, recent.rows[index] if index < len(recent.rows) else None, recent.record
     stored = await asyncio.to_thread(store.request, request)
@@ -168,7 +168,7 @@ def _checked_label(service: Service, label: Any, row: Row | None) -> Any:
 
 @functools.cache
 def _label_type(run: Path) -> str | None:
-    """What the labels of the run are, where its recipe tells."""
+    """The label type in the run's recipe, where it has one."""
     path = run / RECIPE
     return read_recipe(path).data.label_kind if path.exists() else None
 

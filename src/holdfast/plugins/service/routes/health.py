@@ -1,6 +1,5 @@
-"""What the service says of itself: ``/health/…``, ``/model``, ``/metrics``, what the observers say,
-the page to try the model (``/``) and the description for programs (``/openapi.json``).
-"""
+"""The service's own state: ``/health/…``, ``/model``, ``/metrics``, the observers' summaries, the
+page to try the model (``/``) and the OpenAPI document (``/openapi.json``)."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from holdfast.plugins.service.web.endpoint import (
 from holdfast.plugins.service.web.faults import Fault
 
 PAGE = Path(__file__).parent / "page.html"
-# What observers watch, and what to do where none does.
+# The subjects of observers, and what to do where there is no observer.
 SUBJECTS = {
     "drift": "It begins soon after the service is ready; else its log says why.",
     "comparison": "Start the service with --challenger RUN.",
@@ -67,12 +66,12 @@ class ObserverWords(ResponseSchema):
 
 
 async def live(service: Service, call: Call) -> Response:
-    """The process answers."""
+    """Reports that the process answers."""
     return as_json({"live": True})
 
 
 async def ready(service: Service, call: Call) -> Response:
-    """A request would be answered; 503 while the model loads, and once the service ends."""
+    """Whether a request would be answered; 503 while the model loads and during shutdown."""
     if service.ready:
         return as_json({"ready": True})
     because = "it shuts down" if service.draining else "the model is loading"
@@ -80,7 +79,7 @@ async def ready(service: Service, call: Call) -> Response:
 
 
 async def model(service: Service, call: Call) -> Response:
-    """What is known of the model that answers."""
+    """The facts of the served model."""
     facts = service.facts
     return as_json(
         {
@@ -95,12 +94,12 @@ async def model(service: Service, call: Call) -> Response:
 
 
 async def metrics(service: Service, call: Call) -> Response:
-    """All numbers, for Prometheus."""
+    """All metrics, for Prometheus."""
     return as_text(service.counters.text(), TYPE)
 
 
 async def observed(subject: str, service: Service, call: Call) -> Response:
-    """What each observer of this subject says."""
+    """The summary of each observer of this subject."""
     summaries = service.observer_summaries().items()
     if matching := {name: dict(summary) for name, summary in summaries if name.startswith(subject)}:
         return as_json({"observers": matching})
@@ -110,8 +109,8 @@ async def observed(subject: str, service: Service, call: Call) -> Response:
 
 @cache
 def page() -> tuple[str, str]:
-    """The page, and the policy under which its own script and style run, and nothing else does:
-    each is named by its hash, and nothing is loaded from or sent to another host."""
+    """The page and its content security policy: only its own script and style, named by their
+    hashes, may run, and nothing is loaded from or sent to another host."""
     text = PAGE.read_text("utf-8")
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
@@ -128,7 +127,7 @@ def _hash(text: str) -> str:
 
 
 async def try_it(service: Service, call: Call) -> Response:
-    """The page; it holds nothing of the model, and asks for the token where one is needed."""
+    """The page; it contains nothing of the model, and asks for the token where one is needed."""
     text, policy = page()
     headers = {
         "content-security-policy": policy,
@@ -139,7 +138,7 @@ async def try_it(service: Service, call: Call) -> Response:
 
 
 async def openapi(service: Service, call: Call) -> Response:
-    """The description of all endpoints."""
+    """The OpenAPI document of all endpoints."""
     return as_text(call.describe(), JSON)
 
 

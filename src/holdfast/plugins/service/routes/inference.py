@@ -110,17 +110,17 @@ class InferenceError(ResponseSchema):
 
 
 async def server(service: Service, call: Call) -> Response:
-    """Which server this is."""
+    """The server's name and version."""
     return as_json({"name": "holdfast", "version": __version__, "extensions": []})
 
 
 async def ready(service: Service, call: Call) -> Response:
-    """All models are ready."""
+    """Whether the model is ready."""
     return as_json({"ready": service.ready}, 200 if service.ready else 503)
 
 
 async def model(service: Service, call: Call) -> Response:
-    """What goes into the model, and what comes out."""
+    """The model's inputs and outputs."""
     facts = _requested_model(service, call)
     shape = [-1, -1] if facts.task in TAGGERS else [-1]
     return as_json(
@@ -143,7 +143,7 @@ async def model_ready(service: Service, call: Call) -> Response:
 
 
 async def infer(service: Service, call: Call) -> Response:
-    """Answer the rows."""
+    """Predict the rows."""
     facts = _requested_model(service, call)
     if b"inference-header-content-length" in call.headers:
         rule = "asks for the binary extension, which this server does not have"
@@ -163,7 +163,7 @@ async def infer(service: Service, call: Call) -> Response:
         {
             "model_name": name_of(facts),
             "model_version": VERSION,
-            # Feedback names it; a caller's own is given back beside it.
+            # The id for feedback; a caller's own id is returned next to it.
             "id": request if request_id is None else request_id,
             "parameters": {"request": request},
             "outputs": [one for one in tensors if requested is None or one["name"] in requested],
@@ -172,7 +172,7 @@ async def infer(service: Service, call: Call) -> Response:
 
 
 def name_of(facts: EngineFacts) -> str:
-    """The model's name in a path: without its mark."""
+    """The model's name in a path, without its mark."""
     return facts.model.partition("@")[0]
 
 
@@ -211,7 +211,7 @@ def _requested_outputs(body: dict[str, Any], facts: EngineFacts) -> set[str] | N
 
 
 def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
-    """Each input tensor as a value a row."""
+    """Each input tensor as a list with one value a row."""
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         rule = "must be a list with a tensor for each column"

@@ -1,6 +1,5 @@
-"""``POST /predict`` and ``POST /explain``: the rows of a request, what the model says of them, and
-why it says so.
-"""
+"""``POST /predict`` and ``POST /explain``: predictions for the rows of a request, and explanations
+of predictions."""
 
 from __future__ import annotations
 
@@ -75,7 +74,7 @@ class ExplainAnswer(ResponseSchema):
 
 
 async def predict(service: Service, call: Call) -> Response:
-    """Answer the rows; what goes on afterwards is seen to once the answer is out."""
+    """Predict the rows; recording follows after the response is sent."""
     body = known_body(call, "/predict", FIELDS)
     user = body.get("user")
     if user is not None:
@@ -90,7 +89,7 @@ async def predict(service: Service, call: Call) -> Response:
 
 
 async def explain(service: Service, call: Call) -> Response:
-    """Reasons for the answers to the rows; nothing is written down of it."""
+    """Explain the predictions of the rows; nothing is stored."""
     body, settings = known_body(call, "/explain", FIELDS), service.settings
     rows = rows_of(body, service.facts, settings, max_rows=settings.max_explained)
     model = service.facts.model
@@ -101,7 +100,7 @@ async def explain(service: Service, call: Call) -> Response:
 
 
 def known_body(call: Call, path: str, fields: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON object that was sent, which has no other than these fields."""
+    """The JSON object of the body, which may have only these fields."""
     body = call.json()
     if unknown := [name for name in body if name not in fields]:
         remedy = f"Known: {', '.join(fields)}."
@@ -112,7 +111,7 @@ def known_body(call: Call, path: str, fields: tuple[str, ...]) -> dict[str, Any]
 async def answer_rows(
     service: Service, call: Call, rows: tuple[Row, ...], user: str | None
 ) -> tuple[str, RowPredictions]:
-    """The name of the request and its answers, with all that is to be done afterwards."""
+    """The id of the request and its predictions; ``call.after`` records them."""
     at = time.time()
     with call.cancelled_on_hangup():
         predictions = await service.answer(rows, call.started + service.settings.timeout_s, user)
@@ -134,11 +133,11 @@ def _prediction_json(answer: RowPrediction) -> dict[str, Any]:
 def rows_of(
     body: Mapping[str, Any], facts: EngineFacts, settings: Serving, *, max_rows: int | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """The rows that a body names by one of ``text``, ``texts``, ``row`` and ``rows``, checked as
-    far as it can be done without the model.
+    """The rows that a body gives as one of ``text``, ``texts``, ``row`` and ``rows``, checked as
+    far as possible without the model.
 
-    Raises ``Fault`` 400 where it names none or several, a row has not all columns of the model or
-    another kind of value, or there are more of them than is taken.
+    Raises ``Fault`` 400 where it gives none or several, a row lacks a column of the model or has a
+    value of the wrong type, or there are too many rows.
     """
     fields = [name for name in ROW_FIELDS if body.get(name) is not None]
     if len(fields) != 1:

@@ -1,8 +1,8 @@
-"""``Application``: the service as one ASGI application, and its description (OpenAPI 3.1).
+"""``Application``: the service as one ASGI application, and its OpenAPI 3.1 description.
 
-A request passes in this order: host and origin, the route, the token, the head, the body, the
-endpoint. Whatever fails is an answer in the endpoint's own shape of an error; only a defect is 500,
-with a number that stands in the log beside the place where it happened.
+A request passes in this order: host and origin, route, token, headers, body, endpoint. Any failure
+becomes a response in the endpoint's own error shape. Only a defect is 500, with a number that is in
+the log next to the traceback.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Application:
         by_path: dict[str, dict[str, Endpoint]] = {}
         for endpoint in self.endpoints:
             by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-        # One route a path: Starlette would say of a path with two that only the first's method is
-        # allowed.
+        # One route a path: for a path with two routes, Starlette would report only the first one's
+        # method as allowed.
         routes = [
             Route(path, _ByMethod(self, methods), methods=list(methods), name=path)
             for path, methods in by_path.items()
@@ -78,7 +78,7 @@ class Application:
 
     @functools.cached_property
     def description(self) -> bytes:
-        """The OpenAPI document of all endpoints, made once."""
+        """The OpenAPI document of all endpoints, created once."""
         return json_bytes(openapi_document(self.endpoints, self.service.guard.digest is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class Application:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        # Starlette says 405 by an exception where it finds an application.
+        # Starlette raises 405 as an exception where it finds an application.
         scope["app"] = self
         headers = dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
@@ -106,7 +106,7 @@ class Application:
             await self.refuse(scope, receive, send, fault, None, started)
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request to an endpoint."""
+        """Handle one request to an endpoint."""
         started = time.monotonic()
         call: Call | None = None
         try:
@@ -142,7 +142,7 @@ class Application:
                 call.after()
 
     def fault_of(self, error: Exception, name: str) -> Fault:
-        """What is answered where an endpoint fails."""
+        """The error response where an endpoint raises."""
         if isinstance(error, Fault):
             return error
         if isinstance(error, QueueFull):
@@ -162,11 +162,11 @@ class Application:
         return Fault(500, "Holdfast", rule, number, remedy, reason="defect")
 
     def count(self, name: str, scope: Scope, status: int, started: float) -> None:
-        """An answer of this endpoint went out."""
+        """Count a response of this endpoint."""
         seconds = time.monotonic() - started
         self.service.counters.count_answer(name, status, seconds)
         if self.service.settings.access_log:
-            # The endpoint, not the path: what a caller wrote stays out of the log.
+            # The endpoint, not the path: a caller's text stays out of the log.
             self.service.log(f"{scope['method']} {name} {status} {1000 * seconds:.1f} ms")
 
     async def refuse(
@@ -178,7 +178,7 @@ class Application:
         endpoint: Endpoint | None,
         started: float,
     ) -> None:
-        """Answer with an error, in the shape of the endpoint where it is of one of ours."""
+        """Send an error response, in the endpoint's shape where there is an endpoint."""
         shape = endpoint.error_body if endpoint is not None else error_body_for(scope["path"])
         headers = dict(fault.headers)
         if fault.closing:
@@ -193,8 +193,8 @@ class Application:
 
 
 def _joined_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers that stand several times as one list, as RFC 9110 reads them: two hosts or two tokens
-    are then none that is known."""
+    """Headers with repeated names joined to one list, as RFC 9110 reads them: two hosts or two
+    tokens then match none."""
     joined: dict[bytes, bytes] = {}
     for name, value in headers:
         joined[name] = b", ".join((joined[name], value)) if name in joined else value
@@ -202,8 +202,7 @@ def _joined_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes
 
 
 class _ByMethod:
-    """The endpoints of one path; a class, so that Starlette takes it for an application of its
-    own."""
+    """The endpoints of one path; a class, so that Starlette treats it as an ASGI application."""
 
     def __init__(self, application: Application, endpoints: Mapping[str, Endpoint]) -> None:
         self._application, self._endpoints = application, endpoints
@@ -226,8 +225,7 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _trace(error: BaseException) -> str:
-    """The kind of an error and the way to it. What it says may hold a caller's text, and stays
-    out."""
+    """The type and traceback of an error. Its message may hold a caller's text and is left out."""
     error_name = type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     frames_text = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(frames))
@@ -240,7 +238,7 @@ def _trace(error: BaseException) -> str:
 
 
 def openapi_document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
-    """All endpoints; ``token``: whether one is asked for."""
+    """The OpenAPI document of all endpoints; ``token``: whether one is required."""
     paths: dict[str, Any] = {}
     models: dict[type[BaseModel], None] = {}
     for endpoint in endpoints:

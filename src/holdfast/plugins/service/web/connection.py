@@ -1,11 +1,11 @@
-"""``BoundedConnection``: uvicorn's HTTP/1.1 connection with the bounds that it lacks.
+"""``BoundedConnection``: uvicorn's HTTP/1.1 connection with the limits that it lacks.
 
-uvicorn waits for ever for a head or a body that does not come, holds heads of any length, and
-waits for ever for a client that does not read. Here each connection keeps when it began to wait for
-bytes, and ``BoundedServer`` ends those that took too long: one look at all of them twice a second
-costs less than a timer a request. Whoever is refused while sending still gets the answer (a
-connection that is closed with bytes unread is reset, and the answer lost with it): the rest is
-thrown away for a moment first.
+uvicorn waits forever for headers or a body that never come, accepts headers of any length, and
+waits forever for a client that does not read. Here each connection records since when it waits for
+bytes, and ``BoundedServer`` ends those that took too long: checking all of them twice a second
+costs less than a timer per request. A client that is refused while sending still gets the response:
+closing a connection with unread bytes resets it and loses the response, so the rest is read and
+discarded for a moment first.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from holdfast.plugins.service.web.faults import Fault, error_body_for
 
 MAX_HEAD_BYTES = 32_768  # bytes; Apache and nginx take 8 kB a line and as much in all
-# Requests behind one another that a client sends without an answer: no usual client sends two, and
-# each connection has a request's turn before the others.
+# Pipelined requests without a response: no usual client sends two, and each connection has one
+# request served before the others.
 MAX_PIPELINED = 16
-# Whoever watches over the process is answered however many others are there.
+# Health checks are answered however many connections are open.
 ALWAYS_ANSWERED = b"/health/"
 LINGER_S, LINGER_BYTES = 2.0, 32 * 2**20
 # A client that closed its half and one that was killed look alike: both sent FIN. After this time
-# [s] it is told to go on waiting, which each client knows how to pass over; of one that is there no
-# more its machine says so at once.
+# [s] it is sent 100 Continue, which every client knows how to ignore; if the client is gone, its
+# machine reports that at once.
 CLIENT_CHECK_S = 0.05
-# Between two looks at all connections [s].
+# Interval between two checks of all connections [s].
 SWEEP_S = 0.5
 CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
@@ -104,14 +104,14 @@ CROWDED = Fault(
 
 
 async def _crowded(scope: Any, receive: Any, send: Any) -> None:
-    """The application of a connection that is one too many: it answers before the body is read."""
+    """The application of a surplus connection: it answers before the body is read."""
     body = json.dumps(error_body_for(str(scope["path"]))(CROWDED))
     headers = {**CROWDED.headers, "Connection": "close"}
     await Response(body, CROWDED.status, headers, "application/json")(scope, receive, send)
 
 
 class _LingeringTransport:
-    """A transport whose ``close`` leaves a client that is still sending the time to read."""
+    """A transport whose ``close`` gives a client that is still sending the time to read."""
 
     def __init__(self, transport: Any, wire: BoundedConnection) -> None:
         self._transport, self._wire = transport, wire
@@ -126,35 +126,35 @@ class _LingeringTransport:
 
 
 class BoundedConnection(HttpToolsProtocol):
-    """One connection. ``limits`` is set by ``bounded_connection``."""
+    """One connection. ``bounded_connection`` sets ``limits``."""
 
     limits: ConnectionLimits
 
     def connection_made(self, transport: Any) -> None:
         self.raw = transport
         self.loop_time = self.loop.time
-        # The loop's clock stands still while it hears many at once.
+        # The loop's clock does not advance while it accepts many connections at once.
         self.arrival_number = next(_ARRIVALS)
-        # When it began to wait for bytes of a request; ``None`` while one is being answered.
+        # Since when it waits for bytes of a request; ``None`` while one is being answered.
         self.waits_since: float | None = self.loop_time()
         self.head_bytes = 0
         self.in_head = True
         self.lingering_since: float | None = None
         self.discarded_bytes = 0
         self.unsent: tuple[int, float] = (0, 0.0)
-        # Called where the client is gone while it is answered: see ``Call.while_there``.
+        # Called where the client hangs up during a response: see ``Call.cancelled_on_hangup``.
         self.give_up: Callable[[], None] | None = None
-        # What is answered now; ``cycle`` is what was read last.
+        # The request being answered; ``cycle`` is the one that was parsed last.
         self.answering_cycle: Any = None
-        # What is wrong with the head that is being read.
+        # The fault in the headers that are being parsed.
         self.fault_in_head: Fault | None = None
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
         if len(self.connections) <= 2 * self.limits.max_connections:
             return
         open_connections = [c for c in self.connections if isinstance(c, BoundedConnection) and not c.raw.is_closing()]
         if len(open_connections) > 2 * self.limits.max_connections:
-            # Hang up on whoever has waited longest without a whole request: who comes may have one,
-            # and who was silent may come again.
+            # Close the connection that has waited longest without a complete request: the new one
+            # may have a request, and the silent client may reconnect.
             self.limits.on_refused(CROWDED)
             waiting = [one for one in open_connections if one.waits_since is not None]
             min(waiting, key=lambda one: (one.waits_since or 0.0, one.arrival_number)).raw.abort()
@@ -168,7 +168,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.waits_since is None and self.in_head:
             self.waits_since = self.loop_time()
         if self.in_head:
-            # The part of it that is a body is not long: what comes at once is at most 256 kB.
+            # A part of this may be the body; it is not long: at most 256 kB arrive at once.
             self.head_bytes += len(data)
         super().data_received(data)
         if self.in_head and self.head_bytes > MAX_HEAD_BYTES and self.lingering_since is None:
@@ -203,7 +203,7 @@ class BoundedConnection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         long = self.in_head and self.head_bytes > MAX_HEAD_BYTES
         if self.busy:
-            # An answer is on its way to an earlier request: a second one would be taken for it.
+            # A response to an earlier request is being sent: a second one would be taken for it.
             self.waits_since = None
             self.cycle.keep_alive = False
             self.raw.pause_reading()
@@ -211,7 +211,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.refuse(HEAD if long else self.fault_in_head or BROKEN)
 
     def refuse(self, fault: Fault) -> None:
-        """Answer without the application, and close."""
+        """Send an error without the application, and close."""
         self.limits.on_refused(fault)
         if not self.raw.is_closing():
             path = "" if self.in_head else self.url.decode("latin-1")
@@ -222,7 +222,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.linger()
 
     def linger(self) -> None:
-        """Close, once what was written is read; while the client still sends, after a moment."""
+        """Close once the response was read; while the client still sends, after a moment."""
         if self.lingering_since is not None or self.raw.is_closing():
             return
         unfinished = self.waits_since is not None and (self.head_bytes or not self.in_head)
@@ -234,7 +234,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.raw.write_eof()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """A client that has sent all may have closed its half: it still reads the answer."""
+        """A client that has sent everything may have closed its half: it still reads the
+        response."""
         if self.lingering_since is not None or not self.busy:
             self.raw.close()
             return False
@@ -249,7 +250,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if (one := self.answering_cycle) is not None and not one.response_complete:
-            # With a request behind it uvicorn would tell that one alone.
+            # With a pipelined request, uvicorn would notify only that one.
             one.disconnected = True
             one.message_event.set()
         if self.give_up is not None:
@@ -257,12 +258,12 @@ class BoundedConnection(HttpToolsProtocol):
 
     @property
     def _client_silent(self) -> bool:
-        """Whether a client that said its last word waits for the first of its answer, or is
+        """Whether a client that closed its half waits for the first bytes of its response, or is
         gone."""
         return self.busy and not self.raw.is_closing() and not self.answering_cycle.response_started
 
     def _probe_client(self) -> None:
-        # HTTP/1.0 knows no answer before the answer.
+        # HTTP/1.0 has no interim responses.
         if self._client_silent and self.answering_cycle.scope["http_version"] == "1.1":
             self.raw.write(CONTINUE_RESPONSE)
             self._check_client(CLIENT_CHECK_S)
@@ -270,7 +271,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _check_client(self, after_s: float) -> None:
         if not self._client_silent:
             return
-        # The loop does not read after the last word, and would not hear it.
+        # The loop does not read after EOF, so it would not notice.
         with socket.socket(fileno=os.dup(self.raw.get_extra_info("socket").fileno())) as sock:
             gone = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if gone:
@@ -280,12 +281,12 @@ class BoundedConnection(HttpToolsProtocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request that was read whole still waits for its answer."""
+        """Whether a complete request still waits for its response."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def close_if_overdue(self, now: float) -> None:
-        """End this connection if it waited too long for bytes, or for a reader."""
+        """End this connection if it waited too long for bytes, or for the client to read."""
         if self.lingering_since is not None:
             if now - self.lingering_since > LINGER_S:
                 self.raw.abort()
@@ -302,7 +303,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self.waits_since is None or now - self.waits_since <= self.limits.read_s or self.busy:
             return
         if self.in_head and not self.head_bytes:
-            # It never said a word.
+            # It never sent a byte.
             self.raw.close()
         elif self.cycle is not None and self.cycle.response_started:
             self.limits.on_refused(SLOW)
@@ -316,8 +317,8 @@ class _HeadRefused(Exception):
 
 
 def head_fault(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Fault | None:
-    """What RFC 9112 forbids in a head, where another program on the way may read it otherwise: the
-    host (3.2), a host in the request line (3.2.2), a coding beside chunks (6.1)."""
+    """A violation of RFC 9112 in the headers that another program on the way may read differently:
+    the host (3.2), a host in the request line (3.2.2), a coding in addition to chunks (6.1)."""
     hosts = [value.strip().lower() for name, value in headers if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return NO_HOST
@@ -331,8 +332,8 @@ def head_fault(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]])
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What the connections of one server share: how many, for how long, and who hears of those
-    that were refused before any application was asked."""
+    """The limits that the connections of one server share: how many, and for how long;
+    ``on_refused`` is called with faults of connections that were refused before the application."""
 
     max_connections: int
     read_s: float
@@ -340,15 +341,15 @@ class ConnectionLimits:
 
 
 def bounded_connection(limits: ConnectionLimits) -> type[BoundedConnection]:
-    """The class of a server's connections."""
+    """The connection class of a server."""
     return type("BoundWire", (BoundedConnection,), {"limits": limits})
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn's server, which ends the connections of its ``BoundedConnection`` that are overdue."""
+    """uvicorn's server, which ends overdue connections."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Until it should exit and every connection has ended."""
+        """Serve until it should exit and every connection has ended."""
         sweeping = asyncio.create_task(self._sweep())
         try:
             await super().serve(sockets)

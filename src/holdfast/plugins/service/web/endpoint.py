@@ -1,12 +1,12 @@
-"""``Endpoint``: one thing that a service can be asked, ``Call``, one time that it is, and the
-answer as bytes (``as_json``, ``as_text``).
+"""``Endpoint``, the description of an endpoint, ``Call``, one request to it, and responses as bytes
+(``as_json``, ``as_text``).
 
-A body is bounded bytes, then strict JSON (RFC 8259, and RFC 7493 on names). Python's own reader
-takes NaN, numbers beyond every float, the last of several equal names and halves of characters.
-Each would become another value on the way to the model or the store; all are refused.
+A body is limited in size and must be strict JSON (RFC 8259, and RFC 7493 on names). Python's own
+parser accepts NaN, numbers beyond every float, the last of several equal names and lone surrogates.
+Each would change its value on the way to the model or the store; all are refused.
 
-The schemas of an endpoint are what its OpenAPI description is made of. They are not run over every
-answer: a test holds real answers to them, and a row costs no check that its reader does not need.
+The OpenAPI description is made from an endpoint's schemas. They are not run over every response: a
+test checks real responses against them, and a row costs no check that its reader does not need.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ JSON = "application/json"
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 ).encode
-# No page of another site is told what type a stranger's text could pass for, and nobody keeps it.
+# No other site's page may guess a content type, and nothing is cached.
 SAFETY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 BODY = "the body"
 REMEDY = 'Send JSON such as {"texts": ["…"]}.'
-# Only escapes can bring these in: UTF-8 has no halves, and JSON no raw control characters.
+# Only escapes can produce these: UTF-8 has no surrogates, and JSON no raw control characters.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NUL = "\\u0000"
 # Bytes of each body that every connection may send, whatever the others do.
@@ -50,9 +50,9 @@ MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 @dataclass(slots=True)
 class Call:
-    """One request, read whole: ``started`` is of ``time.monotonic``, ``describe``
-    gives the OpenAPI document, ``after`` is called once the answer is out (also where the client
-    did not wait for it), ``wire`` is the connection, where it is known."""
+    """One complete request: ``started`` is of ``time.monotonic``, ``describe`` returns the OpenAPI
+    document, ``after`` is called once the response was sent (also where the client did not wait for
+    it), ``wire`` is the connection, where it is known."""
 
     headers: dict[bytes, bytes]
     body: bytes
@@ -71,7 +71,7 @@ class Call:
 
     @contextlib.contextmanager
     def cancelled_on_hangup(self) -> Iterator[None]:
-        """What is done in here ends where the client hangs up: it raises ``ClientGone``."""
+        """A context that is cancelled where the client hangs up: it raises ``ClientGone``."""
         task = asyncio.current_task()
         if self.wire is None or task is None:
             yield
@@ -96,10 +96,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """``path`` may hold ``{names}``; its counters are called by it as it is written here, never as
-    it was asked. ``without_token``: asked without a token. ``request_schema`` and ``response_schema`` are the schemas of JSON
-    bodies (``media``: what it gives is of this type, and no JSON); ``other_statuses`` further statuses with
-    the schema of their bodies; ``error_body`` makes the body of an error, ``error_schema`` is its schema."""
+    """``path`` may contain ``{names}``; the counters use it as written here, never the requested
+    path. ``without_token``: no token is required. ``request_schema`` and ``response_schema`` are
+    the schemas of JSON bodies (``media``: the response has this type and is not JSON);
+    ``other_statuses`` have the schema of their bodies; ``error_body`` makes the body of an error,
+    ``error_schema`` is its schema."""
 
     method: str
     path: str
@@ -115,31 +116,31 @@ class Endpoint:
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    """A JSON response. Raises ``ValueError`` for NaN and infinities, which JSON does not have."""
     return as_text(json_bytes(value), JSON, status, headers)
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON document. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    """A JSON document. Raises ``ValueError`` for NaN and infinities, which JSON does not have."""
     return _encode(value).encode("utf-8", "replace")
 
 
 def as_text(
     text: str | bytes, media: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Any other answer."""
+    """A response of any other type."""
     return Response(text, status, {**SAFETY_HEADERS, **(headers or {})}, media)
 
 
 class ClientGone(Exception):
-    """The client has hung up."""
+    """The client hung up."""
 
 
 def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
     """Refuse what can be refused before a byte of the body is read.
 
-    ``application/x-www-form-urlencoded`` is what curl and urllib say of any body unless they are
-    told otherwise; another site's form is kept out by its ``Origin``.
+    curl and urllib send ``application/x-www-form-urlencoded`` with any body by default; another
+    site's form is refused by its ``Origin``.
     """
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     if media_type and media_type not in MEDIA_TYPES and not media_type.endswith("+json"):
@@ -171,16 +172,16 @@ def too_long(length: int | None, max_bytes: int) -> Fault:
 
 
 class BodyBudget:
-    """The bytes of all bodies that are still arriving, at most ``max_bytes`` beyond the first ``FREE_BYTES``
-    of each: whoever sends many long bodies slowly keeps no short one out."""
+    """The bytes of all bodies that are arriving, at most ``max_bytes`` beyond the first
+    ``FREE_BYTES`` of each: many long bodies sent slowly cannot block a short one."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.held_bytes = max_bytes, 0
 
     @contextlib.contextmanager
     def reserve(self) -> Iterator[Callable[[int], None]]:
-        """Of one body: told how long it is so far, it raises ``Fault`` 503 where all together are
-        too much."""
+        """A context for one body. It yields a function that takes the body's length so far and
+        raises ``Fault`` 503 where all bodies together are too long."""
         reserved = 0
 
         def grow_to(length: int) -> None:
@@ -209,8 +210,8 @@ class BodyBudget:
 
 
 async def read_body(receive: Receive, max_bytes: int, budget: BodyBudget) -> bytes:
-    """All of the body, or ``Fault`` 413 as soon as it is too long, 503 where all that arrive are;
-    ``ClientGone`` without a reader."""
+    """The complete body. Raises ``Fault`` 413 as soon as it is too long, 503 where all arriving
+    bodies are; ``ClientGone`` where the client hung up."""
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGone
@@ -232,7 +233,7 @@ async def read_body(receive: Receive, max_bytes: int, budget: BodyBudget) -> byt
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """The object that the body holds. Raises ``Fault`` 400 for anything else."""
+    """The JSON object in the body. Raises ``Fault`` 400 for anything else."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -270,7 +271,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def _all_texts(value: Any) -> str:
-    """All texts of a value, its names too, in one."""
+    """All strings of a value, its keys too, joined."""
     texts: list[str] = []
     stack = [value]
     while stack:

@@ -1,7 +1,7 @@
-"""``Fault``: an answer that says what is wrong, as the command line says it.
+"""``Fault``: an error response with the same parts as on the command line.
 
-The four parts of an error are those of ``core/errors.py``; the status says whose fault it is: 4xx
-the caller's, 503 nobody's (ask again), 500 a defect of Holdfast's.
+The four parts of an error are those of ``core/errors.py``; the status says who is at fault: 4xx the
+caller, 503 nobody (retry), 500 a defect of Holdfast.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ RETRY_AFTER_S = 1.0
 
 @dataclass(eq=False, repr=False)
 class Fault(Exception):
-    """What, rule, value and remedy with the status of the answer.
+    """What, rule, value and remedy with the status of the response.
 
-    ``retry_after_s``: after so many seconds it is worth asking again (``Retry-After``). ``reason`` is one
-    word for the counter. ``closing``: nothing more is read from this connection.
+    ``retry_after_s``: seconds until a retry makes sense (``Retry-After``). ``reason`` is one word
+    for the counter. ``closing``: nothing more is read from this connection.
     """
 
     status: int
@@ -61,14 +61,14 @@ class Fault(Exception):
         }
 
     def sentence(self) -> str:
-        """All of it in one line."""
+        """The complete error in one line."""
         found_value = "" if self.value is None else f" (found: {shown(self.value)})"
         remedy = f" {self.remedy}" if self.remedy else ""
         return printable(f"{self.what}: {self.rule}{found_value}{remedy}", 4 * MAX_LENGTH)
 
 
 def default_body(fault: Fault) -> dict[str, Any]:
-    """The body of an error of Holdfast's own endpoints."""
+    """The error body of Holdfast's own endpoints."""
     return {"error": fault.parts()}
 
 
@@ -86,7 +86,7 @@ def openai_body(fault: Fault) -> dict[str, Any]:
 
 
 def error_body_for(path: str) -> Callable[[Fault], dict[str, Any]]:
-    """The shape of an error where no endpoint answers, by how the path begins."""
+    """The shape of an error where no endpoint answers, by the prefix of the path."""
     return next((shape for begin, shape in BODY_BY_PREFIX if path.startswith(begin)), default_body)
 
 
@@ -106,7 +106,7 @@ def queue_full(retry_after_s: float = RETRY_AFTER_S) -> Fault:
 
 
 def fault_from_error(error: HoldfastError) -> Fault | None:
-    """The answer to an error of Holdfast's own; ``None`` for a defect."""
+    """The error response for an error of Holdfast; ``None`` for a defect."""
     parts = (error.what, error.rule, error.value, error.remedy)
     if isinstance(error, MachineError):
         return Fault(503, *parts, reason="machine", retry_after_s=10 * RETRY_AFTER_S)

@@ -1,8 +1,9 @@
-"""``AccessRules``: who is let in. They read the head of a request alone, and the token's file.
+"""``AccessRules``: who may call the service. They read only the headers of a request, and the
+token's file.
 
-Three attacks come through a browser that a person of this machine has open, without any token: a
-foreign name that is made to lead here (DNS rebinding, seen by ``Host``), a foreign page that posts
-here (seen by ``Origin``), and a foreign page that reads the answer (no CORS header is ever sent).
+Three attacks come through a browser on this machine, without a token: a foreign name that resolves
+to this service (DNS rebinding, detected by ``Host``), a foreign page that posts here (detected by
+``Origin``), and a foreign page that reads the response (no CORS header is ever sent).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from holdfast.plugins.service.web.faults import Fault
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# 128 bits in hexadecimal digits take twice as many.
+# 128 bits are 32 hexadecimal digits.
 MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 16, 1024
 # RFC 6750: what may stand behind ``Bearer``.
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -35,7 +36,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(?::(?P<port>\d{1
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether only this machine can reach a server that listens on ``host``."""
     if host.lower() == "localhost":
         return True
     try:
@@ -45,8 +46,8 @@ def is_local(host: str) -> bool:
 
 
 def host_name(value: str) -> str | None:
-    """The name in a ``Host`` header, in small letters, without port and brackets; ``None`` for what
-    is none."""
+    """The name in a ``Host`` header in lower case, without port and brackets; ``None`` where it is
+    invalid."""
     match = _HOST.fullmatch(value.strip())
     if match is None or int(match["port"] or 0) > 65_535:
         return None
@@ -55,9 +56,9 @@ def host_name(value: str) -> str | None:
 
 @dataclass(frozen=True)
 class AccessRules:
-    """``hosts`` are the names that a ``Host`` header may hold, ``None`` for any; ``digest`` is the
-    SHA-256 of the token, ``None`` where none is asked for; ``proxy_names`` are names of this service that
-    a proxy in front of it is asked by, whose own pages may write."""
+    """``hosts`` are the allowed names in a ``Host`` header, ``None`` for any; ``digest`` is the
+    SHA-256 of the token, ``None`` where none is required; ``proxy_names`` are names of this service
+    behind a proxy, whose own pages may write."""
 
     hosts: frozenset[str] | None
     digest: bytes | None
@@ -65,8 +66,8 @@ class AccessRules:
 
     @classmethod
     def for_server(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> AccessRules:
-        """Of a server that listens at ``host``. At a local one, or where ``hosts`` are named, other
-        names are refused."""
+        """The rules of a server that listens on ``host``. On a local host, or where ``hosts`` are
+        named, other names are refused."""
         proxy_names = frozenset(name.lower() for name in hosts)
         allowed = frozenset({*LOCAL, host.strip("[]").lower(), *proxy_names})
         return cls(
@@ -88,7 +89,7 @@ class AccessRules:
         raise Fault(403, "Host", rule, value, remedy, reason="host", closing=True)
 
     def check_origin(self, method: str, headers: dict[bytes, bytes]) -> None:
-        """Raises ``Fault`` 403 for what another site's page sends."""
+        """Raises ``Fault`` 403 for a request from another site's page."""
         if method in SAFE_METHODS:
             return
         origin = headers.get(b"origin")
@@ -107,7 +108,7 @@ class AccessRules:
         raise Fault(403, "Origin", rule, sender, remedy, reason="origin", closing=True)
 
     def check_token(self, headers: dict[bytes, bytes]) -> None:
-        """Raises ``Fault`` 401 without the token; takes the same time whatever is wrong with it."""
+        """Raises ``Fault`` 401 without the token; takes constant time whatever is wrong with it."""
         if self.digest is None:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -130,8 +131,9 @@ def _digest(token: bytes) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """The token; said is what must be of its file. Raises ``RecipeError`` for a file that is
-    missing, holds no token, one of fewer than 16 characters, or may be written by others."""
+    """The token; a decision warns about a file that others can read. Raises ``RecipeError`` for a
+    file that is missing, holds no token, one of fewer than 16 characters, or may be written by
+    others."""
     option = f"--token-file {path}"
     how_to_make = f"Make one: {MAKE_TOKEN.format(path)}"
     if not lies_there(path):
@@ -145,7 +147,7 @@ def read_token(path: Path) -> str:
         rule = "may be written by others, who could set the token"
         raise RecipeError(option, rule, oct(mode & 0o777), f"chmod 600 {path}")
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    # What it holds is shown to nobody, not even where it is wrong.
+    # The content is never shown, not even where it is invalid.
     token = lines[0].strip().decode("latin-1")
     bad_character = "holds a character that no token has: letters, digits and -._~+/ are some"
     for wrong, rule in (
