@@ -104,9 +104,9 @@ def test_another_port_of_this_machine_is_sent_no_cookie_and_can_set_none(shelf: 
 def test_a_head_that_does_not_come_is_not_waited_for(
     shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers: list[app.WireServer] = []
+    servers: list[app.BoundedServer] = []
 
-    class Kept(app.WireServer):
+    class Kept(app.BoundedServer):
         def __init__(self, config: uvicorn.Config) -> None:
             super().__init__(config)
             servers.append(self)

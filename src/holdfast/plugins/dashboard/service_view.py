@@ -352,7 +352,8 @@ def _alarm_sentence(event: Event) -> str:
     if error_share == UNKNOWN:
         return sentence
     return (
-        f"{sentence}: {count(body.get('labels'))} labels of rows drawn evenly, of which {error_share} wrong"
+        f"{sentence}: {count(body.get('labels'))} labels of rows drawn evenly, "
+        f"of which {error_share} wrong"
     )
 
 

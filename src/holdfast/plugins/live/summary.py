@@ -94,8 +94,8 @@ def _shadow_sentence(evidence: Shadow) -> str:
     points = 100 * evidence.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     counts_text = (
-        f"of {counted(evidence.labels, 'labelled row')} on which the two differ the challenger alone "
-        f"has {evidence.wins:,} right, the shown model alone {evidence.losses:,}"
+        f"of {counted(evidence.labels, 'labelled row')} on which the two differ the challenger "
+        f"alone has {evidence.wins:,} right, the shown model alone {evidence.losses:,}"
     )
     if evidence.decided == "equivalent":
         share, _, most = evidence.share
@@ -119,9 +119,9 @@ def _arms_sentence(evidence: Arms) -> str:
         requested = f"{100 * evidence.share:g} %"
         observed = evidence.entered[1] / max(sum(evidence.entered), 1)
         return (
-            f"no verdict: {100 * observed:.3g} % of {sum(evidence.entered):,} users came to the challenger "
-            f"where {requested} were asked for, which is no chance; whatever keeps users of one arm "
-            "from being counted makes any difference between the arms mean nothing"
+            f"no verdict: {100 * observed:.3g} % of {sum(evidence.entered):,} users came to "
+            f"the challenger where {requested} were asked for, which is no chance; whatever keeps "
+            "users of one arm from being counted makes any difference between the arms mean nothing"
         )
     if evidence.range is None:
         return (

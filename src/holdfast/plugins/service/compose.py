@@ -208,7 +208,10 @@ def build_router(
     current = current_model(run, store, log)
     first = served_name(run)
     if challenger is not None and served_name(challenger) == current.model:
-        log(f"the challenger {current.model} is what is served since its promotion: nothing to compare")
+        log(
+            f"the challenger {current.model} is what is served since its promotion: "
+            "nothing to compare"
+        )
         challenger = None
     shown, one_core = load(current.run, None), usable_cores() == 1
     router = EngineRouter(shown)

@@ -36,7 +36,8 @@ BATCH = 64
 # Maximum length of the reason logged with an event [characters].
 MAX_REASON = 300
 STATE_EVERY_S, SUMMARY_EVERY_S = 30.0, 2.0
-# Summaries are computed at most this often: computing one for each request would cost far more.
+# Summaries are computed at most this often: one for each request would cost far more, and a thread
+# that wakes for each request competes with the one that answers.
 SUMMARY_AFTER_S, GATHER_S = 0.5, 0.02
 STATE = "observer: "
 # The latest summary of each observer, for pages that read only the store.

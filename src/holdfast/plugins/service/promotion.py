@@ -360,7 +360,8 @@ class PromotionFollower:
         self.changes += 1
         took = time.monotonic() - started
         self._log(
-            f"{promoted.model} was promoted and serves now, in the place of {replaced} ({took:.1f} s)"
+            f"{promoted.model} was promoted and serves now, in the place of {replaced} "
+            f"({took:.1f} s)"
         )
         # A comparison with a replaced model is pointless.
         self._lineup.end_comparison()

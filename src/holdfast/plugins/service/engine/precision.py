@@ -268,8 +268,8 @@ def _exported_form(run: Path, use: Answering, notify: DecisionListener) -> Preci
         form = "bf16" if facts["precision"] == BFLOAT16 else "f32"
         network = EngineFile(OpenVinoEngine(path, form, features=True), multiple=8)
     because = (
-        f"{place.parent} keeps it ({facts['kept_because']}); {exported_ms:g} ms a row at batch {BATCH_SIZE} "
-        f"where it was made, the model itself {torch_ms:g}"
+        f"{place.parent} keeps it ({facts['kept_because']}); {exported_ms:g} ms a row "
+        f"at batch {BATCH_SIZE} where it was made, the model itself {torch_ms:g}"
     )
     description = f"{facts['precision']} ({facts['format']})"
     return PrecisionChoice(_with_network(use, network), network, description, because)
@@ -287,7 +287,10 @@ def _new_export(run: Path, notify: DecisionListener) -> Path | str:
     """A new export in the run's folder; or the reason why there is none."""
     form = next((name for name, package in FORMATS.items() if importlib.util.find_spec(package)), None)
     if form is None:
-        return f"neither OpenVINO nor onnxruntime is installed, so nothing was measured. {INSTALL_HINT}"
+        return (
+            "neither OpenVINO nor onnxruntime is installed, so nothing was measured. "
+            f"{INSTALL_HINT}"
+        )
     home = run / HOME / form
     because = f"--precision auto takes what export measures; it is kept in {home}"
     notify(Decision("exporting", form, because, prominent=True))

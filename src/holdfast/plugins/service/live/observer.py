@@ -118,7 +118,7 @@ class ComparisonObserver:
                     self._log(f"the comparison waits for the store: {error}")
                 self._failing = True
             except Exception as error:
-                # What a defect says may hold a text.
+                # The message of a defect may contain a text.
                 error_name = type(error).__name__
                 self._summary = {**self._summary, "off": f"a defect switched it off: {error_name}"}
                 self._log(f"a defect switched the comparison off: {error_name}")
@@ -247,7 +247,7 @@ class ShadowRunner:
         """Once a kind: a fault that stays would fill the log."""
         if counter not in self._logged_kinds:
             self._logged_kinds.add(counter)
-            # What a defect says may hold a text.
+            # The message of a defect may contain a text.
             known = isinstance(error, HoldfastError)
             self._log(f"{message}: {error if known else type(error).__name__}")
 
