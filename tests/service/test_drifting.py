@@ -175,7 +175,7 @@ def test_a_restart_goes_on(held: RunReference) -> None:
 
 
 def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: RunReference) -> None:
-    watch = _watch(held, between=1000)
+    watch = _watch(held, alarm_distance=1000)
     served = _served(300, 1)
     watch.observe(served)
     for n, answer in enumerate(served.predictions.answers[:120]):
@@ -193,7 +193,7 @@ def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: RunReference
 
 def test_a_row_that_is_labelled_again_and_again_counts_once(held: RunReference) -> None:
     """A client that sends its label until somebody listens is no harm."""
-    watch = _watch(held, between=1000)
+    watch = _watch(held, alarm_distance=1000)
     served = _served(10, 1)
     watch.observe(served)
     for _ in range(60):
@@ -205,7 +205,7 @@ def test_a_row_that_is_labelled_again_and_again_counts_once(held: RunReference) 
 def test_another_model_is_not_watched(held: RunReference) -> None:
     watch = _watch(held)
     served = _served(50, 1)
-    _look(watch, replace(served, answered=replace(served.predictions, model="new@02")))
+    _look(watch, replace(served, predictions=replace(served.predictions, model="new@02")))
     assert watch.summary()["rows"] == 0
 
 

@@ -112,10 +112,10 @@ class Service:
     def engine(self) -> ServiceEngine:
         """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
         if self.loaded_engine is None or not self.ready:
-            rule, again_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
+            rule, retry_after_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
             remedy = "Ask again after the seconds in Retry-After."
             raise Fault(
-                503, "this service", rule, None, remedy, reason="not ready", retry_after_s=again_s
+                503, "this service", rule, None, remedy, reason="not ready", retry_after_s=retry_after_s
             )
         return self.loaded_engine
 

@@ -226,7 +226,7 @@ class Chats:
                 **{f"{name}_total": float(self.counts[name]) for name in COUNTERS},
             }
 
-    async def start(self, ask: ChatRequest) -> Conversation:
+    async def start(self, request: ChatRequest) -> Conversation:
         """Accept a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
         where too many wait or the server is shutting down."""
         now = time.monotonic()
@@ -244,8 +244,8 @@ class Chats:
             self._entering += 1
         try:
             loop = asyncio.get_running_loop()
-            ids = await loop.run_in_executor(self._reader, self._prompt_ids, ask)
-            new = self._answer_limit(ask, len(ids))
+            ids = await loop.run_in_executor(self._reader, self._prompt_ids, request)
+            new = self._answer_limit(request, len(ids))
         except BaseException:
             with self._changed:
                 self._entering -= 1
@@ -253,10 +253,10 @@ class Chats:
             raise
         conversation = Conversation(
             new_id(),
-            ask,
+            request,
             DecodedText(ids, _no_token_yet),
             new,
-            TextPieces(self._decode, (self._end, *ask.stops)),
+            TextPieces(self._decode, (self._end, *request.stops)),
             time.time(),
             now + self.limits.deadline_s,
             loop,
@@ -268,9 +268,9 @@ class Chats:
             self._changed.notify()
         return conversation
 
-    def _prompt_ids(self, ask: ChatRequest) -> list[int]:
-        said = [ask.text] if ask.prompt_type == "text" else [turn["content"] for turn in ask.turns]
-        length, most = sum(map(len, said)), self.context * MAX_TOKEN_CHARACTERS
+    def _prompt_ids(self, request: ChatRequest) -> list[int]:
+        texts = [request.text] if request.prompt_type == "text" else [turn["content"] for turn in request.turns]
+        length, most = sum(map(len, texts)), self.context * MAX_TOKEN_CHARACTERS
         if length > most:
             rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
             rule += f"{self.context:,} places of this model."
@@ -278,36 +278,36 @@ class Chats:
         try:
             # With exclusive use: a chat template runs within limits that hold for the whole
             # process.
-            ids: list[int] = self._run_exclusively(lambda: self._tokenize(ask))
+            ids: list[int] = self._run_exclusively(lambda: self._tokenize(request))
         except HoldfastError as error:
             raise ChatError(400, f"{error.what}: {error.rule}", param="messages") from None
         return ids
 
-    def _tokenize(self, ask: ChatRequest) -> list[int]:
-        if ask.prompt_type == "text":
+    def _tokenize(self, request: ChatRequest) -> list[int]:
+        if request.prompt_type == "text":
             if self.trained_on_text:
-                return whole_prompts([ask.text], self._tokenizer)[0]
-            ids: list[int] = self._tokenizer(ask.text, verbose=False)["input_ids"]
+                return whole_prompts([request.text], self._tokenizer)[0]
+            ids: list[int] = self._tokenizer(request.text, verbose=False)["input_ids"]
             return ids
         if not self.trained_on_text:
-            return prompt_tokens(self._tokenizer, ask.turns)
-        if len(ask.turns) > 1 or ask.turns[0]["role"] != "user":
+            return prompt_tokens(self._tokenizer, request.turns)
+        if len(request.turns) > 1 or request.turns[0]["role"] != "user":
             rule = "This model was trained on plain text: it knows no turns and goes on with one "
             rule += "text. Send one message of the user, or ask /v1/completions."
             raise ChatError(400, rule, param="messages")
-        return whole_prompts([ask.turns[0]["content"]], self._tokenizer)[0]
+        return whole_prompts([request.turns[0]["content"]], self._tokenizer)[0]
 
-    def _answer_limit(self, ask: ChatRequest, prompt: int) -> int:
+    def _answer_limit(self, request: ChatRequest, prompt: int) -> int:
         """The longest answer to a prompt of so many tokens."""
         most = self.context - prompt
-        wanted = ask.tokens
-        if most >= 1 and wanted is None:
+        requested = request.tokens
+        if most >= 1 and requested is None:
             return min(self._new_tokens, max(1, self._position_limit // 2), most)
-        if wanted is not None and wanted <= most:
-            return wanted
-        asked = f"an answer of up to {wanted:,} tokens" if wanted else "an answer of one token"
+        if requested is not None and requested <= most:
+            return requested
+        requested_text = f"an answer of up to {requested:,} tokens" if requested else "an answer of one token"
         rule = f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
-        rule += f"{asked} as many more. Shorten the messages or max_tokens."
+        rule += f"{requested_text} as many more. Shorten the messages or max_tokens."
         raise ChatError(400, rule, param="messages", code="context_length_exceeded")
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -333,10 +333,10 @@ class Chats:
                 with self._changed:
                     failed, self._running = self._running, []
                 # The old decoder may hold half of a step.
-                kind: Any = type(self._decoder)
-                self._decoder = kind(self._causal_lm)
-                for one in failed:
-                    self._finish(one, "failed")
+                decoder_class: Any = type(self._decoder)
+                self._decoder = decoder_class(self._causal_lm)
+                for conversation in failed:
+                    self._finish(conversation, "failed")
             time.sleep(PAUSE_S)
 
     def _end_overdue(self) -> None:
@@ -344,8 +344,8 @@ class Chats:
         now = time.monotonic()
         with self._changed:
             over = [c for c in (*self._waiting, *self._running) if c.abandoned or c.deadline < now]
-        for one in over:
-            self._end_conversation(one, "gone" if one.abandoned else "deadline")
+        for conversation in over:
+            self._end_conversation(conversation, "gone" if conversation.abandoned else "deadline")
 
     def _join_next(self) -> None:
         """Join at most one new conversation between two steps: reading its prompt delays the
@@ -354,23 +354,23 @@ class Chats:
         with self._changed:
             if not self._waiting or not self._fits(self._waiting[0]):
                 return
-            one = self._waiting.popleft()
-            self._running.append(one)
-        self._add_token(one, self._run_exclusively(lambda: self._first_token(one)))
+            conversation = self._waiting.popleft()
+            self._running.append(conversation)
+        self._add_token(conversation, self._run_exclusively(lambda: self._first_token(conversation)))
 
-    def _first_token(self, one: Conversation) -> int:
+    def _first_token(self, conversation: Conversation) -> int:
         """Read the prompt; return the first token."""
         assert self._decoder is not None
-        one.decoded.choose = token_chooser(
+        conversation.decoded.choose = token_chooser(
             self._causal_lm,
-            one.decoded.prompt,
-            one.request.seed,
-            max_new_tokens=one.new_tokens,
+            conversation.decoded.prompt,
+            conversation.request.seed,
+            max_new_tokens=conversation.new_tokens,
             pad_token_id=self._tokenizer.pad_token_id or 0,
             eos_token_id=list(self._stops) or None,
-            **drawing(one.request.temperature, one.request.top_p),
+            **drawing(conversation.request.temperature, conversation.request.top_p),
         )
-        return self._decoder.join(one.decoded)
+        return self._decoder.join(conversation.decoded)
 
     def _fits(self, newcomer: Conversation) -> bool:
         if not self._running:
@@ -388,41 +388,41 @@ class Chats:
         for row, token in zip(rows, tokens, strict=True):
             self._add_token(owner[id(row)], token)
 
-    def _add_token(self, one: Conversation, token: int) -> None:
+    def _add_token(self, conversation: Conversation, token: int) -> None:
         self.counts["tokens"] += 1
-        full = len(one.decoded.written) >= one.new_tokens
+        full = len(conversation.decoded.written) >= conversation.new_tokens
         stopped = token in self._stops
-        piece = one.written.add(token, last=full or stopped)
-        tail = one.decoded.written[-TAIL:]
+        piece = conversation.written.add(token, last=full or stopped)
+        tail = conversation.decoded.written[-TAIL:]
         # The closing text may be tokens that the decoded text does not show.
         closed = bool(self._end) and self._end in self._tokenizer.decode(tail)
-        if closed and not (full or stopped or one.written.ended):
-            piece += one.written.finish()
+        if closed and not (full or stopped or conversation.written.ended):
+            piece += conversation.written.finish()
         if piece:
-            one.notify(piece)
-        if stopped or closed or one.written.ended:
-            self._end_conversation(one, "stop")
+            conversation.notify(piece)
+        if stopped or closed or conversation.written.ended:
+            self._end_conversation(conversation, "stop")
         elif full:
-            self._end_conversation(one, "length")
+            self._end_conversation(conversation, "length")
 
-    def _end_conversation(self, one: Conversation, why: EndReason) -> None:
+    def _end_conversation(self, conversation: Conversation, why: EndReason) -> None:
         assert self._decoder is not None
         with self._changed:
-            waits = one in self._waiting
+            waits = conversation in self._waiting
         if not waits:
-            self._decoder.leave(one.decoded)
+            self._decoder.leave(conversation.decoded)
         with self._changed:
-            (self._waiting if waits else self._running).remove(one)
-        self._finish(one, why)
+            (self._waiting if waits else self._running).remove(conversation)
+        self._finish(conversation, why)
 
-    def _finish(self, one: Conversation, why: EndReason) -> None:
-        seconds = time.time() - one.started_at
+    def _finish(self, conversation: Conversation, why: EndReason) -> None:
+        seconds = time.time() - conversation.started_at
         self.counts[why] += 1
         self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
-        logs = [log for log in one.decoded.log_probabilities if math.isfinite(log)]
-        sure = math.exp(sum(logs) / len(logs)) if logs else None
-        one.result = ChatResult(one.written.text, why, len(one.decoded.prompt), one.written.tokens, sure)
-        one.notify(one.result)
+        log_probabilities = [log for log in conversation.decoded.log_probabilities if math.isfinite(log)]
+        confidence = math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else None
+        conversation.result = ChatResult(conversation.written.text, why, len(conversation.decoded.prompt), conversation.written.tokens, confidence)
+        conversation.notify(conversation.result)
 
 
 def _no_token_yet(*_: Any) -> tuple[int, float]:
@@ -432,6 +432,6 @@ def _no_token_yet(*_: Any) -> tuple[int, float]:
 def _bytes_per_position(config: Any) -> int:
     """Keys and values of one token in float32; an upper bound where a model has no heads."""
     heads = int(getattr(config, "num_attention_heads", None) or 1)
-    kept = getattr(config, "num_key_value_heads", None) or heads
+    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or int(config.hidden_size) // heads
-    return 2 * 4 * int(config.num_hidden_layers) * int(kept) * int(size)
+    return 2 * 4 * int(config.num_hidden_layers) * int(key_value_heads) * int(size)
