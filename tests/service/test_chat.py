@@ -147,7 +147,7 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
     made: list[Chats] = []
 
     def opened(**bounds: Any) -> Chats:
-        chats = Chats.from_predictor(predictor.model, run.name, bounds=ChatLimits(**bounds))
+        chats = Chats.from_predictor(predictor.model, run.name, limits=ChatLimits(**bounds))
         assert chats is not None
         chats.warm()
         made.append(chats)
@@ -222,7 +222,7 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chats = open_chats(together=4)
+    chats = open_chats(max_running=4)
     assert chats.decisions[0].chosen == "in one batch"
     alone = []
     for text in ASKED:
@@ -433,7 +433,7 @@ class Held:
 def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
     open_chats: Callable[..., Chats],
 ) -> None:
-    chats = open_chats(together=1, waiting=1)
+    chats = open_chats(max_running=1, max_waiting=1)
     held = Held(chats._decoder)
     chats._decoder = held
     answers: list[Any] = []
@@ -463,7 +463,7 @@ def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
 def test_an_ending_server_takes_nothing_on_and_finishes_what_it_took(
     open_chats: Callable[..., Chats],
 ) -> None:
-    chats = open_chats(together=1)
+    chats = open_chats(max_running=1)
     held = Held(chats._decoder)
     chats._decoder = held
     answers: list[Any] = []

@@ -243,9 +243,9 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     from holdfast.models.loading.options import LoadOptions
 
     without_adapter: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    if has_switch(tuned.plain):
-        base, without_adapter = tuned.plain, partial(adapter_off, tuned.plain)
-    elif (below := below_prompt(tuned.plain)) is not None:
+    if has_switch(tuned.model):
+        base, without_adapter = tuned.model, partial(adapter_off, tuned.model)
+    elif (below := below_prompt(tuned.model)) is not None:
         base = below
     else:
         model = recipe.model
@@ -256,7 +256,7 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     # Both use the tuned model's template.
     if task in ENCODER_DECODERS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
-    return ChatSpeaker(base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.of_text)
+    return ChatSpeaker(base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.trained_on_text)
 
 
 class _StreamedText:

@@ -253,10 +253,10 @@ class ServedChats:
         chats = Chats.from_predictor(
             model_use,
             facts.run.resolve().name,
-            mark=facts.model,
+            stored_name=facts.model,
             # Between two turns of the engine.
-            within=run_now if thread is None else lambda job: thread.run(job).result(),
-            bounds=ChatLimits(
+            run_exclusively=run_now if thread is None else lambda job: thread.run(job).result(),
+            limits=ChatLimits(
                 max_running=settings.chat_together,
                 max_waiting=settings.chat_waiting,
                 deadline_s=settings.chat_timeout_s,

@@ -174,23 +174,23 @@ class Chats:
     @classmethod
     def from_predictor(
         cls,
-        use: Any,
+        model_use: Any,
         name: str,
         *,
-        mark: str | None = None,
-        within: RunExclusively = run_now,
-        bounds: ChatLimits | None = None,
+        stored_name: str | None = None,
+        run_exclusively: RunExclusively = run_now,
+        limits: ChatLimits | None = None,
     ) -> Chats | None:
         """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
         ``None`` where it is no causal language model."""
         from holdfast.tasks.generation.base import best_device
         from holdfast.tasks.lm.answers import TokenUse
 
-        if not isinstance(use, TokenUse):
+        if not isinstance(model_use, TokenUse):
             return None
-        plain, longest = use.network.to(best_device()).plain, use.recipe.generate.max_new_tokens
-        model = ChatModel(plain, use.tokenizer, use.of_text, longest)
-        return cls(model, name, stored_name=mark, run_exclusively=within, limits=bounds)
+        plain, longest = model_use.network.to(best_device()).plain, model_use.recipe.generate.max_new_tokens
+        model = ChatModel(plain, model_use.tokenizer, model_use.of_text, longest)
+        return cls(model, name, stored_name=stored_name, run_exclusively=run_exclusively, limits=limits)
 
     @property
     def context(self) -> int:
