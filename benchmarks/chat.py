@@ -92,24 +92,24 @@ def alone(plain: Any, tokenizer: Any) -> tuple[list[str], list[float], float]:
 
 
 def beside(plain: Any, tokenizer: Any, together: int) -> tuple[list[str], list[float], float]:
-    from holdfast.plugins.service.chat.conversations import ChatBounds, ChatModel, Chats, Ended
-    from holdfast.plugins.service.chat.request import Ask
+    from holdfast.plugins.service.chat.conversations import ChatLimits, ChatModel, ChatResult, Chats
+    from holdfast.plugins.service.chat.request import ChatRequest
 
-    model = ChatModel(plain, tokenizer, of_text=False, new_tokens=NEW)
-    chats = Chats(model, "m", bounds=ChatBounds(together=together))
+    model = ChatModel(plain, tokenizer, trained_on_text=False, new_tokens=NEW)
+    chats = Chats(model, "m", limits=ChatLimits(max_running=together))
     chats._stops = []
     chats.warm()
     assert chats.decisions[0].chosen == "in one batch"
     began = 0.0
 
     async def one(text: str) -> tuple[str, float]:
-        conversation = await chats.begin(Ask("text", text=text, tokens=NEW))
+        conversation = await chats.start(ChatRequest("text", text=text, tokens=NEW))
         first = 0.0
         while True:
-            what = await conversation.heard.get()
+            what = await conversation.updates.get()
             # The first piece of text may come a token or two after the first token.
             first = first or time.perf_counter() - began
-            if isinstance(what, Ended):
+            if isinstance(what, ChatResult):
                 return what.text, first
 
     async def everybody() -> list[tuple[str, float]]:

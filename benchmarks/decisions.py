@@ -28,7 +28,7 @@ from cells import RESULTS, Cell, Result, grid, key, machine, publish, run_cells,
 
 from holdfast.analyses.compare.verdict import judge_pairs
 from holdfast.analyses.threshold.choice import for_coverage, for_precision
-from holdfast.plugins.live.stream import SIDE, WIN
+from holdfast.plugins.live.stream import SIDE_EVIDENCE, WIN_EVIDENCE
 from holdfast.stats.intervals import tango
 from holdfast.stats.streams.rates import below_evidence, win_evidence
 
@@ -164,14 +164,14 @@ def streamed(cell: Cell) -> Result:
         lost = np.cumsum((draw >= first) & (draw < cell["discordant"]))
         # Between two rows that one alone has right this evidence stands still.
         at = np.flatnonzero(draw < cell["discordant"])
-        wins.append(reached(win_evidence(won[at], lost[at]), WIN, at + 1))
-        worse.append(reached(win_evidence(lost[at], won[at]), WIN, at + 1))
+        wins.append(reached(win_evidence(won[at], lost[at]), WIN_EVIDENCE, at + 1))
+        worse.append(reached(win_evidence(lost[at], won[at]), WIN_EVIDENCE, at + 1))
         if len(alike) < 500:
             both = (
                 below_evidence(won, lost, rows, margin),
                 below_evidence(lost, won, rows, margin),
             )
-            alike.append(max(reached(one, SIDE, rows) for one in both))
+            alike.append(max(reached(one, SIDE_EVIDENCE, rows) for one in both))
         fixed.append(bool(_by_counts(int(won[869]), int(lost[869]), 870, 0.01) == "better"))
     return {
         "80 % won by row": quantile(wins, 0.8),

@@ -26,7 +26,14 @@ import numpy as np
 from cells import NOT_RUN, Cell, Result, grid, publish, run_cells
 
 from holdfast.core.seeds import generator
-from holdfast.plugins.labelling.draw import LabelPool, doubt_of, next_rows, places, scaled, updated
+from holdfast.plugins.labelling.sampling import (
+    LabelPool,
+    center_and_scale,
+    next_rows,
+    order_keys,
+    prediction_uncertainty,
+    update_probabilities,
+)
 
 NAME = "labelling"
 SETS = {
@@ -57,7 +64,7 @@ def measure(cell: Cell) -> Result:
     x, y, tested, truth, classes = division(cell["data"], cell["seed"])
     whole = accuracy(x, y, np.ones(len(x), bool), tested, truth, classes)
     rng = generator(cell["seed"], NAME, cell["data"])
-    place = places([(f"{cell['data']}-{cell['seed']}", k) for k in range(len(x))])
+    place = order_keys([(f"{cell['data']}-{cell['seed']}", k) for k in range(len(x))])
     order = rng.permutation(len(x))
     known, even = np.zeros(len(x), bool), np.zeros(len(x), bool)
     learned = known.copy()
@@ -73,7 +80,7 @@ def measure(cell: Cell) -> Result:
             ranked = free[np.argsort(top[:, -1] - top[:, -2], kind="stable")]
             new = [(int(at), "chosen") for at in ranked[:step]]
         else:
-            pool = LabelPool(place, ~even, ~known, known, doubt_of(probabilities), x)
+            pool = LabelPool(place, ~even, ~known, known, prediction_uncertainty(probabilities), x)
             new = [(item.position, item.drawn) for item in next_rows(pool, step)]
         for at, drawn in new:
             labels.append(at)
@@ -82,7 +89,7 @@ def measure(cell: Cell) -> Result:
             learned[at] = cell["way"] != "held" or drawn != "uniform"
         both = np.concatenate([x, tested])
         given = np.concatenate([np.where(learned, y, -1), np.full(len(tested), -1)])
-        found = updated(both, given, np.full((len(both), classes), 1 / classes))
+        found = update_probabilities(both, given, np.full((len(both), classes), 1 / classes))
         probabilities = found[: len(x)]
         right = float((found[len(x) :].argmax(axis=1) == truth).mean())
         curve.append((len(labels), round(right / whole, 4)))
@@ -92,7 +99,7 @@ def measure(cell: Cell) -> Result:
 def accuracy(x: Any, y: Any, known: Any, tested: Any, truth: Any, classes: int) -> float:
     both = np.concatenate([x, tested])
     given = np.concatenate([np.where(known, y, -1), np.full(len(tested), -1)])
-    found = updated(both, given, np.full((len(both), classes), 1 / classes))
+    found = update_probabilities(both, given, np.full((len(both), classes), 1 / classes))
     return float((found[len(x) :].argmax(axis=1) == truth).mean())
 
 
@@ -124,7 +131,7 @@ def division(name: str, seed: int) -> tuple[Any, ...]:
         pool = order
     pool = pool[:POOL]
     names = np.unique(np.concatenate([y, truth]))
-    both = scaled(np.concatenate([x[pool], tested]))
+    both = center_and_scale(np.concatenate([x[pool], tested]))
     own = both[: len(pool)], np.searchsorted(names, y[pool])
     return *own, both[len(pool) :], np.searchsorted(names, truth), len(names)
 

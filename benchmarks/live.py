@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from cells import RESULTS, Cell, Result, key, machine, publish, run_cells, stored, table
 
-from holdfast.plugins.live.arms import MISMATCH, Arms
+from holdfast.plugins.live.arms import MISMATCH_LIMIT, Arms
 from holdfast.plugins.live.shadow import Shadow
 from holdfast.stats.streams.rates import rate_evidence
 
@@ -77,7 +77,7 @@ def shadow(cell: Cell) -> Result:
     for _ in range(cell["streams"]):
         at = np.flatnonzero(rng.random(ROWS) < cell["unlike"])
         won = rng.random(len(at)) < 0.5 + cell["gain"] / cell["unlike"] / 2
-        one = Shadow(cell["margin"]).answered(ROWS, len(at)).labelled(np.where(won, 1, -1))
+        one = Shadow(cell["margin"]).add_rows(ROWS, len(at)).add_labels(np.where(won, 1, -1))
         row = float("inf") if one.decided_at is None else at[max(one.decided_at, 1) - 1] + 1
         found.append((one.decided, float(row)))
     return verdicts(found) | {
@@ -100,7 +100,7 @@ def replayed(cell: Cell) -> Result:
         while stream.decided == "undecided" and stream.rows < len(order):
             part = signs[stream.rows : stream.rows + BATCH]
             # Of two classes, answers differ where one alone is right.
-            stream = stream.answered(len(part), int((part != 0).sum())).labelled(part[part != 0])
+            stream = stream.add_rows(len(part), int((part != 0).sum())).add_labels(part[part != 0])
         found.append((stream.decided, stream.labels, stream.rows))
     names = [verdict for verdict, _, _ in found]
     most = max(set(names), key=names.count)
@@ -156,7 +156,7 @@ def labels(cell: Cell) -> Result:
             unsure = rng.random(len(won)) < np.where(won, 0.6, 0.4)
             chance = np.where(unsure, 0.5, 0.1)
         taken = rng.random(len(won)) < chance
-        one = Shadow(0.02).answered(ROWS, len(won)).labelled(np.where(won, 1, -1)[taken])
+        one = Shadow(0.02).add_rows(ROWS, len(won)).add_labels(np.where(won, 1, -1)[taken])
         found.append((one.decided, 0.0))
     return {
         name: share for name, share in verdicts(found).items() if name in ("better %", "worse %")
@@ -176,7 +176,7 @@ def ab(cell: Cell) -> Result:
             value = np.where(rng.random(users) < 0.2, rng.lognormal(2, 1, users), 0.0)
         else:
             value = (rng.random(users) < rate + cell["gain"] * arm).astype(float)
-        one = Arms(cell["share"], most=None if sales else 1.0).matured(arm, value)
+        one = Arms(cell["share"], most=None if sales else 1.0).add_outcomes(arm, value)
         row = float("inf") if one.decided_at is None else float(one.decided_at)
         found.append((one.decided, row))
     made = verdicts(found)
@@ -193,7 +193,7 @@ def ab(cell: Cell) -> Result:
 def ratio(cell: Cell) -> Result:
     """Whether the shares of the arms are those that were asked for, looked at after each user."""
     rng = np.random.default_rng([4, round(1000 * cell["true"]), round(1000 * cell["asked"])])
-    rows, need = np.arange(1, USERS + 1), np.log(MISMATCH)
+    rows, need = np.arange(1, USERS + 1), np.log(MISMATCH_LIMIT)
     found = []
     prior = (100 * cell["asked"], 100 * (1 - cell["asked"]))
     for _ in range(cell["streams"]):

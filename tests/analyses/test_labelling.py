@@ -10,21 +10,26 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.labelling.draw import (
-    LEAST,
+from holdfast.plugins.labelling.labels import (
+    LabelRule,
+    label_rule,
+    resolve_labels,
+    rule_from_predictions,
+)
+from holdfast.plugins.labelling.sampling import (
+    EVEN_SHARE,
+    MIN_LABELS,
     RIDGE,
-    SHARE,
     C,
     LabelPool,
-    design,
-    doubt_of,
-    even_accuracy,
+    center_and_scale,
     next_rows,
-    places,
-    scaled,
-    updated,
+    order_keys,
+    prediction_uncertainty,
+    random_sample_accuracy,
+    select_informative,
+    update_probabilities,
 )
-from holdfast.plugins.labelling.labels import LabelRule, rule_of, rule_of_answers, settled
 from holdfast.plugins.store.records import Feedback
 
 
@@ -32,7 +37,7 @@ def rows(n: int, width: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng(seed)
     y = rng.integers(3, size=n)
     middles = rng.standard_normal((3, width))
-    return scaled(middles[y] + 0.8 * rng.standard_normal((n, width))), y
+    return center_and_scale(middles[y] + 0.8 * rng.standard_normal((n, width))), y
 
 
 def variance(x: np.ndarray, weight: np.ndarray, known: list[int]) -> float:
@@ -52,7 +57,7 @@ def test_each_row_is_the_one_that_lowers_the_mean_variance_most() -> None:
     known = np.zeros(40, bool)
     known[[3, 17]] = True
     free = rng.uniform(size=40) < 0.8
-    found, _ = design(x, doubt, known, free, 6)
+    found, _ = select_informative(x, doubt, known, free, 6)
     taken = [3, 17]
     for at in found:
         open_ = [k for k in range(40) if free[k] and k not in taken]
@@ -66,18 +71,18 @@ def test_no_copy_of_a_labelled_or_chosen_row_is_chosen() -> None:
     twice = np.concatenate([x, x])
     known = np.zeros(60, bool)
     known[:5] = True
-    found, worth = design(twice, np.full(60, 0.5), known, np.ones(60, bool), 60)
+    found, worth = select_informative(twice, np.full(60, 0.5), known, np.ones(60, bool), 60)
     assert sorted(at % 30 for at in found) == list(range(5, 30))
     assert (np.diff(worth) <= 1e-6).all()
 
 
 def test_vectors_of_any_width_and_size_give_a_queue() -> None:
     rng = np.random.default_rng(0)
-    wide = scaled(1e3 * rng.standard_normal((50, 700)))
-    found, _ = design(wide, np.full(50, 0.5), np.zeros(50, bool), np.ones(50, bool), 5)
+    wide = center_and_scale(1e3 * rng.standard_normal((50, 700)))
+    found, _ = select_informative(wide, np.full(50, 0.5), np.zeros(50, bool), np.ones(50, bool), 5)
     assert len(set(found.tolist())) == 5
-    same = scaled(np.ones((4, 3)))
-    found, _ = design(same, np.zeros(4), np.zeros(4, bool), np.ones(4, bool), 9)
+    same = center_and_scale(np.ones((4, 3)))
+    found, _ = select_informative(same, np.zeros(4), np.zeros(4, bool), np.ones(4, bool), 9)
     assert sorted(found.tolist()) == [0, 1, 2, 3]
 
 
@@ -85,7 +90,7 @@ def test_a_head_from_nothing_is_logistic_regression() -> None:
     x, y = rows(80)
     labels = np.where(np.arange(80) < 40, y, -1)
     even = np.full((80, 3), 1 / 3)
-    found = updated(x, labels, even)
+    found = update_probabilities(x, labels, even)
     # The penalty is on the constant too: the same as a column of ones without an intercept.
     ones = np.column_stack([x, np.ones(80)])
     model = LogisticRegression(C=C, fit_intercept=False, max_iter=5000, tol=1e-8)
@@ -97,9 +102,9 @@ def test_what_was_served_stands_until_labels_say_otherwise() -> None:
     x, y = rows(120)
     served = np.full((120, 3), 0.05)
     served[np.arange(120), (y + 1) % 3] = 0.9
-    assert (updated(x, np.full(120, -1), served) == served).all()
+    assert (update_probabilities(x, np.full(120, -1), served) == served).all()
     labels = np.where(np.arange(120) < 60, y, -1)
-    after = updated(x, labels, served)
+    after = update_probabilities(x, labels, served)
     # A line through its vectors alone tells more rows of the others right than those served, which
     # are all wrong.
     assert (served.argmax(1) == y).mean() == 0
@@ -109,7 +114,7 @@ def test_what_was_served_stands_until_labels_say_otherwise() -> None:
 
 def test_doubt_is_none_where_one_class_is_certain_and_largest_where_two_are_alike() -> None:
     p = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05]], dtype=float)
-    found = doubt_of(p)
+    found = prediction_uncertainty(p)
     assert found[0] == 0
     assert found.argmax() == 1
     assert found[2] > found[3] > 0
@@ -119,7 +124,7 @@ def test_doubt_is_none_where_one_class_is_certain_and_largest_where_two_are_alik
 def pool(n: int, seed: int = 0) -> LabelPool:
     x, _ = rows(n, seed=seed)
     rng = np.random.default_rng(seed)
-    place = places([(f"{seed}", k) for k in range(n)])
+    place = order_keys([(f"{seed}", k) for k in range(n)])
     yes = np.ones(n, bool)
     return LabelPool(place, yes, yes, ~yes, rng.uniform(size=n), x)
 
@@ -130,9 +135,9 @@ def test_a_fifth_is_drawn_evenly_in_the_order_of_places_whatever_the_model_says(
     even = [item.position for item in found if item.drawn == "uniform"]
     assert len(found) == 50
     assert len(even) == 10
-    assert even == np.argsort(one.place)[:10].tolist()
-    assert all(one.place[item.position] >= SHARE for item in found if item.drawn == "chosen")
-    other = next_rows(replace(one, doubt=1 - one.doubt, vectors=None), 50)
+    assert even == np.argsort(one.order_key)[:10].tolist()
+    assert all(one.order_key[item.position] >= EVEN_SHARE for item in found if item.drawn == "chosen")
+    other = next_rows(replace(one, uncertainty=1 - one.uncertainty, vectors=None), 50)
     assert [item.position for item in other if item.drawn == "uniform"] == even
     assert {i.position for i in other} != {i.position for i in found}
 
@@ -140,7 +145,7 @@ def test_a_fifth_is_drawn_evenly_in_the_order_of_places_whatever_the_model_says(
 def test_the_evenly_drawn_are_a_fair_sample_of_any_property() -> None:
     # A property of which the model is sure where it is wrong: chosen rows would not tell of it.
     wrong = np.random.default_rng(0).uniform(size=20_000) < 0.3
-    place = places([("stream", k) for k in range(20_000)])
+    place = order_keys([("stream", k) for k in range(20_000)])
     assert stats.kstest(place, "uniform").pvalue > 0.01
     shares = []
     for k in range(40):
@@ -156,29 +161,29 @@ def test_the_evenly_drawn_are_a_fair_sample_of_any_property() -> None:
 
 def test_rows_that_somebody_volunteered_are_drawn_evenly_all_the_same() -> None:
     one = pool(300)
-    first = int(np.argmin(one.place))
+    first = int(np.argmin(one.order_key))
     known = np.zeros(300, bool)
     known[first] = True
-    found = next_rows(replace(one, known=known, free=~known), 20)
+    found = next_rows(replace(one, labelled=known, unlabelled=~known), 20)
     assert found[0].position == first
     due = np.ones(300, bool)
     due[first] = False
-    assert first not in {i.position for i in next_rows(replace(one, due=due), 300)}
+    assert first not in {i.position for i in next_rows(replace(one, unlabelled_by_draw=due), 300)}
 
 
 def test_where_one_kind_runs_out_the_other_goes_on_and_nothing_repeats() -> None:
     one = replace(pool(60), vectors=None)
     found = next_rows(one, 1000)
     assert sorted(item.position for item in found) == list(range(60))
-    none = next_rows(replace(one, due=np.zeros(60, bool), free=np.zeros(60, bool)), 5)
+    none = next_rows(replace(one, unlabelled_by_draw=np.zeros(60, bool), unlabelled=np.zeros(60, bool)), 5)
     assert none == ()
-    blind = next_rows(replace(one, doubt=np.full(60, np.nan)), 10)
+    blind = next_rows(replace(one, uncertainty=np.full(60, np.nan)), 10)
     assert {item.drawn for item in blind} == {"uniform", "chosen"}
 
 
 def test_accuracy_of_few_rows_is_no_number() -> None:
-    assert even_accuracy(5, LEAST - 1).value is None
-    found = even_accuracy(8, 10)
+    assert random_sample_accuracy(5, MIN_LABELS - 1).value is None
+    found = random_sample_accuracy(8, 10)
     # SciPy's own Wilson interval.
     theirs = stats.binomtest(8, 10).proportion_ci(method="wilson")
     assert (found.value, found.low, found.high) == pytest.approx((0.8, theirs.low, theirs.high))
@@ -190,7 +195,7 @@ def test_accuracy_of_few_rows_is_no_number() -> None:
         (LabelRule("class", ("good", "Bad")), "good", "good"),
         (LabelRule("class", ("good", "Bad")), " BAD ", "Bad"),
         (LabelRule("class", ("0", "1")), 1, "1"),
-        (LabelRule("class", ("a",), new=True), "b", "b"),
+        (LabelRule("class", ("a",), allow_new=True), "b", "b"),
         (LabelRule("several", ("a", "b")), ["b", "A", "b"], ["b", "a"]),
         (LabelRule("several", ("a", "b")), [], []),
         (LabelRule("number"), 1.5, 1.5),
@@ -225,18 +230,18 @@ def test_other_labels_are_refused(rule: LabelRule, label: object, names: str) ->
 
 
 def test_the_rule_follows_from_the_task_or_from_what_was_answered() -> None:
-    assert rule_of("text-classification", ["a", "b"]) == LabelRule("class", ("a", "b"))
-    assert rule_of("text-classification", None, "number").kind == "number"
-    assert rule_of("text-classification", ["a"], "several").kind == "several"
-    assert rule_of("token-classification", ["O"]).kind == "tags"
-    assert {rule_of(task, None).kind for task in ("seq2seq", "causal-lm")} == {"text"}
-    assert rule_of("image-classification", ["a"]).kind == "class"
+    assert label_rule("text-classification", ["a", "b"]) == LabelRule("class", ("a", "b"))
+    assert label_rule("text-classification", None, "number").label_type == "number"
+    assert label_rule("text-classification", ["a"], "several").label_type == "several"
+    assert label_rule("token-classification", ["O"]).label_type == "tags"
+    assert {label_rule(task, None).label_type for task in ("seq2seq", "causal-lm")} == {"text"}
+    assert label_rule("image-classification", ["a"]).label_type == "class"
     half = {"a": 0.5, "b": 0.5}
-    assert rule_of_answers([(None, half), ("a", half)]) == LabelRule("class", ("a", "b"))
-    assert rule_of_answers([(["a"], half)]).kind == "several"
-    assert rule_of_answers([(["O", "B"], None)]) == LabelRule("tags", ("B", "O"))
-    assert rule_of_answers([(1.5, None)]).kind == "number"
-    assert rule_of_answers([("text", None)]).kind == "text"
+    assert rule_from_predictions([(None, half), ("a", half)]) == LabelRule("class", ("a", "b"))
+    assert rule_from_predictions([(["a"], half)]).label_type == "several"
+    assert rule_from_predictions([(["O", "B"], None)]) == LabelRule("tags", ("B", "O"))
+    assert rule_from_predictions([(1.5, None)]).label_type == "number"
+    assert rule_from_predictions([("text", None)]).label_type == "text"
 
 
 def said(who: str, label: str, at: float, index: int = 0, **more: object) -> Feedback:
@@ -244,7 +249,7 @@ def said(who: str, label: str, at: float, index: int = 0, **more: object) -> Fee
 
 
 def test_the_last_word_of_a_person_counts_and_no_models_word_replaces_it() -> None:
-    found = settled(
+    found = resolve_labels(
         [
             said("ann", "a", 1),
             said("bob", "b", 2),
@@ -264,13 +269,13 @@ def test_the_last_word_of_a_person_counts_and_no_models_word_replaces_it() -> No
 def test_while_two_models_are_compared_two_of_five_are_drawn_evenly_of_those_that_differ() -> None:
     one = pool(300)
     rng = np.random.default_rng(9)
-    unlike = (one.place >= SHARE) & (one.place < 0.6) & (rng.random(300) < 0.3)
-    found = next_rows(replace(one, unlike=unlike, free=one.free & ~unlike), 40)
+    unlike = (one.order_key >= EVEN_SHARE) & (one.order_key < 0.6) & (rng.random(300) < 0.3)
+    found = next_rows(replace(one, differing=unlike, unlabelled=one.unlabelled & ~unlike), 40)
     ways = [item.drawn for item in found]
     assert [ways.count(way) for way in ("uniform", "unlike", "chosen")] == [8, 16, 16]
     drawn = [item.position for item in found if item.drawn == "unlike"]
-    assert drawn == [at for at in np.argsort(one.place) if unlike[at]][:16]
+    assert drawn == [at for at in np.argsort(one.order_key) if unlike[at]][:16]
     # They run out, and the others go on.
-    few = next_rows(replace(one, unlike=unlike & (np.cumsum(unlike) < 4)), 40)
+    few = next_rows(replace(one, differing=unlike & (np.cumsum(unlike) < 4)), 40)
     assert [item.drawn for item in few].count("unlike") == 3
     assert len(few) == 40

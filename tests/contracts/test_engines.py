@@ -18,7 +18,7 @@ from holdfast.analyses.vectors import predict_with_vectors
 from holdfast.core.errors import InputError
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.open import engine_of
-from holdfast.plugins.service.engine.precision import computing
+from holdfast.plugins.service.engine.precision import choose_precision
 from holdfast.plugins.service.records import RowPrediction, RowPredictions
 from holdfast.recipe import override
 from holdfast.runs.predictor import Predictor
@@ -38,7 +38,7 @@ def served(
         recipe = override(recipe, ["data.text=[text]"])
         use = replace(use, recipe=recipe)
     predictor = Predictor(use, recipe.data)
-    made = computing(None, predictor, "float32", lambda _: None)
+    made = choose_precision(None, predictor, "float32", lambda _: None)
     engine = engine_of(predictor, recipe, made, tmp_path, "model@1")
     engine.warm()
     yield sample, predictor, engine
@@ -111,6 +111,6 @@ def test_what_writes_has_no_measured_precision_and_says_so(served: Any, tmp_path
     sample, predictor, _ = served
     if sample.definition.name not in ("seq2seq", "causal-lm"):
         return
-    made = computing(tmp_path, predictor, "auto", lambda _: None)
+    made = choose_precision(tmp_path, predictor, "auto", lambda _: None)
     assert made.precision == "float32"
     assert "this model writes" in made.because

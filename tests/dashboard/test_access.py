@@ -15,20 +15,20 @@ def test_a_token_opens_once_and_another_is_offered() -> None:
     offered: list[str] = []
     access = Access(8081, offered.append)
     query = access.url.partition("?")[2]
-    given = access.take(query)
+    given = access.redeem_token(query)
     assert given is not None
     assert {"HttpOnly", "SameSite=Strict", f"Path={access.base}/"} <= {
         x.strip() for x in given.split(";")
     }
     assert query.partition("=")[2] not in given
-    assert access.take(query) is None
+    assert access.redeem_token(query) is None
     assert offered == [access.url]
-    second = access.take(access.url.partition("?")[2])
+    second = access.redeem_token(access.url.partition("?")[2])
     assert second is not None
-    assert access.knows(cookie(given))
-    assert access.knows(f"a=b; {cookie(second)}")
+    assert access.has_session(cookie(given))
+    assert access.has_session(f"a=b; {cookie(second)}")
     # As another server of this machine may set one, for every path.
-    assert access.knows(f"{cookie(second)}; holdfast-8081=x")
+    assert access.has_session(f"{cookie(second)}; holdfast-8081=x")
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_a_token_opens_once_and_another_is_offered() -> None:
 )
 def test_no_other_cookie_is_known(header: str | None) -> None:
     access = Access(8081)
-    given = access.take(access.url.partition("?")[2])
+    given = access.redeem_token(access.url.partition("?")[2])
     assert given is not None
     value = cookie(given).partition("=")[2]
-    assert not access.knows(header.format(value) if header else header)
+    assert not access.has_session(header.format(value) if header else header)
 
 
 @pytest.mark.parametrize("query", ["", "token=", "token=x", "tokens=1", "token=%ff", "token=é"])
 def test_no_other_token_opens(query: str) -> None:
-    assert Access(8081).take(query) is None
+    assert Access(8081).redeem_token(query) is None
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_a_name_that_is_not_this_machine_s_is_another_s(host: str | None, own: b
     [None, "null", "http://evil.example", "https://127.0.0.1:8081", "http://localhost:8081"],
 )
 def test_a_change_comes_from_a_page_of_the_very_same_name(origin: str | None) -> None:
-    assert not Access(8081).is_own("127.0.0.1:8081", origin)
-    assert Access(8081).is_own("127.0.0.1:8081", "http://127.0.0.1:8081")
+    assert not Access(8081).is_same_origin("127.0.0.1:8081", origin)
+    assert Access(8081).is_same_origin("127.0.0.1:8081", "http://127.0.0.1:8081")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast.plugins.dashboard.access import POLICY
-from holdfast.plugins.dashboard.run_views import DRAWN, TABS
+from holdfast.plugins.dashboard.run_views import MAX_DRAWN, TABS
 
 HOSTILE = "/run/%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E"
 PAGES = [
@@ -148,9 +148,9 @@ def test_a_changed_run_says_what_was_changed(
 
 
 def test_everything_that_is_loaded_ahead_can_be_loaded() -> None:
-    from holdfast.plugins.dashboard.pages import warm
+    from holdfast.plugins.dashboard.pages import load_templates
 
-    warm()
+    load_templates()
 
 
 def test_looking_writes_nothing_into_a_run(asked: Any, shelf: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_run_of_thousands_of_looks_is_a_small_page(
             # What goes over the wire.
             assert int(answer.headers["content-length"]) < 40_000
         text = client.get("/run/long?tab=making").text
-        assert f"{DRAWN} of 2,000" in text or "of 2,000" in text
+        assert f"{MAX_DRAWN} of 2,000" in text or "of 2,000" in text
 
 
 def test_unfinished_runs_show_what_is_there_of_them(asked: Any) -> None:
@@ -235,7 +235,7 @@ def test_ten_thousand_folders_are_listed(tmp_path: Path, open_client: Callable[.
         (tmp_path / f"r{i}").mkdir()
         (tmp_path / f"r{i}" / "recipe.yaml").write_bytes(b"task: seq2seq\n")
     with open_client(tmp_path) as client:
-        client.dashboard.runs.listed()
+        client.dashboard.runs.list_runs()
         answer = client.get("/?sort=name&page=20")
     assert "951 to 1000" in answer.text
 

@@ -51,11 +51,11 @@ class Served:
         import uvicorn
 
         from holdfast.plugins.dashboard.access import Access
-        from holdfast.plugins.dashboard.app import application, listening
+        from holdfast.plugins.dashboard.app import application, local_socket
         from holdfast.plugins.dashboard.resources import Dashboard
         from holdfast.plugins.dashboard.runs import Runs
 
-        self.place = listening(0)
+        self.place = local_socket(0)
         self.access = Access(self.place.getsockname()[1])
         self.dashboard = Dashboard(Runs(root), self.access, store)
         config = uvicorn.Config(application(self.dashboard), log_level="error", lifespan="on")
@@ -168,7 +168,7 @@ def test_a_page_elsewhere_can_neither_read_nor_change(
             served.pages,
         )
         assert told[0] == "refused"
-        assert served.dashboard.trier._kept is None
+        assert served.dashboard.model_trial._loaded is None
     finally:
         other.close()
         context.close()

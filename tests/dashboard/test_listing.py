@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from holdfast.core.records import Estimate
-from holdfast.plugins.dashboard.runs import PAGE, Query, page_of, score_bar
+from holdfast.plugins.dashboard.runs import PAGE, Query, list_page, score_bar
 from holdfast.plugins.dashboard.summary import Summary
 
 
@@ -34,7 +34,7 @@ def test_a_search_finds_the_runs_that_have_every_word() -> None:
         for one in every
         if one.task == "seq2seq" and "run-1" in one.name and one.verdict == "overfit"
     ]
-    page = page_of(every, query)
+    page = list_page(every, query)
     assert page.total == len(wanted) > 3
     assert {one.name for one in page.runs} <= set(wanted)
 
@@ -43,18 +43,18 @@ def test_pages_part_the_list_without_gap_or_repeat() -> None:
     every = made(3 * PAGE + 7)
     names = []
     for number in range(1, 5):
-        page = page_of(every, Query.of({"page": str(number), "sort": "when"}))
+        page = list_page(every, Query.of({"page": str(number), "sort": "when"}))
         assert page.first == len(names) + 1
         names += [one.name for one in page.runs]
     assert names == [one.name for one in sorted(every, key=lambda one: one.when)]
-    assert page_of(every, Query.of({"page": "99"})).query.page == 4
+    assert list_page(every, Query.of({"page": "99"})).query.page == 4
 
 
 def test_the_best_score_of_each_metric_stands_first_and_what_has_none_last() -> None:
     found = []
     every = made(200)
     for number in range(1, 5):
-        found += page_of(every, Query.of({"sort": "-score", "page": str(number)})).runs
+        found += list_page(every, Query.of({"sort": "-score", "page": str(number)})).runs
     right = [one.score.value for one in found if one.metric == "accuracy"]
     error = [one.score.value for one in found if one.metric == "mae"]
     assert right == sorted(right, reverse=True)

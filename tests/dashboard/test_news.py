@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from holdfast.plugins.dashboard.files import START, follow
+from holdfast.plugins.dashboard.files import START_POSITION, read_new_lines
 from holdfast.plugins.dashboard.news import list_news, run_news
 from holdfast.plugins.dashboard.runs import Runs
 
@@ -61,7 +61,7 @@ def test_each_new_look_is_told_once_and_a_return_goes_on_behind_it(
     unfinished: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = unfinished(tmp_path / "going", pid=1, looks=3)
-    place = follow(run / "events.jsonl").place
+    place = read_new_lines(run / "events.jsonl").position
     runs = Runs(tmp_path)
     told = heard(
         lambda **how: run_news(runs, "going", place, **how), [nothing, look(run, 100), nothing]
@@ -77,9 +77,9 @@ def test_each_new_look_is_told_once_and_a_return_goes_on_behind_it(
 
 def test_what_was_missed_is_told_at_once(unfinished: Callable[..., Path], tmp_path: Path) -> None:
     run = unfinished(tmp_path / "going", pid=1, looks=3)
-    told = heard(lambda **how: run_news(Runs(tmp_path), "going", START, **how), [nothing])
+    told = heard(lambda **how: run_news(Runs(tmp_path), "going", START_POSITION, **how), [nothing])
     assert told
-    assert told[-1][2] == follow(run / "events.jsonl").place
+    assert told[-1][2] == read_new_lines(run / "events.jsonl").position
 
 
 def test_a_run_that_ends_goes_or_begins_anew_is_told(
@@ -90,7 +90,7 @@ def test_a_run_that_ends_goes_or_begins_anew_is_told(
 ) -> None:
     monkeypatch.setattr("holdfast.plugins.dashboard.news.STATE_S", 0.0)
     run = unfinished(tmp_path / "going", pid=1, looks=3)
-    place = follow(run / "events.jsonl").place
+    place = read_new_lines(run / "events.jsonl").position
 
     def anew() -> None:
         (run / "events.jsonl").write_text("")
@@ -104,15 +104,15 @@ def test_a_run_that_ends_goes_or_begins_anew_is_told(
         runs.make_run(tmp_path / "other", classes=2)
         (tmp_path / "other" / "result.json").rename(run / "result.json")
 
-    told = heard(lambda **how: run_news(found, "going", START, **how), [nothing, end, nothing])
+    told = heard(lambda **how: run_news(found, "going", START_POSITION, **how), [nothing, end, nothing])
     assert told[-1][:2] == ("state", "finished")
     (run / "result.json").unlink()
     told = heard(
-        lambda **how: run_news(found, "going", START, **how),
+        lambda **how: run_news(found, "going", START_POSITION, **how),
         [nothing, lambda: shutil.rmtree(run), nothing, nothing],
     )
     assert told[-1][0] == "gone"
-    assert heard(lambda **how: run_news(found, "never", START, **how), [])[0][0] == "gone"
+    assert heard(lambda **how: run_news(found, "never", START_POSITION, **how), [])[0][0] == "gone"
 
 
 def test_the_list_is_told_of_new_runs_and_of_nothing(
@@ -120,16 +120,16 @@ def test_the_list_is_told_of_new_runs_and_of_nothing(
 ) -> None:
     run = unfinished(tmp_path / "going", pid=1, looks=3)
     found = Runs(tmp_path)
-    found.listed()
+    found.list_runs()
     quiet = heard(lambda **how: list_news(found, **how), [nothing, nothing, nothing])
     assert quiet == []
     told = heard(
         lambda **how: list_news(found, **how),
         [
             look(run, 1),
-            found.listed,
+            found.list_runs,
             lambda: runs.make_run(tmp_path / "new", classes=2),
-            found.listed,
+            found.list_runs,
         ],
     )
     assert [kind for kind, _, _ in told] == ["list", "list"]

@@ -16,8 +16,8 @@ from holdfast.plugins.dashboard.runs import Runs
 
 
 def states(found: Runs) -> dict[str, str]:
-    found._looked = -1e9
-    return {name: one.state for name, one in found.listed().summaries.items()}
+    found._scanned_at = -1e9
+    return {name: one.state for name, one in found.list_runs().summaries.items()}
 
 
 def test_every_run_is_told_by_what_became_of_it(shelf: Path) -> None:
@@ -33,7 +33,7 @@ def test_every_run_is_told_by_what_became_of_it(shelf: Path) -> None:
 
 def test_links_are_counted_and_not_followed(shelf: Path) -> None:
     found = Runs(shelf)
-    assert found.listed().links == 1
+    assert found.list_runs().skipped_links == 1
     assert found.path("out") is None
     assert found.path("../" + shelf.name + "/fine") is None
     assert found.path("/etc") is None
@@ -86,7 +86,7 @@ def test_a_damaged_result_is_named_and_takes_no_other_run_away(
     (runs.make_run(tmp_path / "bad", classes=2) / "result.json").write_bytes(content)
     found = Runs(tmp_path)
     assert states(found) == {"good": "finished", "bad": "damaged"}
-    assert "result.json" in found.listed().summaries["bad"].problem
+    assert "result.json" in found.list_runs().summaries["bad"].problem
 
 
 def test_what_a_link_points_to_is_no_result(runs: ModuleType, tmp_path: Path) -> None:
@@ -96,20 +96,20 @@ def test_what_a_link_points_to_is_no_result(runs: ModuleType, tmp_path: Path) ->
     (run / "result.json").symlink_to(secret)
     found = Runs(tmp_path / "runs")
     assert states(found) == {"linked": "damaged"}
-    assert found.listed().summaries["linked"].task == ""
+    assert found.list_runs().summaries["linked"].task == ""
 
 
 def test_a_result_is_read_once_and_again_when_it_changed(
     runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = room.summary_of
+    real = room.read_summary
 
     def counted(run: Path, name: str, *rest: Any) -> Any:
         read.append(name)
         return real(run, name, *rest)
 
-    monkeypatch.setattr(room, "summary_of", counted)
+    monkeypatch.setattr(room, "read_summary", counted)
     for name in "ab":
         runs.make_run(tmp_path / name, classes=2)
     found = Runs(tmp_path)
@@ -119,8 +119,8 @@ def test_a_result_is_read_once_and_again_when_it_changed(
     path = tmp_path / "a" / "result.json"
     result = json.loads(path.read_text())
     path.write_text(json.dumps(result | {"task": "image-classification"}))
-    found._looked = -1e9
-    assert found.listed().summaries["a"].task == "image-classification"
+    found._scanned_at = -1e9
+    assert found.list_runs().summaries["a"].task == "image-classification"
     assert sorted(read) == ["a", "a", "b"]
 
 
@@ -130,19 +130,19 @@ def test_whatever_changes_is_noticed_and_nothing_else(
     run = unfinished(tmp_path / "going", pid=1)
     runs.make_run(tmp_path / "done", classes=2)
     found = Runs(tmp_path)
-    found.listed()
+    found.list_runs()
     assert not found.changed()
     with (run / "events.jsonl").open("a") as file:
         file.write("{}\n")
     assert found.changed()
-    found.listed()
+    found.list_runs()
     assert not found.changed()
     (run / ".lock").unlink()
     assert found.changed()
-    assert found.listed().summaries["going"].state == "interrupted"
+    assert found.list_runs().summaries["going"].state == "interrupted"
     runs.make_run(tmp_path / "new", classes=2)
     assert found.changed()
-    assert "new" in found.listed().summaries
+    assert "new" in found.list_runs().summaries
 
 
 def test_a_link_in_the_place_of_a_run_that_was_there_leads_nowhere(
@@ -177,8 +177,8 @@ def test_a_folder_that_may_not_be_opened_is_counted(as_nobody: Callable[..., Any
         (folder / "closed").chmod(0)
 
     def act(folder: Path) -> Any:
-        listed = Runs(folder).listed()
-        return [listed.closed, sorted(listed.summaries)]
+        listed = Runs(folder).list_runs()
+        return [listed.unreadable, sorted(listed.summaries)]
 
     assert as_nobody(prepare, act) == [1, ["open"]]
 
@@ -186,25 +186,25 @@ def test_a_folder_that_may_not_be_opened_is_counted(as_nobody: Callable[..., Any
 def test_a_large_folder_is_looked_through_beside_the_page(
     runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "LONG_S", -1.0)
+    monkeypatch.setattr(room, "SLOW_SCAN_S", -1.0)
     runs.make_run(tmp_path / "a", classes=2)
     found = Runs(tmp_path)
-    assert len(found.listed().summaries) == 1
+    assert len(found.list_runs().summaries) == 1
     runs.make_run(tmp_path / "b", classes=2)
-    found._looked = -1e9
+    found._scanned_at = -1e9
     with found._lock:
         # Whoever looks through it waits; the page does not.
-        assert len(found.listed().summaries) == 1
+        assert len(found.list_runs().summaries) == 1
     with found._scanning:
         pass
     assert found.version == 1
-    assert len(found.listed().summaries) == 2
+    assert len(found.list_runs().summaries) == 2
 
 
 def test_the_first_page_does_not_wait_for_the_last_run(runs: ModuleType, tmp_path: Path) -> None:
     for name in "abc":
         runs.make_run(tmp_path / name, classes=2)
     found = Runs(tmp_path)
-    first = found.listed(within_s=-1.0)
+    first = found.list_runs(within_s=-1.0)
     assert (len(first.summaries), first.unread) == (0, 3)
-    assert found.listed().unread == 0
+    assert found.list_runs().unread == 0

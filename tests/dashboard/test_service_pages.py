@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.dashboard.in_service import in_parts
+from holdfast.plugins.dashboard.service_view import traffic_by_part
 from holdfast.plugins.store.records import (
     Event,
     StoredPrediction,
@@ -61,16 +61,16 @@ def client(store: Store, shelf: Path, open_client: Callable[..., Any]) -> Iterat
 def test_parts_of_time_are_counted_as_a_plain_loop_counts_them() -> None:
     rng = np.random.default_rng(0)
     at, rows, seconds = 100 + 50 * rng.random(400), rng.integers(1, 9, 400), rng.random(400)
-    found = in_parts(at, rows, seconds, 100.0, 50.0, 7)
+    found = traffic_by_part(at, rows, seconds, 100.0, 50.0, 7)
     for place in range(7):
         low, high = 100 + 50 * place / 7, 100 + 50 * (place + 1) / 7
         mine = [i for i in range(400) if low <= at[i] < high]
         assert found.requests[place] == len(mine)
         assert found.rows[place] == sum(int(rows[i]) for i in mine)
-        assert math.isclose(found.half[place], np.median([seconds[i] for i in mine]))
-    empty = in_parts(np.array([]), np.array([]), np.array([]), 0.0, 1.0, 3)
+        assert math.isclose(found.median_s[place], np.median([seconds[i] for i in mine]))
+    empty = traffic_by_part(np.array([]), np.array([]), np.array([]), 0.0, 1.0, 3)
     assert empty.requests == (0, 0, 0)
-    assert all(value != value for value in empty.half)
+    assert all(value != value for value in empty.median_s)
 
 
 def test_a_store_without_anything_is_a_page_all_the_same(client: Any) -> None:
@@ -216,12 +216,12 @@ def test_a_row_is_labelled_skipped_taken_back_and_shown(client: Any, store: Stor
 
 
 def test_a_picture_is_shown_and_nothing_that_only_begins_like_one() -> None:
-    from holdfast.plugins.dashboard.labels import picture_uri
+    from holdfast.plugins.dashboard.labels import image_uri
 
     whole = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
-    assert picture_uri(whole) == f"data:image/png;base64,{whole}"
+    assert image_uri(whole) == f"data:image/png;base64,{whole}"
     for other in (whole + '" onerror="x', "iVBORw0KGgo<b>", "text", "", 7, None, whole + "\n"):
-        assert picture_uri(other) == ""
+        assert image_uri(other) == ""
 
 
 def test_a_page_of_the_service_renews_itself(client: Any, store: Store) -> None:
@@ -292,9 +292,9 @@ def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) ->
     ],
 )
 def test_a_class_that_is_a_digit_has_that_key(classes: tuple[str, ...], keys: list[str]) -> None:
-    from holdfast.plugins.dashboard.labels import choices_of
+    from holdfast.plugins.dashboard.labels import choices_with_keys
 
-    assert [key for _, key in choices_of(classes)] == keys
+    assert [key for _, key in choices_with_keys(classes)] == keys
 
 
 @pytest.mark.parametrize("who", ["", "   ", "a\u202eb", "x" * 300])

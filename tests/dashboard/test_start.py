@@ -104,15 +104,15 @@ def test_another_port_of_this_machine_is_sent_no_cookie_and_can_set_none(shelf: 
 def test_a_head_that_does_not_come_is_not_waited_for(
     shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers: list[app.WireServer] = []
+    servers: list[app.BoundedServer] = []
 
-    class Kept(app.WireServer):
+    class Kept(app.BoundedServer):
         def __init__(self, config: uvicorn.Config) -> None:
             super().__init__(config)
             servers.append(self)
 
     monkeypatch.setattr(app, "READ_S", 0.2)
-    monkeypatch.setattr(app, "WireServer", Kept)
+    monkeypatch.setattr(app, "BoundedServer", Kept)
     told: queue.Queue[str] = queue.Queue()
     serving = threading.Thread(target=run_dashboard, args=(shelf, 0, None, told.put))
     serving.start()

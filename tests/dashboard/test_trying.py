@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.dashboard.inference import Busy, Trier, fields_of
+from holdfast.plugins.dashboard.inference import Busy, ModelTrial, input_fields
 from holdfast.runs.predictor import Predictor
 
 ORIGIN = {"origin": "http://127.0.0.1:8081"}
@@ -22,16 +22,16 @@ ORIGIN = {"origin": "http://127.0.0.1:8081"}
 def test_it_answers_as_predict_does(finished_run: Path) -> None:
     text = "w1 bad w2 w3"
     (wanted,) = Predictor.load(finished_run).predict([text], probabilities=True)
-    trier = Trier()
-    tried = asyncio.run(trier.ask(finished_run, {"text": text}, True))
+    trier = ModelTrial()
+    tried = asyncio.run(trier.predict(finished_run, {"text": text}, True))
     trier.close()
     assert tried.prediction == wanted.prediction
     assert tried.confidence == wanted.confidence
     assert wanted.probabilities is not None
-    assert {one.name: one.share / 100 for one in tried.chances} == pytest.approx(
+    assert {one.name: one.share / 100 for one in tried.probabilities} == pytest.approx(
         dict(wanted.probabilities)
     )
-    assert tried.chances[0].name == tried.said
+    assert tried.probabilities[0].name == tried.answer
     assert tried.loaded
     assert tried.reasons is not None
 
@@ -47,17 +47,17 @@ def test_the_model_is_loaded_once_and_let_go_when_nobody_asks(
         return real(run)
 
     monkeypatch.setattr(Predictor, "load", counted)
-    trier = Trier(idle_s=0.0)
+    trier = ModelTrial(idle_s=0.0)
     row = {"text": "w1 w2"}
 
     async def twice() -> None:
-        assert (await trier.ask(finished_run, row, False)).loaded
-        assert not (await trier.ask(finished_run, row, False)).loaded
+        assert (await trier.predict(finished_run, row, False)).loaded
+        assert not (await trier.predict(finished_run, row, False)).loaded
 
     asyncio.run(twice())
     assert loads == [finished_run]
-    trier._let_go()
-    assert trier._kept is None
+    trier._unload_if_idle()
+    assert trier._loaded is None
     trier.close()
 
 
@@ -65,14 +65,14 @@ def test_who_comes_when_many_wait_is_told_at_once(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = threading.Event()
-    trier = Trier(waiting=2)
-    monkeypatch.setattr(trier, "_ask", lambda *_: held.wait(20))
+    trier = ModelTrial(waiting=2)
+    monkeypatch.setattr(trier, "_predict_row", lambda *_: held.wait(20))
 
     async def crowd() -> int:
-        asked = [asyncio.create_task(trier.ask(finished_run, {}, False)) for _ in range(2)]
+        asked = [asyncio.create_task(trier.predict(finished_run, {}, False)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(Busy):
-            await trier.ask(finished_run, {}, False)
+            await trier.predict(finished_run, {}, False)
         held.set()
         await asyncio.gather(*asked)
         return trier._waiting
@@ -85,10 +85,10 @@ def test_who_comes_when_many_wait_is_told_at_once(
 def test_a_row_that_cannot_be_read_is_refused_before_a_model_is_loaded(
     finished_run: Path, text: str
 ) -> None:
-    trier = Trier()
+    trier = ModelTrial()
     with pytest.raises(DataError):
-        asyncio.run(trier.ask(finished_run, {"text": text}, False))
-    assert trier._kept is None
+        asyncio.run(trier.predict(finished_run, {"text": text}, False))
+    assert trier._loaded is None
     trier.close()
 
 
@@ -102,17 +102,17 @@ def test_every_task_answers_on_the_page_and_takes_what_is_right(
     store = open_store(str(tmp_path / "store.db"))
     with open_client(old_runs / "runs", store) as client:
         for run in sorted(path for path in (old_runs / "runs").iterdir() if path.is_dir()):
-            fields = fields_of(run)
+            fields = input_fields(run)
             address = f"/try?run={run.name}&part=answer"
             page = client.get(f"/try?run={run.name}")
             assert page.status_code == 200
-            if fields[0].kind == "picture":
+            if fields[0].input_type == "picture":
                 picture = next((old_runs / "rows").rglob("*.png")).read_bytes()
                 made = client.post(address, content=picture, headers=ORIGIN)
                 refused = client.post(address, content=b"no picture", headers=ORIGIN)
                 assert refused.status_code == 400
             else:
-                row = {f"f.{one.name}": "w1 w2 w3" if one.kind == "text" else "1" for one in fields}
+                row = {f"f.{one.name}": "w1 w2 w3" if one.input_type == "text" else "1" for one in fields}
                 made = client.post(address, data=row, headers=ORIGIN)
             assert made.status_code == 200, (run.name, re.sub(r"<[^>]*>", " ", made.text))
             assert "answer-title" in made.text

@@ -21,7 +21,7 @@ import pytest
 import holdfast as public
 from holdfast.core.errors import RecipeError
 from holdfast.pipeline.main import train
-from holdfast.plugins.chat.talk import ChatSpeaker, Talk, _Said
+from holdfast.plugins.chat.talk import ChatSpeaker, Talk, _StreamedText
 from holdfast.recipe import Recipe, override
 
 WORDS = ("red", "blue", "green", "old", "new", "big")
@@ -107,7 +107,7 @@ def test_an_adapter_is_switched_off_and_nothing_is_loaded_twice(
     talk = Talk.of(run)
     assert isinstance(talk.start_model, ChatSpeaker)
     assert isinstance(talk.tuned, ChatSpeaker)
-    assert talk.start_model.plain is talk.tuned.plain
+    assert talk.start_model.model is talk.tuned.model
     reply = talk.ask("red blue?")
     tokenizer = hf.AutoTokenizer.from_pretrained(run / "model")
     turns = [{"role": "user", "content": "red blue?"}]
@@ -174,7 +174,7 @@ def test_earlier_messages_that_no_longer_fit_are_counted(run: Path) -> None:
 
 def test_what_ends_an_answer_is_never_shown() -> None:
     shown: list[str] = []
-    said = _Said(shown.append, "</end>")
+    said = _StreamedText(shown.append, "</end>")
     for piece in ("  It", " is</", "b></e", "nd> more"):
         said.add(piece, last=False)
     said.add("", last=True)
@@ -310,7 +310,7 @@ def test_a_request_to_end_ends_the_talk(terminal: Terminal) -> None:
 
 def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``nohup`` means it, where SIGTERM still ends it."""
-    from holdfast.plugins.chat.command import _converse
+    from holdfast.plugins.chat.command import _chat_loop
 
     def hang_up(_: str) -> str:
         os.kill(os.getpid(), signal.SIGHUP)
@@ -320,7 +320,7 @@ def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.Mo
     end = signal.getsignal(signal.SIGTERM)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        _converse(public.chat(run, start=False, tokens=5))
+        _chat_loop(public.chat(run, start=False, tokens=5))
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is not end
     finally:

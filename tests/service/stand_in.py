@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.service.records import EngineFacts, Full, Late, RowPrediction, RowPredictions
+from holdfast.plugins.service.records import (
+    DeadlineExceeded,
+    EngineFacts,
+    QueueFull,
+    RowPrediction,
+    RowPredictions,
+)
 from holdfast.plugins.store.records import Row
 
 CLASSES = ("bad", "good")
@@ -42,7 +48,7 @@ class StandIn:
 
     async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         if self.full:
-            raise Full(3.2, "too much is waiting")
+            raise QueueFull(3.2, "too much is waiting")
         self.taken += len(rows)
         if self.wait:
             try:
@@ -51,7 +57,7 @@ class StandIn:
                 self.taken -= len(rows)
                 raise
         if deadline is not None and time.monotonic() > deadline:
-            raise Late
+            raise DeadlineExceeded
         self.answered += len(rows)
         return RowPredictions(tuple(self._one(row) for row in rows), self.facts.model)
 
@@ -104,14 +110,14 @@ class Onlooker:
     def name(self) -> str:
         return self._name
 
-    def seen(self, served: Any) -> None:
+    def observe(self, served: Any) -> None:
         if self.broken:
             raise ZeroDivisionError
         self.saw.append(served)
         if len(self.saw) == 3:
             self._events.append(("drift alarm", {"at": 3}))
 
-    labelled = seen
+    add_feedback = observe
 
     def state(self) -> Mapping[str, Any]:
         return {"n": len(self.saw)}
@@ -123,14 +129,14 @@ class Onlooker:
         found, self._events = self._events, []
         return found
 
-    def said(self) -> Mapping[str, Any]:
+    def summary(self) -> Mapping[str, Any]:
         return {"requests": len(self.saw), "alarm": False, "words": "none", "nested": {"n": 1}}
 
 
 def main(asked: str) -> int:
     """Serve a stand-in: the process of the tests that need sockets and signals."""
     from holdfast.plugins.service.routes import ENDPOINTS
-    from holdfast.plugins.service.server import Running, listen
+    from holdfast.plugins.service.server import RunningService, listen
     from holdfast.plugins.service.service import Service
     from holdfast.plugins.service.settings import serving
     from holdfast.plugins.service.web.application import Application
@@ -144,7 +150,7 @@ def main(asked: str) -> int:
 
     store = open_store(given["store"]) if "store" in given else None
     service = Service(
-        serving(given.get("settings", [])), AccessRules.of("127.0.0.1", None), store, log
+        serving(given.get("settings", [])), AccessRules.for_server("127.0.0.1", None), store, log
     )
     application = Application(service, ENDPOINTS)
     place = listen("127.0.0.1", 0)
@@ -155,7 +161,7 @@ def main(asked: str) -> int:
         return StandIn(wait=given.get("wait", 0.0)), []
 
     print(place.url, flush=True)
-    return Running(service, application, place, load, lambda _: print("ready", flush=True)).run()
+    return RunningService(service, application, place, load, lambda _: print("ready", flush=True)).run()
 
 
 if __name__ == "__main__":

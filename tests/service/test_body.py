@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.plugins.service.web.endpoint import (
-    FREE,
-    Arriving,
-    Gone,
-    check_head,
+    FREE_BYTES,
+    BodyBudget,
+    ClientGone,
+    check_headers,
     read_body,
     read_json,
 )
@@ -111,22 +111,22 @@ def receiving(*parts: bytes, gone: bool = False):  # type: ignore[no-untyped-def
 
 def test_a_body_is_joined_and_one_too_long_is_refused_before_it_is_read() -> None:
     receive, _ = receiving(b"ab", b"cd", b"e")
-    assert asyncio.run(read_body(receive, 5, Arriving(0))) == b"abcde"
+    assert asyncio.run(read_body(receive, 5, BodyBudget(0))) == b"abcde"
     receive, asked = receiving(*[b"x" * 10] * 100)
     with pytest.raises(Fault) as caught:
-        asyncio.run(read_body(receive, 35, Arriving(0)))
+        asyncio.run(read_body(receive, 35, BodyBudget(0)))
     assert caught.value.status == 413
     assert len(asked) == 4
     receive, _ = receiving(b"x" * 6)
     with pytest.raises(Fault):
-        asyncio.run(read_body(receive, 5, Arriving(0)))
+        asyncio.run(read_body(receive, 5, BodyBudget(0)))
     receive, _ = receiving(b"x", gone=True)
-    with pytest.raises(Gone):
-        asyncio.run(read_body(receive, 5, Arriving(0)))
+    with pytest.raises(ClientGone):
+        asyncio.run(read_body(receive, 5, BodyBudget(0)))
 
 
 def test_all_bodies_that_arrive_are_bounded_together_and_short_ones_are_always_taken() -> None:
-    arriving, most = Arriving(100_000), 10**9
+    arriving, most = BodyBudget(100_000), 10**9
     piece = b"x" * 40_000
 
     async def half(pieces: int) -> asyncio.Task[bytes]:
@@ -146,7 +146,7 @@ def test_all_bodies_that_arrive_are_bounded_together_and_short_ones_are_always_t
 
     async def attempt() -> None:
         first = await half(4)
-        assert arriving.held == 160_000 - FREE
+        assert arriving.held_bytes == 160_000 - FREE_BYTES
         second = await half(3)
         assert second.done()
         refused = second.exception()
@@ -158,10 +158,10 @@ def test_all_bodies_that_arrive_are_bounded_together_and_short_ones_are_always_t
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        assert arriving.held == 0
+        assert arriving.held_bytes == 0
         long, _ = receiving(*[piece] * 4)
         assert len(await read_body(long, most, arriving)) == 160_000
-        assert arriving.held == 0
+        assert arriving.held_bytes == 0
 
     asyncio.run(attempt())
 
@@ -184,8 +184,8 @@ def test_all_bodies_that_arrive_are_bounded_together_and_short_ones_are_always_t
 )
 def test_a_head_says_what_is_not_read(headers: dict[bytes, bytes], status: int | None) -> None:
     if status is None:
-        check_head(headers, 100)
+        check_headers(headers, 100)
         return
     with pytest.raises(Fault) as caught:
-        check_head(headers, 100)
+        check_headers(headers, 100)
     assert caught.value.status == status

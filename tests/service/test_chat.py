@@ -27,19 +27,19 @@ import uvicorn
 from stand_in import StandIn
 
 from holdfast.pipeline.main import train
-from holdfast.plugins.chat.talk import Manner, Talk
-from holdfast.plugins.service.chat.conversations import ChatBounds, ChatModel, Chats, Conversation
+from holdfast.plugins.chat.talk import GenerationOptions, Talk
+from holdfast.plugins.service.chat.conversations import ChatLimits, ChatModel, Chats, Conversation
 from holdfast.plugins.service.chat.decoder import (
     DecodedText,
     PaddedBatch,
-    Pieces,
-    Reread,
-    chooser,
+    TextPieces,
+    UncachedDecoder,
     decoder_of,
+    token_chooser,
 )
 from holdfast.plugins.service.records import EngineFacts
 from holdfast.plugins.service.routes import ENDPOINTS
-from holdfast.plugins.service.service import Following, Service
+from holdfast.plugins.service.service import ServedChats, Service
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.service.web.application import Application
 from holdfast.plugins.service.web.guard import AccessRules
@@ -147,7 +147,7 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
     made: list[Chats] = []
 
     def opened(**bounds: Any) -> Chats:
-        chats = Chats.of(predictor.model, run.name, bounds=ChatBounds(**bounds))
+        chats = Chats.from_predictor(predictor.model, run.name, limits=ChatLimits(**bounds))
         assert chats is not None
         chats.warm()
         made.append(chats)
@@ -160,9 +160,9 @@ def open_chats(predictor: Predictor, run: Path) -> Iterator[Callable[..., Chats]
 
 def application(chats: Chats | None, task: str = "causal-lm") -> Application:
     facts = EngineFacts(task, "say@0123abcd", Path("say"), ("text",), None, "float32", "it is")
-    service = Service(serving(), AccessRules.of("127.0.0.1", None, ()))
+    service = Service(serving(), AccessRules.for_server("127.0.0.1", None, ()))
     engine = StandIn(facts)
-    service.begin(engine, (), Following(engine, service.settings, chats))
+    service.begin(engine, (), ServedChats(engine, service.settings, chats))
     return Application(service, ENDPOINTS)
 
 
@@ -189,8 +189,8 @@ def asking(chats: Chats | None, task: str = "causal-lm") -> Iterator[Callable[..
         return answers[0] if len(bodies) == 1 else answers
 
     yield ask
-    assert app.service.watching is not None
-    app.service.watching.close(5)
+    assert app.service.observer_thread is not None
+    app.service.observer_thread.close(5)
 
 
 def user(text: str, **more: Any) -> dict[str, Any]:
@@ -222,25 +222,25 @@ def test_answers_that_are_written_at_once_are_those_of_chat_and_of_predict(
     run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    chats = open_chats(together=4)
+    chats = open_chats(max_running=4)
     assert chats.decisions[0].chosen == "in one batch"
     alone = []
     for text in ASKED:
-        talk = Talk.of(run, Manner(), start=False)
+        talk = Talk.of(run, GenerationOptions(), start=False)
         alone.append(talk.ask(text).answer)
     model = predictor.model
     assert isinstance(model, CausalLMPredictor)
     assert [p.prediction for p in predictor.predict(ASKED)] == alone
     over: list[Conversation] = []
-    keep = chats._over
-    monkeypatch.setattr(chats, "_over", lambda one, why: (keep(one, why), over.append(one)))
+    keep = chats._finish
+    monkeypatch.setattr(chats, "_finish", lambda one, why: (keep(one, why), over.append(one)))
     with asking(chats) as ask:
         answers = ask(*[user(text) for text in ASKED])
     assert [answer.status_code for answer in answers] == [200] * len(ASKED)
     assert [said(answer) for answer in answers] == alone
     assert len(set(alone)) > 2
     known = zip(ASKED, (p.confidence for p in predictor.predict(ASKED)), strict=True)
-    sure = {one.ask.turns[0]["content"]: one.ended.confidence for one in over if one.ended}
+    sure = {one.request.turns[0]["content"]: one.result.confidence for one in over if one.result}
     assert sure == pytest.approx(dict(known), abs=1e-4)
     for answer in answers:
         jsonschema.validate(answer.json(), WHOLE)
@@ -276,7 +276,7 @@ def test_a_drawn_answer_is_that_of_chat_whoever_else_is_answered(
     open_chats: Callable[..., Chats], run: Path
 ) -> None:
     chats = open_chats()
-    talk = Talk.of(run, Manner(new_tokens=20, temperature=0.9, seed=7), start=False)
+    talk = Talk.of(run, GenerationOptions(new_tokens=20, temperature=0.9, seed=7), start=False)
     drawn = {"temperature": 0.9, "seed": 7, "max_tokens": 20}
     with asking(chats) as ask:
         among = ask(*[user(text, temperature=1.0) for text in ASKED], user(ASKED[0], **drawn))[-1]
@@ -433,7 +433,7 @@ class Held:
 def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
     open_chats: Callable[..., Chats],
 ) -> None:
-    chats = open_chats(together=1, waiting=1)
+    chats = open_chats(max_running=1, max_waiting=1)
     held = Held(chats._decoder)
     chats._decoder = held
     answers: list[Any] = []
@@ -463,7 +463,7 @@ def test_who_finds_it_full_is_told_at_once_and_nobody_else_loses_an_answer(
 def test_an_ending_server_takes_nothing_on_and_finishes_what_it_took(
     open_chats: Callable[..., Chats],
 ) -> None:
-    chats = open_chats(together=1)
+    chats = open_chats(max_running=1)
     held = Held(chats._decoder)
     chats._decoder = held
     answers: list[Any] = []
@@ -492,14 +492,14 @@ def test_who_is_still_being_read_when_the_server_ends_is_answered_too(
 ) -> None:
     chats = open_chats()
     reading, read_on = threading.Event(), threading.Event()
-    rendered = chats._rendered
+    rendered = chats._tokenize
 
     def slowly(ask: Any) -> list[int]:
         reading.set()
         assert read_on.wait(100)
         return rendered(ask)
 
-    monkeypatch.setattr(chats, "_rendered", slowly)
+    monkeypatch.setattr(chats, "_tokenize", slowly)
     answers: list[Any] = []
 
     def send() -> None:
@@ -525,7 +525,7 @@ def test_what_was_answered_is_recorded_and_counted_and_what_was_not_is_not(
     chats = open_chats()
     app = application(chats)
     seen: list[Any] = []
-    app.service.afterwards = lambda served, seconds, size: seen.append(served)  # type: ignore[method-assign]
+    app.service.finish_request = lambda served, seconds, size: seen.append(served)  # type: ignore[method-assign]
 
     async def calls() -> Any:
         transport = httpx.ASGITransport(app=app)
@@ -553,7 +553,7 @@ def test_what_was_answered_is_recorded_and_counted_and_what_was_not_is_not(
         },
     ]
     assert one["id"] == f"chatcmpl-{seen[0].request}"
-    (answer,) = seen[0].answered.answers
+    (answer,) = seen[0].predictions.answers
     assert answer.prediction == one["choices"][0]["message"]["content"]
     assert 0 < answer.confidence < 1
     assert seen[0].user not in (None, "ada")
@@ -635,10 +635,10 @@ def test_an_answer_ends_when_its_reader_has_left(
                 got += client.recv(4096)
         (one,) = chats._running
         client.close()
-        wait_for(lambda: one.gone)
+        wait_for(lambda: one.abandoned)
         held.free.release(3)
         wait_for(lambda: chats.counts["gone"] == 1)
-        assert len(one.row.written) < 20
+        assert len(one.decoded.written) < 20
         assert chats.figures()["running"] == 0
         # The next one is answered.
         held.free.release(400)
@@ -661,7 +661,7 @@ def test_models_are_listed_and_plain_texts_are_gone_on_with(
         assert ask(None, path="/v1/models/else", method="GET").status_code == 404
     plain = hf.AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     tokenizer = hf.AutoTokenizer.from_pretrained(tiny_llama)
-    texts = Chats(ChatModel(plain, tokenizer, of_text=True, new_tokens=12), "texts")
+    texts = Chats(ChatModel(plain, tokenizer, trained_on_text=True, new_tokens=12), "texts")
     texts.warm()
     try:
         with asking(texts) as ask:
@@ -692,7 +692,7 @@ def test_a_run_that_is_no_language_model_names_what_to_ask_instead() -> None:
 
 
 def test_only_a_language_model_has_conversations(finished_run: Path) -> None:
-    assert Chats.of(Predictor.load(finished_run).model, "run") is None
+    assert Chats.from_predictor(Predictor.load(finished_run).model, "run") is None
 
 
 def small(kind: str) -> Any:
@@ -746,14 +746,14 @@ def alone(plain: Any, prompt: list[int], new: int) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["window", "bloom", "gpt2"])
-@pytest.mark.parametrize("make", [PaddedBatch, Reread])
+@pytest.mark.parametrize("make", [PaddedBatch, UncachedDecoder])
 def test_texts_that_join_and_leave_are_written_as_each_alone(kind: str, make: Any) -> None:
     plain = small(kind)
     draw = torch.Generator().manual_seed(3)
     prompts = [torch.randint(2, 120, (n,), generator=draw).tolist() for n in (20, 3, 9, 14)]
     lengths = [15, 4, 12, 9]
     settings = {"pad_token_id": 0, "eos_token_id": None, "seed": 0, **drawing(0.0)}
-    rows = [DecodedText(p, chooser(plain, p, max_new_tokens=15, **settings)) for p in prompts]
+    rows = [DecodedText(p, token_chooser(plain, p, max_new_tokens=15, **settings)) for p in prompts]
     decoder, waiting = make(plain), list(zip(rows, lengths, strict=True))
     running: list[tuple[DecodedText, int]] = []
     steps = 0
@@ -777,7 +777,7 @@ def test_the_models_own_settings_of_generation_are_kept() -> None:
     plain.generation_config.repetition_penalty = 1.8
     prompt = [5, 9, 5, 9, 5, 9]
     settings = {"pad_token_id": 0, "eos_token_id": None, "seed": 0, **drawing(0.0)}
-    row = DecodedText(prompt, chooser(plain, prompt, max_new_tokens=12, **settings))
+    row = DecodedText(prompt, token_chooser(plain, prompt, max_new_tokens=12, **settings))
     decoder, _ = decoder_of(plain)
     decoder.join(row)
     while len(row.written) < 12:
@@ -801,7 +801,7 @@ def test_a_model_whose_answers_differ_beside_others_is_asked_in_turns(
 
     monkeypatch.setattr(type(plain), "forward", careless)
     decoder, why = decoder_of(plain)
-    assert isinstance(decoder, Reread)
+    assert isinstance(decoder, UncachedDecoder)
     assert why.chosen == "in turns"
     assert "differ beside others" in why.because
 
@@ -813,7 +813,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     folder = tmp_path_factory.mktemp("prompt")
     run = trained(folder, tiny_llama, "model.adapter.kind=prompt", "model.adapter.rank=4")
     predictor = Predictor.load(run)
-    chats = Chats.of(predictor.model, run.name)
+    chats = Chats.from_predictor(predictor.model, run.name)
     assert chats is not None
     chats.warm()
     try:
@@ -822,7 +822,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     finally:
         chats.drain()
     assert chats.decisions[0].chosen == "in turns"
-    talks = [Talk.of(run, Manner(new_tokens=9), start=False) for _ in ASKED[:3]]
+    talks = [Talk.of(run, GenerationOptions(new_tokens=9), start=False) for _ in ASKED[:3]]
     assert [said(a) for a in answers] == [
         talk.ask(text).answer for talk, text in zip(talks, ASKED[:3], strict=True)
     ]
@@ -846,7 +846,7 @@ def test_pieces_never_break_a_character_nor_take_anything_back() -> None:
     noise = [torch.randint(0, 256, (40,), generator=draw).tolist() for _ in range(200)]
     for tokens in [*(list(text.encode()) for text in texts), *noise]:
         for ends in ((), ("<end>",), ("<end>", "e", "\n\n")):
-            pieces = Pieces(of_bytes, ends)
+            pieces = TextPieces(of_bytes, ends)
             told = []
             for place, token in enumerate(tokens):
                 told.append(pieces.add(token, last=place == len(tokens) - 1))
@@ -866,12 +866,12 @@ def test_conversations_follow_the_model_that_is_promoted_and_end_with_the_one_be
     run: Path, predictor: Predictor
 ) -> None:
     from holdfast.plugins.service.engine.open import open_engine
-    from holdfast.plugins.service.live.lineup import Lineup
+    from holdfast.plugins.service.live.router import EngineRouter
 
     engines = [open_engine(run, threads=1) for _ in range(2)]
-    lineup = Lineup(engines[0])
-    service = Service(serving(), AccessRules.of("127.0.0.1", None, ()))
-    following = Following(lineup, service.settings)
+    lineup = EngineRouter(engines[0])
+    service = Service(serving(), AccessRules.for_server("127.0.0.1", None, ()))
+    following = ServedChats(lineup, service.settings)
     service.begin(lineup, (), following)
     app = Application(service, ENDPOINTS)
     lineup.warm()

@@ -73,7 +73,7 @@ def test_a_container_is_asked_whether_it_is_ready_where_the_service_says_so(
     asked = " ".join(services["holdfast"]["healthcheck"]["test"])
     (path,) = re.findall(r"127\.0\.0\.1:8080(/[\w/]+)", asked)
     (endpoint,) = [one for one in ENDPOINTS if one.path == path]
-    assert endpoint.open
+    assert endpoint.without_token
     line = " ".join(services["holdfast"]["command"])
     assert "--port 8080" in line
     # A host that others reach needs its token, and each named secret is there.

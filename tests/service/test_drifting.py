@@ -19,8 +19,8 @@ from holdfast.plugins.drift.rows import (
 )
 from holdfast.plugins.drift.run_rows import RunReference
 from holdfast.plugins.service.drift_observer import (
-    Drifting,
-    StartingDrift,
+    DriftObserver,
+    LazyDriftObserver,
     drift_observers,
     same_answer,
     texts_of,
@@ -76,14 +76,14 @@ def _served(
     return Served(f"r{seed}-{at}", 0.0, rows, RowPredictions(answers, FACTS.model, made))
 
 
-def _watch(held: RunReference, **more: Any) -> Drifting:
-    return Drifting(held, more.pop("facts", FACTS), DataPart(), **more)
+def _watch(held: RunReference, **more: Any) -> DriftObserver:
+    return DriftObserver(held, more.pop("facts", FACTS), DataPart(), **more)
 
 
-def _look(watch: Drifting, *parts: Served) -> list[tuple[str, Any]]:
+def _look(watch: DriftObserver, *parts: Served) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for part in parts:
-        watch.seen(part)
+        watch.observe(part)
         found += watch.events()
     return found
 
@@ -91,7 +91,7 @@ def _look(watch: Drifting, *parts: Served) -> list[tuple[str, Any]]:
 def test_clean_requests_raise_no_alarm_and_accuracy_is_estimated(held: RunReference) -> None:
     watch = _watch(held)
     assert _look(watch, *(_served(50, seed) for seed in range(1, 25))) == []
-    said = watch.said()
+    said = watch.summary()
     assert (said["rows"], said["alarms"], said["by"]) == (1200, 0, "model")
     assert said["accuracy_low"] < said["accuracy_estimated"] < said["accuracy_high"]
     assert said["accuracy_estimated"] == pytest.approx(0.85, abs=0.1)
@@ -113,19 +113,19 @@ def test_a_change_is_told_once_and_what_it_is_like_when_that_is_known(held: RunR
     assert regime["inputs"]["told_apart"]["value"] > 0.9
     assert "zebra" in regime["examples"][0]["text"]
     assert "example.com" not in json.dumps(regime["examples"])
-    said = watch.said()
+    said = watch.summary()
     assert (said["alarms"], said["changed"]) == (1, 1)
     assert said["against"].startswith("rows from row")
 
 
 def test_the_log_says_what_an_alarm_is_about(held: RunReference) -> None:
-    from holdfast.plugins.service.afterwards import Watching
+    from holdfast.plugins.service.observers import ObserverThread
 
     lines: list[str] = []
-    after = Watching([_watch(held)], None, lines.append)
+    after = ObserverThread([_watch(held)], None, lines.append)
     for seed in range(50, 70):
-        after.put(_served(50, seed, by=3.0, word="zebra"))
-    assert after.settle(60)
+        after.notify(_served(50, seed, by=3.0, word="zebra"))
+    assert after.wait_until_idle(60)
     after.close(60)
     assert lines[0].startswith("drift: inputs are not like the validation rows")
 
@@ -138,7 +138,7 @@ def test_texts_stay_where_they_are_not_to_be_written_down(held: RunReference) ->
     body = dict(found)["drift regime"]
     assert "text" not in body["examples"][0]
     assert body["examples"][0]["row"].startswith("r")
-    assert "ada" not in json.dumps([found, watch.state(), watch.said()])
+    assert "ada" not in json.dumps([found, watch.state(), watch.summary()])
 
 
 def test_words_stand_in_where_the_model_gives_no_vectors(held: RunReference) -> None:
@@ -146,13 +146,13 @@ def test_words_stand_in_where_the_model_gives_no_vectors(held: RunReference) -> 
     other = [_served(50, seed, word="zebra zebra", vectors=False) for seed in range(50, 60)]
     watch = _watch(held)
     found = _look(watch, *clean, *other)
-    assert watch.said()["by"] == "words"
+    assert watch.summary()["by"] == "words"
     assert found[0][0] == "drift"
     assert 285 <= found[0][1]["since"] <= 320
     # Vectors in another precision than the reference's are not held against it.
     exact = _watch(held, facts=replace(FACTS, precision="int8"))
     _look(exact, _served(50, 1))
-    assert exact.said()["by"] == "words"
+    assert exact.summary()["by"] == "words"
 
 
 def test_a_restart_goes_on(held: RunReference) -> None:
@@ -168,22 +168,22 @@ def test_a_restart_goes_on(held: RunReference) -> None:
         watch = _watch(held)
         watch.restore(state)
     assert [(k, b["at"]) for k, b in found] == [(k, b["at"]) for k, b in expected]
-    assert watch.said()["rows"] == whole.said()["rows"]
+    assert watch.summary()["rows"] == whole.summary()["rows"]
     for broken in ({}, {"by": "model", "monitor": {}}):
         with pytest.raises(ValueError, match=r"\w"):
             _watch(held).restore(broken)
 
 
 def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: RunReference) -> None:
-    watch = _watch(held, between=1000)
+    watch = _watch(held, alarm_distance=1000)
     served = _served(300, 1)
-    watch.seen(served)
-    for n, answer in enumerate(served.answered.answers[:120]):
+    watch.observe(served)
+    for n, answer in enumerate(served.predictions.answers[:120]):
         wrong = "no" if answer.prediction == "yes" else "yes"
-        watch.labelled(Feedback(served.request, n, wrong, "ada", 0.0, drawn="uniform"))
-    watch.labelled(Feedback(served.request, 1, "no", "ada", 0.0))
-    watch.labelled(Feedback("unknown", 1, "no", "ada", 0.0, drawn="uniform"))
-    said = watch.said()
+        watch.add_feedback(Feedback(served.request, n, wrong, "ada", 0.0, drawn="uniform"))
+    watch.add_feedback(Feedback(served.request, 1, "no", "ada", 0.0))
+    watch.add_feedback(Feedback("unknown", 1, "no", "ada", 0.0, drawn="uniform"))
+    said = watch.summary()
     assert [kind for kind, _ in watch.events()].count("harm") >= 1
     assert said["harmful"] == 1
     assert said["labels"] == 120
@@ -193,20 +193,20 @@ def test_labels_drawn_evenly_show_harm_and_others_are_counted(held: RunReference
 
 def test_a_row_that_is_labelled_again_and_again_counts_once(held: RunReference) -> None:
     """A client that sends its label until somebody listens is no harm."""
-    watch = _watch(held, between=1000)
+    watch = _watch(held, alarm_distance=1000)
     served = _served(10, 1)
-    watch.seen(served)
+    watch.observe(served)
     for _ in range(60):
-        watch.labelled(Feedback(served.request, 3, "neither", "ada", 0.0, drawn="uniform"))
-    said = watch.said()
+        watch.add_feedback(Feedback(served.request, 3, "neither", "ada", 0.0, drawn="uniform"))
+    said = watch.summary()
     assert (said["labels"], said["labels_of_a_row_again"], said["harmful"]) == (1, 59, 0)
 
 
 def test_another_model_is_not_watched(held: RunReference) -> None:
     watch = _watch(held)
     served = _served(50, 1)
-    _look(watch, replace(served, answered=replace(served.answered, model="new@02")))
-    assert watch.said()["rows"] == 0
+    _look(watch, replace(served, predictions=replace(served.predictions, model="new@02")))
+    assert watch.summary()["rows"] == 0
 
 
 def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
@@ -217,20 +217,20 @@ def test_through_the_service_an_alarm_is_an_event_and_a_gauge(
     import sys
 
     facts = sys.modules["stand_in"].FACTS
-    watch = Drifting(words, facts, DataPart())
+    watch = DriftObserver(words, facts, DataPart())
     client = serving_of(observers=[watch], store=True)
     for seed in range(4):
         assert client.post("/predict", json={"texts": _texts(60, seed)}).status_code == 200
     for seed in range(10, 20):
         texts = _texts(50, seed, "zebra quagga okapi")
         assert client.post("/predict", json={"texts": texts}).status_code == 200
-    assert client.service.watching.settle(30)
+    assert client.service.observer_thread.wait_until_idle(30)
     shown = client.get("/metrics").text
     assert "drift" in shown
     found = open_store(str(tmp_path / "store.db")).events("drift")
     assert len(found) == 1
     assert found[0].body["side"] == "inputs"
-    assert client.service.said()["drift"]["alarms"] == 1
+    assert client.service.observer_summaries()["drift"]["alarms"] == 1
 
 
 def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
@@ -248,39 +248,39 @@ def test_what_was_asked_is_read_as_the_reference_reads_it() -> None:
 
 def test_the_watch_begins_with_the_first_request_and_keeps_its_state(held: RunReference) -> None:
     said: list[str] = []
-    first = StartingDrift(lambda: _watch(held), said.append)
-    assert first.said()["watched"] == 0
-    first.seen(_served(50, 1))
-    assert (first.said()["watched"], first.said()["rows"]) == (1, 50)
+    first = LazyDriftObserver(lambda: _watch(held), said.append)
+    assert first.summary()["watched"] == 0
+    first.observe(_served(50, 1))
+    assert (first.summary()["watched"], first.summary()["rows"]) == (1, 50)
     state = json.loads(json.dumps(first.state()))
-    again = StartingDrift(lambda: _watch(held), said.append)
+    again = LazyDriftObserver(lambda: _watch(held), said.append)
     again.restore(state)
     # Nothing was asked since: what is stored stays what it was.
     assert again.state() == state
-    again.seen(_served(50, 2))
-    assert again.said()["rows"] == 100
-    again.labelled(Feedback("r2-0", 0, "no", "ada", 0.0))
-    assert again.said()["labels_not_even"] == 1
+    again.observe(_served(50, 2))
+    assert again.summary()["rows"] == 100
+    again.add_feedback(Feedback("r2-0", 0, "no", "ada", 0.0))
+    assert again.summary()["labels_not_even"] == 1
     assert said == []
-    broken = StartingDrift(lambda: _watch(held), said.append)
+    broken = LazyDriftObserver(lambda: _watch(held), said.append)
     broken.restore({"by": "model", "monitor": {}})
-    broken.seen(_served(50, 3))
-    assert broken.said()["rows"] == 50
+    broken.observe(_served(50, 3))
+    assert broken.summary()["rows"] == 50
     assert "anew" in said[0]
 
 
 def test_a_model_that_takes_over_is_watched_by_its_own_reference(held: RunReference) -> None:
     said: list[str] = []
     model = ["first"]
-    watch = StartingDrift(lambda: _watch(held), said.append, lambda: model[0])
-    watch.seen(_served(50, 1))
-    watch.seen(_served(50, 2))
-    assert watch.said()["rows"] == 100
-    watch.seen(_served(400, 4, by=3.0))
+    watch = LazyDriftObserver(lambda: _watch(held), said.append, lambda: model[0])
+    watch.observe(_served(50, 1))
+    watch.observe(_served(50, 2))
+    assert watch.summary()["rows"] == 100
+    watch.observe(_served(400, 4, by=3.0))
     model[0] = "second"
     before = watch.state()
-    watch.seen(_served(30, 3))
-    assert watch.said()["rows"] == 30
+    watch.observe(_served(30, 3))
+    assert watch.summary()["rows"] == 30
     # What befell the one before is told all the same, and what is known of it says nothing of this.
     assert "drift" in [kind for kind, _ in watch.events()]
     assert watch.events() == []
@@ -301,10 +301,10 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     assert "first request" in told[0].because
     client = serving_of(observers=[watch])
     assert client.post("/predict", json={"texts": ["a b"]}).status_code == 200
-    assert client.service.watching.settle(30)
-    assert client.service.watching.defects == 0
-    assert client.service.said()["drift"]["watched"] == 0
-    assert "nothing" in client.service.said()["drift"]["why"]
+    assert client.service.observer_thread.wait_until_idle(30)
+    assert client.service.observer_thread.defects == 0
+    assert client.service.observer_summaries()["drift"]["watched"] == 0
+    assert "nothing" in client.service.observer_summaries()["drift"]["why"]
     assert len(client_log) == 1
     assert drift_observers(lambda: facts, serving(["serve.drift=false"]), print, print) == []
 

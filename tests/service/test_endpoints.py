@@ -160,9 +160,9 @@ def test_with_a_token_only_health_and_the_bare_page_are_open(serving_of: Make) -
     for path, one in paths.items():
         where = path.replace("{name}", "reviews").replace("{version}", "1")
         answer = client.request(one.method, where, json={})
-        assert (answer.status_code == 401) is (not one.open), path
+        assert (answer.status_code == 401) is (not one.without_token), path
         assert TOKEN not in answer.text
-    opened = {path for path, one in paths.items() if one.open}
+    opened = {path for path, one in paths.items() if one.without_token}
     assert opened == {"/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
     known = {"authorization": f"Bearer {TOKEN}"}
     assert client.post("/predict", json={"text": "ab"}, headers=known).status_code == 200
@@ -335,7 +335,7 @@ def test_observers_see_answers_and_labels_and_are_asked(serving_of: Make) -> Non
     assert "holdfast_drift_alarm 0.0" in text
     _until(lambda: client.service.store.events("drift alarm") or None)
     assert error(client.get("/comparison"), 404)
-    client.service.watching.close(5)
+    client.service.observer_thread.close(5)
     assert client.service.store.state(f"observer: drift {FACTS.model}") == {"n": 3}
 
 
@@ -352,7 +352,7 @@ def test_a_defect_of_an_observer_switches_it_off_and_costs_no_answer(serving_of:
     for _ in range(3):
         assert client.post("/predict", json={"text": "ab"}).status_code == 200
     _until(lambda: whole.saw[2:] or None)
-    assert [one.name for one in client.service.watching.observers] == ["drift"]
+    assert [one.name for one in client.service.observer_thread.observers] == ["drift"]
     assert "holdfast_observers_defects_total 1.0" in client.get("/metrics").text
 
 

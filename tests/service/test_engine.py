@@ -29,11 +29,11 @@ from holdfast.data.columns.profile import is_missing
 from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import export
 from holdfast.plugins.service.engine.engine import ModelEngine
-from holdfast.plugins.service.engine.line import EngineTurn, QueueBounds, Waiting
 from holdfast.plugins.service.engine.open import engine_of, open_engine
-from holdfast.plugins.service.engine.precision import computing
-from holdfast.plugins.service.engine.tables import TableForm
-from holdfast.plugins.service.records import Full, Late
+from holdfast.plugins.service.engine.precision import choose_precision
+from holdfast.plugins.service.engine.request_queue import EngineTurn, QueueLimits, WaitingRequest
+from holdfast.plugins.service.engine.tables import TableHandler
+from holdfast.plugins.service.records import DeadlineExceeded, QueueFull
 from holdfast.recipe import read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
@@ -122,15 +122,15 @@ def test_any_texts_are(
 
 
 def test_no_white_space_of_arrow_is_text_to_the_engine() -> None:
-    """What ``_may_miss`` takes for text at a glance is none to Arrow's eye."""
+    """What ``_may_be_missing`` takes for text at a glance is none to Arrow's eye."""
     import pyarrow as pa
 
-    from holdfast.plugins.service.engine.texts import _may_miss
+    from holdfast.plugins.service.engine.texts import _may_be_missing
 
     points = [chr(p) for p in range(1, 0x30000) if not 0xD800 <= p < 0xE000]
     missing = is_missing(pa.array(points)).to_numpy(zero_copy_only=False)
     for point, gone in zip(points, missing, strict=True):
-        assert not gone or _may_miss([point]), hex(ord(point))
+        assert not gone or _may_be_missing([point]), hex(ord(point))
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 8_000_001])
@@ -152,7 +152,7 @@ class Held:
     """The engine's network, held until it is let go: what waits behind it can be looked at."""
 
     def __init__(self, engine: ModelEngine) -> None:
-        self.form: Any = engine._form
+        self.form: Any = engine._handler
         self.inner = self.form.network
         self.go = threading.Event()
         self.asked = 0
@@ -162,8 +162,8 @@ class Held:
         self.asked += len(batch["input_ids"])
         return self.inner(**batch)
 
-    def hearing(self) -> Any:
-        return self.inner.hearing()
+    def capturing_features(self) -> Any:
+        return self.inner.capturing_features()
 
     def __enter__(self) -> Held:
         self.form.network = self
@@ -195,7 +195,7 @@ def test_many_rows_and_few_come_side_by_side(engine: ModelEngine) -> None:
             asked[name] = asyncio.create_task(engine.answer([{"text": "small"}]))
         for name, task in asked.items():
             task.add_done_callback(lambda _, name=name: ended.append(name))
-        await until(lambda: len(engine._open) == 4)
+        await until(lambda: len(engine._open_futures) == 4)
         held.go.set()
         await asyncio.gather(*asked.values())
         return await asked["large"], ended
@@ -212,7 +212,7 @@ def test_many_rows_and_few_come_side_by_side(engine: ModelEngine) -> None:
 def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
     async def asked(held: Held) -> None:
         first = asyncio.create_task(engine.answer([{"text": "first"}]))
-        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open_futures)
         gone = asyncio.create_task(engine.answer([{"text": "gone"}] * 5))
         await until(lambda: engine.figures()["rows_waiting"] == 5)
         gone.cancel()
@@ -232,12 +232,12 @@ def test_who_went_away_costs_no_time(engine: ModelEngine) -> None:
 def test_who_is_late_hears_it_in_time_and_costs_none(engine: ModelEngine) -> None:
     async def asked(held: Held) -> None:
         first = asyncio.create_task(engine.answer([{"text": "first"}]))
-        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open_futures)
         began = time.monotonic()
-        with pytest.raises(Late):
+        with pytest.raises(DeadlineExceeded):
             # The first one still has the model: it is not waited for.
             await engine.answer([{"text": "late"}], began + 0.5)
-        with pytest.raises(Late):
+        with pytest.raises(DeadlineExceeded):
             await engine.answer([{"text": "late"}], began - 1)
         before = engine.figures()["late_total"]
         held.go.set()
@@ -261,7 +261,7 @@ def test_a_model_that_once_stood_still_is_not_refused_for_ever(finished_run: Pat
             try:
                 found = asyncio.run(engine.answer([{"text": "come"}], time.monotonic() + 20))
                 break
-            except Late:
+            except DeadlineExceeded:
                 refused += 1
                 assert refused < 30
         assert refused > 0
@@ -272,18 +272,18 @@ def test_a_model_that_once_stood_still_is_not_refused_for_ever(finished_run: Pat
 
 def test_more_than_can_wait_is_refused_at_once(finished_run: Path) -> None:
     engine = open_engine(finished_run, threads=1)
-    engine._line.bounds = QueueBounds(rows=3, tokens=10_000, seconds=60)
+    engine._request_queue.limits = QueueLimits(rows=3, tokens=10_000, max_wait_s=60)
     try:
-        with pytest.raises(Full, match="not ready"):
+        with pytest.raises(QueueFull, match="not ready"):
             said(engine, [{"text": "early"}])
         engine.warm()
 
         async def asked(held: Held) -> None:
             first = asyncio.create_task(engine.answer([{"text": "first"}]))
-            await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+            await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open_futures)
             rest = [asyncio.create_task(engine.answer([{"text": "more"}])) for _ in range(3)]
             await until(lambda: engine.figures()["rows_waiting"] == 3)
-            with pytest.raises(Full) as full:
+            with pytest.raises(QueueFull) as full:
                 await engine.answer([{"text": "too many"}])
             assert full.value.retry_after >= 1
             held.go.set()
@@ -304,11 +304,11 @@ def test_what_was_taken_is_finished_and_no_more_is_taken(finished_run: Path) -> 
 
     async def asked(held: Held) -> None:
         taken = [asyncio.create_task(engine.answer([{"text": "taken"}] * 30)) for _ in range(4)]
-        await until(lambda: len(engine._open) == 4)
+        await until(lambda: len(engine._open_futures) == 4)
         end = asyncio.create_task(engine.drain())
         await asyncio.sleep(0)
         assert not engine.ready
-        with pytest.raises(Full, match="ending"):
+        with pytest.raises(QueueFull, match="ending"):
             await engine.answer([{"text": "after"}])
         held.go.set()
         await end
@@ -330,7 +330,7 @@ def test_a_request_that_breaks_the_model_breaks_no_other(engine: ModelEngine) ->
 
     async def asked(held: Held) -> None:
         first = asyncio.create_task(engine.answer([{"text": "first"}]))
-        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open_futures)
         rest = [
             asyncio.create_task(engine.answer([{"text": text}]))
             for text in ("one", "word " * 90, "two")
@@ -350,7 +350,7 @@ def test_a_request_that_breaks_the_model_breaks_no_other(engine: ModelEngine) ->
 
 def test_the_lean_network_is_the_saved_one(engine: ModelEngine, predictor: Predictor) -> None:
     """Batches of all shapes, within a millionth in float32."""
-    form: Any = engine._form
+    form: Any = engine._handler
     saved: Any = predictor.model
     network, rng = saved.models[0].network, np.random.default_rng(0)
     for rows, length in ((1, 1), (1, 7), (5, 30), (17, 12)):
@@ -373,7 +373,7 @@ def test_another_job_has_the_model_alone(engine: ModelEngine) -> None:
 def test_an_engine_beside_shares_the_thread_and_comes_second(
     engine: ModelEngine, finished_run: Path
 ) -> None:
-    beside = open_engine(finished_run, beside=engine)
+    beside = open_engine(finished_run, share_with=engine)
     assert beside.thread is engine.thread
     beside.warm()
     order: list[str] = []
@@ -382,7 +382,7 @@ def test_an_engine_beside_shares_the_thread_and_comes_second(
 
     async def asked(held: Held) -> None:
         tasks = [asyncio.create_task(engine.answer([{"text": "a"}]))]
-        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open)
+        await until(lambda: engine.figures()["tokens_waiting"] == 0 and engine._open_futures)
         tasks.append(asyncio.create_task(beside.answer([{"text": "b"}])))
         await until(lambda: beside.figures()["rows_waiting"] == 1)
         tasks.append(asyncio.create_task(engine.answer([{"text": "c"}])))
@@ -411,7 +411,7 @@ def test_a_threshold_leaves_rows_to_a_person(
         rows = [{"text": line["text"]} for line in csv.DictReader(file)][:12]
     sure = sorted(one.confidence for one in by_predict(predictor, rows, tmp_path))
     predictor.rule = ThresholdRule("precision", (sure[0] + sure[-1]) / 2)
-    made = computing(None, predictor, "float32", lambda _: None)
+    made = choose_precision(None, predictor, "float32", lambda _: None)
     recipe = read_recipe(finished_run / "recipe.yaml")
     engine = engine_of(predictor, recipe, made, finished_run, "a@1")
     engine.warm()
@@ -499,13 +499,13 @@ def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
     folder = scratch_file("here").parent
     before = set(folder.iterdir())
     some = sorted((old_runs / "rows" / "pictures").rglob("*.png"))[:3]
-    form = TableForm(pictures, pictures.model)
+    form = TableHandler(pictures, pictures.model)
     read = form.read([sent(path) for path in some])
     gc.collect()
     assert len(list(folder.glob("picture-*"))) >= 3
     places = range(len(some))
-    form.ask(EngineTurn.of(Waiting(read, read.costs), places))
-    assert all(one.prediction is not None for one in form.say([read], "a@1")[0].answers)
+    form.predict(EngineTurn.of_request(WaitingRequest(read, read.costs), places))
+    assert all(one.prediction is not None for one in form.collect([read], "a@1")[0].answers)
     del read
     gc.collect()
     assert set(folder.iterdir()) - before == set()
@@ -518,7 +518,7 @@ def test_pictures_of_requests_leave_the_disk_when_they_are_answered(
 def test_a_picture_that_cannot_be_read_is_named_by_its_row_alone(pictures: Predictor) -> None:
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + 2 * (100_000).to_bytes(4, "big") + b"\x08\2\0\0\0"
     bomb += zlib.crc32(bomb[12:]).to_bytes(4, "big")
-    form = TableForm(pictures, pictures.model)
+    form = TableHandler(pictures, pictures.model)
     large = io.BytesIO()
     Image.new("1", (8000, 8000)).save(large, "PNG")
     row = {"image": base64.b64encode(large.getvalue()).decode()}
@@ -543,7 +543,7 @@ def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
     file = io.BytesIO()
     Image.new("1", (5700, 5700)).save(file, "PNG")
     row = {"image": base64.b64encode(file.getvalue()).decode()}
-    form = TableForm(pictures, pictures.model)
+    form = TableHandler(pictures, pictures.model)
     with pytest.raises(DataError) as refused:
         form.read([row] * 40)
     rule = "holds pictures of more than 200 million pixels together"

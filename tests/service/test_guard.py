@@ -68,19 +68,19 @@ def refused(guard: AccessRules, method: str = "POST", **headers: str) -> int | N
 
 
 def test_a_foreign_name_is_refused_at_a_local_address_only() -> None:
-    local, wide = AccessRules.of("127.0.0.1", None), AccessRules.of("0.0.0.0", None)
+    local, wide = AccessRules.for_server("127.0.0.1", None), AccessRules.for_server("0.0.0.0", None)
     assert refused(local, host="127.0.0.1:8080") is None
     assert refused(local, host="localhost:1") is None
     assert refused(local, host="evil.example:8080") == 403
     assert refused(local, host="127.0.0.1.evil.example") == 403
     assert refused(wide, host="api.example") is None
-    named = AccessRules.of("0.0.0.0", None, ["api.example"])
+    named = AccessRules.for_server("0.0.0.0", None, ["api.example"])
     assert refused(named, host="api.example") is None
     assert refused(named, host="other.example") == 403
 
 
 def test_another_sites_page_may_not_write_and_may_not_even_try() -> None:
-    guard, own = AccessRules.of("127.0.0.1", None), {"host": "127.0.0.1:8080"}
+    guard, own = AccessRules.for_server("127.0.0.1", None), {"host": "127.0.0.1:8080"}
     assert refused(guard, **own, origin="http://127.0.0.1:8080") is None
     for origin in ("http://evil.example", "null", "http://127.0.0.1:8081", "http://localhost:8080"):
         assert refused(guard, **own, origin=origin) == 403
@@ -88,14 +88,14 @@ def test_another_sites_page_may_not_write_and_may_not_even_try() -> None:
     assert refused(guard, **own, sec_fetch_site="none") is None
     assert refused(guard, "GET", **own, origin="http://evil.example") is None
     # A proxy that asks by another name than its own pages have.
-    behind = AccessRules.of("127.0.0.1", None, ["api.example"])
+    behind = AccessRules.for_server("127.0.0.1", None, ["api.example"])
     assert refused(behind, **own, origin="https://api.example") is None
     assert refused(behind, **own, origin="https://api.example.evil.example") == 403
     assert refused(behind, **own, origin="http://localhost:8080") == 403
 
 
 def test_the_token_is_asked_for_and_nothing_like_it_passes() -> None:
-    guard = AccessRules.of("0.0.0.0", TOKEN)
+    guard = AccessRules.for_server("0.0.0.0", TOKEN)
     assert refused(guard) == 401
     assert refused(guard, authorization=f"Bearer {TOKEN}") is None
     assert refused(guard, authorization=f"bearer {TOKEN}") is None

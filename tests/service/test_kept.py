@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.plugins.service.afterwards import masked_row, packed
+from holdfast.plugins.service.observers import masked_row, packed_vector
 
 Make = Callable[..., Any]
 TEXT = "write to jo.doe@example.com about 4012 8888 8888 1881"
@@ -30,10 +30,10 @@ def test_personal_data_are_taken_out_of_every_text_however_deep() -> None:
 
 def test_vectors_are_kept_in_half_precision() -> None:
     vectors = np.array([[1.0, -2.5], [0.25, 1e9]], dtype=np.float32)
-    kept = packed(vectors, 0)
+    kept = packed_vector(vectors, 0)
     assert kept is not None
     assert np.frombuffer(kept, "<f2").tolist() == [1.0, -2.5]
-    assert packed(None, 0) is None
+    assert packed_vector(None, 0) is None
 
 
 @pytest.mark.parametrize("masks", [True, False])
@@ -41,7 +41,7 @@ def test_texts_are_kept_where_asked_masked_and_with_an_end(serving_of: Make, mas
     asked = ["serve.log_texts=true", "serve.retention_days=2", f"serve.mask={str(masks).lower()}"]
     client = serving_of(store=True, settings=asked)
     request = client.post("/predict", json={"text": TEXT}).json()["id"]
-    assert client.service.writing.flush(10)
+    assert client.service.writer.flush(10)
     kept = client.service.store.request(request)
     shown = "write to [EMAIL] about [CARD]" if masks else TEXT
     assert kept.texts[0].row == {"text": shown}
@@ -61,7 +61,7 @@ def test_no_byte_of_personal_data_is_in_the_store_of_a_model_that_says_it_again(
     row = {"text": TEXT, "card": 4012888888881881, "more": {"jo@example.com": [1, 2.5, True]}}
     answer = client.post("/predict", json={"rows": [row]}).json()
     assert answer["predictions"][0]["prediction"] == f"{TEXT}!"
-    assert client.service.writing.flush(10)
+    assert client.service.writer.flush(10)
     kept = client.service.store.request(answer["id"])
     assert kept.said[0].prediction == "write to [EMAIL] about [CARD]!"
     if texts:
@@ -79,7 +79,7 @@ def test_no_byte_of_personal_data_is_in_the_store_of_a_model_that_says_it_again(
 def test_a_labelled_row_is_masked_too_and_goes_when_its_time_is_over(serving_of: Make) -> None:
     client = serving_of(store=True)
     request = client.post("/predict", json={"text": TEXT}).json()["id"]
-    assert client.service.writing.flush(10)
+    assert client.service.writer.flush(10)
     assert client.service.store.request(request).texts == ()
     client.post("/feedback", json={"id": request, "label": " GOOD ", "who": "ann"})
     (label,) = client.service.store.feedback()
@@ -102,7 +102,7 @@ def test_a_new_class_is_refused_or_recorded_as_was_asked(serving_of: Make) -> No
 def test_no_label_is_taken_for_a_request_that_was_deleted(serving_of: Make) -> None:
     client = serving_of(store=True)
     request = client.post("/predict", json={"text": "ab"}).json()["id"]
-    assert client.service.writing.flush(10)
+    assert client.service.writer.flush(10)
     client.service.store.delete(1.0, by="request", value=request)
     for said in ({"label": "good"}, {"outcome": 1}):
         answer = client.post("/feedback", json={"id": request, **said})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
-from holdfast.plugins.labelling.draw import SHARE, places
+from holdfast.plugins.labelling.sampling import EVEN_SHARE, order_keys
 from holdfast.plugins.service.labelling import Labelling, LabelTask
 from holdfast.plugins.store.records import Feedback, StoredPrediction, StoredRequest, StoredText
 from holdfast.plugins.store.store import Store, open_store
@@ -179,8 +179,8 @@ def test_the_number_of_how_right_the_model_is_comes_from_evenly_drawn_rows_alone
     while (item := desk.next_item("ann")) is not None:
         desk.answer(item.request, 0, "ann", "bad" if item.request in wrong else "good")
     found = desk.progress()
-    place = places([(f"{k:032d}", 0) for k in range(N)])
-    even = [k for k in range(N) if place[k] < SHARE]
+    place = order_keys([(f"{k:032d}", 0) for k in range(N)])
+    even = [k for k in range(N) if place[k] < EVEN_SHARE]
     right = np.mean([f"{k:032d}" not in wrong for k in even])
     assert found.by_draw["uniform"] == len(even)
     assert found.accuracy[MODEL].value == pytest.approx(right)
@@ -248,7 +248,7 @@ def test_every_kind_of_label_has_a_queue(
     store.add_requests([asked(k, **more) for k in range(N)])
     desk = Labelling(store, clock=clock)
     item = taken(desk.next_item("ann"))
-    assert item.rule.kind == kind
+    assert item.rule.label_type == kind
     assert desk.answer(item.request, 0, "ann", label).label == label
     store.close()
 
@@ -269,11 +269,11 @@ def test_rows_on_which_two_compared_models_differ_are_drawn_evenly_and_never_cho
         made = desk.answer(item.request, item.index, "ann", "good")
         assert made.drawn == item.drawn
         ways[item.drawn].add(item.request)
-    place = {name: float(places([(name, 0)])[0]) for name in differing}
-    assert ways["unlike"] == {name for name, at in place.items() if SHARE <= at < 0.6}
+    place = {name: float(order_keys([(name, 0)])[0]) for name in differing}
+    assert ways["unlike"] == {name for name, at in place.items() if EVEN_SHARE <= at < 0.6}
     assert len(ways["unlike"]) > 5
     assert not ways["unlike"] & ways["chosen"]
-    assert {name for name, at in place.items() if at < SHARE} <= ways["uniform"]
+    assert {name for name, at in place.items() if at < EVEN_SHARE} <= ways["uniform"]
 
 
 def test_with_a_verdict_nothing_is_drawn_for_the_comparison(desk: Labelling, store: Store) -> None:

@@ -10,21 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.plugins.service.engine.line import Pace, QueueBounds, RequestQueue, Waiting
-from holdfast.plugins.service.engine.texts import passes
-from holdfast.plugins.service.records import Full, Late
+from holdfast.plugins.service.engine.request_queue import (
+    Pace,
+    QueueLimits,
+    RequestQueue,
+    WaitingRequest,
+)
+from holdfast.plugins.service.engine.texts import plan_passes
+from holdfast.plugins.service.records import DeadlineExceeded, QueueFull
 
 FAST = 1e-9
 
 
-def waiting(name: str, costs: Sequence[int], deadline: float = math.inf) -> Waiting:
-    return Waiting(name, list(costs), deadline=deadline)
+def waiting(name: str, costs: Sequence[int], deadline: float = math.inf) -> WaitingRequest:
+    return WaitingRequest(name, list(costs), deadline=deadline)
 
 
 def taken(line: RequestQueue, most: int, now: float = 0.0) -> list[tuple[str, int]]:
-    turn = line.take(now, most)
+    turn = line.next_turn(now, most)
     assert turn is not None
-    found = [(one.read, place) for one, places in turn.parts for place in places]
+    found = [(one.parsed, place) for one, places in turn.parts for place in places]
     assert turn.rows == len(found)
     return found
 
@@ -35,7 +40,7 @@ def test_rows_are_taken_in_their_order_and_once() -> None:
     assert taken(line, 10) == [("a", 0), ("a", 1)]
     assert (line.rows, line.tokens, len(line)) == (1, 5, 1)
     assert taken(line, 10) == [("a", 2)]
-    assert line.take(0.0, 10) is None
+    assert line.next_turn(0.0, 10) is None
     assert (line.rows, line.tokens, len(line)) == (0, 0, 0)
 
 
@@ -84,7 +89,7 @@ def test_who_is_gone_or_late_costs_no_time() -> None:
     gone, late = waiting("gone", [5]), waiting("late", [5, 5], deadline=3.0)
     for one in (gone, late, waiting("there", [5], deadline=9.0)):
         line.add(one, 0.0, FAST)
-    gone.gone = True
+    gone.abandoned = True
     assert taken(line, 100, now=3.0) == [("there", 0)]
     assert line.dropped == {"gone": 1, "late": 1}
     assert (line.rows, line.tokens) == (0, 0)
@@ -95,36 +100,36 @@ def test_what_is_left_of_a_request_that_is_gone_is_dropped() -> None:
     one = waiting("a", [5] * 10)
     line.add(one, 0.0, FAST)
     taken(line, 15)
-    one.gone = True
-    assert line.take(0.0, 15) is None
+    one.abandoned = True
+    assert line.next_turn(0.0, 15) is None
     assert (line.rows, line.tokens, line.dropped["gone"]) == (0, 0, 1)
 
 
 def test_more_rows_or_tokens_than_may_wait_are_refused_at_once() -> None:
-    line = RequestQueue(QueueBounds(rows=10, tokens=100, seconds=1e9))
+    line = RequestQueue(QueueLimits(rows=10, tokens=100, max_wait_s=1e9))
     # One alone may be as large as it likes.
     line.add(waiting("a", [1] * 11), 0.0, FAST)
-    with pytest.raises(Full, match="11 rows are waiting"):
+    with pytest.raises(QueueFull, match="11 rows are waiting"):
         line.add(waiting("b", [1]), 0.0, FAST)
-    other = RequestQueue(QueueBounds(rows=10, tokens=100, seconds=1e9))
+    other = RequestQueue(QueueLimits(rows=10, tokens=100, max_wait_s=1e9))
     other.add(waiting("a", [101]), 0.0, FAST)
-    with pytest.raises(Full, match="101 tokens are waiting"):
+    with pytest.raises(QueueFull, match="101 tokens are waiting"):
         other.add(waiting("b", [1]), 0.0, FAST)
 
 
 def test_a_request_that_would_wait_too_long_is_refused_and_told_when_to_come() -> None:
-    line = RequestQueue(QueueBounds(seconds=2.0))
+    line = RequestQueue(QueueLimits(max_wait_s=2.0))
     for number in range(3):
         line.add(waiting(str(number), [100]), 0.0, 0.01)
-    with pytest.raises(Full, match=r"in 3\.0 s, at most 2 s") as full:
+    with pytest.raises(QueueFull, match=r"in 3\.0 s, at most 2 s") as full:
         line.add(waiting("3", [100]), 0.0, 0.01)
     assert full.value.retry_after == 1.0
     # A shorter one is before the others' ends.
     line.add(waiting("4", [10]), 0.0, 0.01)
-    with pytest.raises(Full, match="its time is over"):
+    with pytest.raises(QueueFull, match="its time is over"):
         line.add(waiting("5", [10], deadline=7.15), 7.0, 0.01)
     # To come again would not help this one, whoever else waits.
-    with pytest.raises(Late):
+    with pytest.raises(DeadlineExceeded):
         line.add(waiting("6", [10], deadline=7.05), 7.0, 0.01)
     assert len(line) == 4
 
@@ -149,23 +154,23 @@ def test_every_row_is_taken_once_whoever_goes(
         made.append((one, leaves))
     seen: dict[str, list[int]] = {}
     first = True
-    while (turn := line.take(0.0, most)) is not None:
+    while (turn := line.next_turn(0.0, most)) is not None:
         assert turn.tokens <= most or turn.rows == 1
         for one, places in turn.parts:
-            seen.setdefault(one.read, []).extend(places)
+            seen.setdefault(one.parsed, []).extend(places)
         if first:
             for one, leaves in made:
-                one.gone = leaves
+                one.abandoned = leaves
             first = False
         assert line.rows == sum(len(one.costs) - one.taken for one, _ in line_left(line))
     for one, leaves in made:
-        got = seen.get(one.read, [])
+        got = seen.get(one.parsed, [])
         assert got == list(range(len(got)))
         assert leaves or len(got) == len(one.costs)
     assert (line.rows, line.tokens, len(line)) == (0, 0, 0)
 
 
-def line_left(line: RequestQueue) -> list[tuple[Waiting, None]]:
+def line_left(line: RequestQueue) -> list[tuple[WaitingRequest, None]]:
     return [(one, None) for _, _, one in line._heap]
 
 
@@ -182,7 +187,7 @@ def every_division(lengths: list[int], overhead: float) -> float:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.floats(0, 100))
 def test_passes_cost_the_least_that_neighbours_can(lengths: list[int], overhead: float) -> None:
-    made = passes(lengths, overhead)
+    made = plan_passes(lengths, overhead)
     assert sorted(np.concatenate(made).tolist()) == list(range(len(lengths)))
     found = np.asarray(lengths)
     cost = sum(overhead + float(found[one].max()) * len(one) for one in made)
@@ -190,7 +195,7 @@ def test_passes_cost_the_least_that_neighbours_can(lengths: list[int], overhead:
 
 
 def test_a_pace_follows_the_last_turns_by_their_tokens() -> None:
-    pace = Pace(memory=100)
+    pace = Pace(half_life_tokens=100)
     assert pace.seconds == 0
     pace.add(50, 0.5)
     assert pace.seconds == pytest.approx(0.01)

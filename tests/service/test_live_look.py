@@ -10,8 +10,14 @@ import pytest
 
 from holdfast.plugins.live.arms import Arms, in_challenger
 from holdfast.plugins.live.shadow import Shadow
-from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look, why_apart
+from holdfast.plugins.service.live.comparison import (
+    LATEST,
+    VERDICT,
+    ComparisonState,
+    exclusion_reason,
+    update_comparison,
+)
+from holdfast.plugins.service.live.router import ComparisonSetup
 from holdfast.plugins.store.records import (
     Feedback,
     RequestOutcome,
@@ -23,7 +29,7 @@ from holdfast.plugins.store.store import Store, open_store
 from holdfast.plugins.store.tables import outcomes
 
 A, B = "shown@1", "challenger@2"
-SETUP = Setup(A, B, "text-classification", margin=0.02, lag_s=5)
+SETUP = ComparisonSetup(A, B, "text-classification", margin=0.02, lag_s=5)
 AB = replace(SETUP, way="ab", window_s=100, most=1.0, lag_s=5)
 
 
@@ -49,7 +55,7 @@ def label(store: Store, request: str, index: int, right: Any, at: float, **more:
     store.add_feedback(Feedback(request, index, right, "me", at, A, "page", **given))
 
 
-def shadow_of(found: LiveState) -> Shadow:
+def shadow_of(found: ComparisonState) -> Shadow:
     assert isinstance(found.evidence, Shadow)
     return found.evidence
 
@@ -68,13 +74,13 @@ def test_rows_and_labels_of_the_store_become_the_evidence_in_their_order(store: 
             wins += two == right != one
             losses += one == right != two
             neither += one != two and right == "c"
-    found = shadow_of(look(store, SETUP, 2000))
+    found = shadow_of(update_comparison(store, SETUP, 2000))
     assert found.rows == 180
     assert found.unlike == sum(one != two for pairs in rows for one, two in pairs)
     assert (found.wins, found.losses, found.neither) == (wins, losses, neither)
     assert found.alike == 180 - found.unlike
     assert not found.apart
-    plain = Shadow(0.02).answered(180, found.unlike)
+    plain = Shadow(0.02).add_rows(180, found.unlike)
     assert found.peaks != plain.peaks
 
 
@@ -88,21 +94,21 @@ def test_looks_at_any_time_by_any_replica_come_to_the_same(store: Store, tmp_pat
         for index in (0, 2):
             label(store, name, index, "ab"[int(rng.integers(2))], now + 1)
         if i % 7 == 0:
-            look(store if i % 2 else other, SETUP, now)
-    after = look(other, SETUP, now + 10)
+            update_comparison(store if i % 2 else other, SETUP, now)
+    after = update_comparison(other, SETUP, now + 10)
     anew = open_store(str(tmp_path / "anew.db"))
     for request in store.requests(limit=100):
         anew.add_requests([request])
     for one in store.feedback():
         anew.add_feedback(one)
-    once = look(anew, SETUP, now + 10)
+    once = update_comparison(anew, SETUP, now + 10)
     assert shadow_of(after).rows == 120
     # A share that is known from more rows raises some evidence a little, and lowers none.
     for name in ("rows", "unlike", "wins", "losses", "neither", "alike", "apart"):
         assert getattr(shadow_of(after), name) == getattr(shadow_of(once), name)
     assert shadow_of(after).peaks[:2] == pytest.approx(shadow_of(once).peaks[:2])
-    assert look(store, SETUP, now + 20) == after
-    assert LiveState.of(after.to_json()) == after
+    assert update_comparison(store, SETUP, now + 20) == after
+    assert ComparisonState.of(after.to_json()) == after
     anew.close()
     other.close()
 
@@ -110,10 +116,10 @@ def test_looks_at_any_time_by_any_replica_come_to_the_same(store: Store, tmp_pat
 def test_what_is_young_waits_for_the_next_look(store: Store) -> None:
     name = asked(store, 1000.0, [("a", "b")])
     label(store, name, 0, "b", 1002)
-    assert shadow_of(look(store, SETUP, 1004)).rows == 0
-    assert shadow_of(look(store, SETUP, 1006)).rows == 1
-    assert shadow_of(look(store, SETUP, 1006)).wins == 0
-    assert shadow_of(look(store, SETUP, 1008)).wins == 1
+    assert shadow_of(update_comparison(store, SETUP, 1004)).rows == 0
+    assert shadow_of(update_comparison(store, SETUP, 1006)).rows == 1
+    assert shadow_of(update_comparison(store, SETUP, 1006)).wins == 0
+    assert shadow_of(update_comparison(store, SETUP, 1008)).wins == 1
 
 
 def test_labels_that_depend_on_the_shown_answer_stand_apart(store: Store) -> None:
@@ -122,9 +128,9 @@ def test_labels_that_depend_on_the_shown_answer_stand_apart(store: Store) -> Non
     label(store, names[1], 0, "a", 1010, suggestion="seen")
     label(store, names[2], 0, "b", 1010, drawn="unlike")
     label(store, names[2], 0, "a", 1011)
-    found = look(store, SETUP, 1100)
+    found = update_comparison(store, SETUP, 1100)
     assert (shadow_of(found).wins, shadow_of(found).losses) == (1, 0)
-    apart = {one["because"]: one for one in found.said()["apart"]}
+    apart = {one["because"]: one for one in found.summary()["apart"]}
     assert len(apart) == 3
     assert apart["a second label of a row that counts already"]["shown_right"] == 1
     (wish,) = [one for name, one in apart.items() if "wished" in name]
@@ -133,7 +139,7 @@ def test_labels_that_depend_on_the_shown_answer_stand_apart(store: Store) -> Non
 
 def test_labels_count_only_where_chance_drew_the_row_and_the_answer_was_hidden() -> None:
     def why(drawn: str, suggestion: str, source: str = "page") -> str | None:
-        return why_apart(
+        return exclusion_reason(
             Feedback("r", 0, "a", "me", 0.0, None, source, drawn, suggestion)  # type: ignore[arg-type]
         )
 
@@ -154,19 +160,19 @@ def test_rows_that_the_challenger_was_not_asked_count_nowhere(store: Store) -> N
     name = asked(store, 1000.0, [("a", "b")], shadow=False)
     asked(store, 1001.0, [("a", "b")])
     label(store, name, 0, "b", 1002)
-    found = look(store, SETUP, 1100)
+    found = update_comparison(store, SETUP, 1100)
     assert shadow_of(found).rows == 1
     assert shadow_of(found).labels == 0
-    assert found.said()["labels_without_both_answers"] == 1
+    assert found.summary()["labels_without_both_answers"] == 1
 
 
 def test_a_verdict_is_written_down_once_and_another_setup_begins_anew(store: Store) -> None:
     for i in range(60):
         name = asked(store, 1000.0 + i, [("a", "b")])
         label(store, name, 0, "b", 1000.0 + i)
-    found = look(store, SETUP, 2000)
-    assert found.said()["verdict"] == "better"
-    look(store, SETUP, 2001)
+    found = update_comparison(store, SETUP, 2000)
+    assert found.summary()["verdict"] == "better"
+    update_comparison(store, SETUP, 2001)
     (event,) = store.events(VERDICT)
     assert event.body["verdict"] == "better"
     assert "challenger alone has" in event.body["because"]
@@ -174,7 +180,7 @@ def test_a_verdict_is_written_down_once_and_another_setup_begins_anew(store: Sto
     assert latest is not None
     assert latest["challenger"] == B
     assert latest["next"] == "promote"
-    tight = look(store, replace(SETUP, budget=5), 2002)
+    tight = update_comparison(store, replace(SETUP, budget=5), 2002)
     assert shadow_of(tight).labels == 5
     assert (store.state(LATEST) or {})["budget_spent"]
 
@@ -183,7 +189,7 @@ def test_a_deleted_label_is_not_counted_later(store: Store) -> None:
     name = asked(store, 1000.0, [("a", "b")])
     label(store, name, 0, "b", 1001)
     store.delete(1002, by="request", value=name)
-    assert shadow_of(look(store, SETUP, 1100)).rows == 0
+    assert shadow_of(update_comparison(store, SETUP, 1100)).rows == 0
 
 
 def came(store: Store, user: str, at: float, *values: tuple[float, float]) -> None:
@@ -197,42 +203,42 @@ def came(store: Store, user: str, at: float, *values: tuple[float, float]) -> No
         store.add_outcome(RequestOutcome(name, value, when))
 
 
-def arms_of(found: LiveState) -> Arms:
+def arms_of(found: ComparisonState) -> Arms:
     assert isinstance(found.evidence, Arms)
     return found.evidence
 
 
 def test_users_are_compared_when_their_time_is_over_by_what_came_within_it(store: Store) -> None:
-    look(store, AB, 1000.0)
+    update_comparison(store, AB, 1000.0)
     came(store, "u1", 1001.0, (1010.0, 1.0))
     came(store, "u1", 1050.0, (1060.0, 0.0))
     came(store, "u2", 1002.0, (1102.5, 1.0))
     came(store, "u3", 1090.0, (1095.0, 1.0))
-    found = look(store, AB, 1120.0)
+    found = update_comparison(store, AB, 1120.0)
     assert sum(arms_of(found).entered) == 3
     assert arms_of(found).sums.rows == 2
     # u2's came half a second after its hundred.
     assert sum(arms_of(found).sums.totals) == 1.0
-    assert found.said()["late_outcomes"] == 1
-    assert look(store, AB, 1121.0) == found
-    later = look(store, AB, 1200.0)
+    assert found.summary()["late_outcomes"] == 1
+    assert update_comparison(store, AB, 1121.0) == found
+    later = update_comparison(store, AB, 1200.0)
     assert arms_of(later).sums.rows == 3
     assert sum(arms_of(later).sums.totals) == 2.0
 
 
 def test_users_of_before_count_from_their_next_request(store: Store) -> None:
     came(store, "old", 500.0, (501.0, 1.0))
-    look(store, AB, 1000.0)
-    assert sum(arms_of(look(store, AB, 1500.0)).entered) == 0
+    update_comparison(store, AB, 1000.0)
+    assert sum(arms_of(update_comparison(store, AB, 1500.0)).entered) == 0
     came(store, "old", 1600.0)
-    found = arms_of(look(store, AB, 1800.0))
+    found = arms_of(update_comparison(store, AB, 1800.0))
     assert sum(found.entered) == found.sums.rows == 1
     assert sum(found.sums.totals) == 0.0
 
 
 def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
     rng = np.random.default_rng(5)
-    look(store, AB, 1000.0)
+    update_comparison(store, AB, 1000.0)
     expected: dict[bool, list[float]] = {True: [], False: []}
     for part in (range(400), range(400, 700)):
         requests, rows = [], []
@@ -247,21 +253,21 @@ def test_arms_of_the_store_are_those_of_a_plain_loop(store: Store) -> None:
         # All at once: one by one each would wait for the disk.
         with store._writing() as connection:
             connection.execute(outcomes.insert(), rows)
-        look(store, AB, 1130.0)
-    found = look(store, AB, 1300.0)
+        update_comparison(store, AB, 1130.0)
+    found = update_comparison(store, AB, 1300.0)
     arms = arms_of(found)
     assert arms.sums.users == (len(expected[False]), len(expected[True]))
     assert arms.means == pytest.approx((np.mean(expected[False]), np.mean(expected[True])))
     assert arms.decided == "better"
-    assert LiveState.of(found.to_json()) == found
-    whole = found.said()
+    assert ComparisonState.of(found.to_json()) == found
+    whole = found.summary()
     assert whole["arms"]["challenger"]["users"] == len(expected[True])
     assert not whole["ratio"]["skewed"]
 
 
 def test_users_whom_an_absent_challenger_did_not_answer_are_not_its_own(store: Store) -> None:
     """A server that ran without it for a while: the arms are no fair draw, and it is said."""
-    look(store, AB, 1000.0)
+    update_comparison(store, AB, 1000.0)
     made = [new_id(1001.0 + i / 10) for i in range(900)]
     store.add_requests(
         [
@@ -269,12 +275,12 @@ def test_users_whom_an_absent_challenger_did_not_answer_are_not_its_own(store: S
             for i, name in enumerate(made)
         ]
     )
-    found = look(store, AB, 1400.0)
+    found = update_comparison(store, AB, 1400.0)
     arms = arms_of(found)
     assert arms.entered == (800, 0)
     assert arms.sums.users[1] == 0
     assert arms.skewed
-    assert found.said()["verdict"] == "undecided"
+    assert found.summary()["verdict"] == "undecided"
 
 
 def test_in_postgresql_it_is_the_same(postgres: str, store: Store) -> None:
@@ -282,14 +288,14 @@ def test_in_postgresql_it_is_the_same(postgres: str, store: Store) -> None:
     try:
         found = []
         for where in (store, other):
-            look(where, AB, 1000.0)
+            update_comparison(where, AB, 1000.0)
             for i in range(8):
                 came(where, f"u{i}", 1001.0 + i, (1005.0 + i, float(i % 2)))
-            arms = arms_of(look(where, AB, 1300.0))
+            arms = arms_of(update_comparison(where, AB, 1300.0))
             # Names of requests are drawn: what comes of them is the same.
             name = asked(where, 1400.0, [("a", "b"), (["O"], ["O"]), (None, 1.5)])
             label(where, name, 0, "b", 1401)
-            found.append((arms, shadow_of(look(where, SETUP, 1500.0))))
+            found.append((arms, shadow_of(update_comparison(where, SETUP, 1500.0))))
         assert found[0] == found[1]
         assert found[0][1].unlike == 2
         assert found[0][1].wins == 1

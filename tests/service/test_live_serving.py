@@ -14,15 +14,15 @@ from stand_in import FACTS, StandIn
 
 from holdfast.core.errors import RecipeError
 from holdfast.plugins.live.arms import in_challenger
-from holdfast.plugins.service.live.lineup import Lineup, Setup, refuse_unlike
-from holdfast.plugins.service.live.look import look
-from holdfast.plugins.service.live.observer import CHUNK, Comparing, Shadowing
-from holdfast.plugins.service.records import Full, RowPrediction, RowPredictions, Served
+from holdfast.plugins.service.live.comparison import update_comparison
+from holdfast.plugins.service.live.observer import ROWS_PER_CALL, ComparisonObserver, ShadowRunner
+from holdfast.plugins.service.live.router import ComparisonSetup, EngineRouter, refuse_incompatible
+from holdfast.plugins.service.records import QueueFull, RowPrediction, RowPredictions, Served
 from holdfast.plugins.store.records import Row, user_mark
 from holdfast.plugins.store.store import Store, open_store
 
 OTHER = replace(FACTS, model="other@89abcdef", run=Path("other"))
-SETUP = Setup(FACTS.model, OTHER.model, FACTS.task, lag_s=0)
+SETUP = ComparisonSetup(FACTS.model, OTHER.model, FACTS.task, lag_s=0)
 
 
 class Contrary(StandIn):
@@ -81,21 +81,21 @@ def served(name: str, texts: Sequence[str]) -> Served:
 )
 def test_a_challenger_that_cannot_stand_for_the_model_is_refused(other: Any, rule: str) -> None:
     with pytest.raises(RecipeError, match=rule):
-        refuse_unlike(FACTS, other)
-    refuse_unlike(FACTS, replace(OTHER, classes=("good", "bad")))
+        refuse_incompatible(FACTS, other)
+    refuse_incompatible(FACTS, replace(OTHER, classes=("good", "bad")))
 
 
 def test_the_challenger_answers_in_small_parts_and_only_while_nobody_waits(store: Store) -> None:
     challenger, busy = Contrary(), threading.Event()
     busy.set()
-    shadowing = Shadowing(challenger, store, busy.is_set)
+    shadowing = ShadowRunner(challenger, store, busy.is_set)
     try:
-        shadowing.put(served("r1", ["x"] * (CHUNK + 3)))
+        shadowing.put(served("r1", ["x"] * (ROWS_PER_CALL + 3)))
         time.sleep(0.1)
         assert challenger.sizes == []
         busy.clear()
         until(lambda: shadowing.asked)
-        assert challenger.sizes == [CHUNK, 3]
+        assert challenger.sizes == [ROWS_PER_CALL, 3]
         assert shadowing.figures()["dropped"] == 0
     finally:
         shadowing.close()
@@ -103,7 +103,7 @@ def test_the_challenger_answers_in_small_parts_and_only_while_nobody_waits(store
 
 def test_what_it_cannot_keep_up_with_is_left_out_whole_and_counted(store: Store) -> None:
     challenger = Contrary()
-    shadowing = Shadowing(challenger, store, lambda: True, patience_s=0.2)
+    shadowing = ShadowRunner(challenger, store, lambda: True, patience_s=0.2)
     try:
         shadowing.put(served("r1", ["x"] * 20))
         shadowing.put(served("r2", ["x"]))
@@ -116,7 +116,7 @@ def test_what_it_cannot_keep_up_with_is_left_out_whole_and_counted(store: Store)
 
 def test_a_challenger_with_a_defect_is_told_once_and_costs_nobody_else(store: Store) -> None:
     said: list[str] = []
-    shadowing = Shadowing(Contrary(), store, lambda: False, log=said.append)
+    shadowing = ShadowRunner(Contrary(), store, lambda: False, log=said.append)
     try:
         for i in range(3):
             shadowing.put(served(f"r{i}", ["a defect"]))
@@ -131,7 +131,7 @@ def test_a_challenger_with_a_defect_is_told_once_and_costs_nobody_else(store: St
 
 def test_an_arm_is_answered_by_its_model_and_nobody_without_a_name_is(store: Store) -> None:
     setup = replace(SETUP, way="ab", share=0.4)
-    lineup = Lineup(StandIn(), StandIn(OTHER), setup)
+    lineup = EngineRouter(StandIn(), StandIn(OTHER), setup)
 
     async def ask(user: str | None) -> str:
         return (await lineup.answer([{"text": "a"}], None, user)).model
@@ -141,7 +141,7 @@ def test_an_arm_is_answered_by_its_model_and_nobody_without_a_name_is(store: Sto
         assert asyncio.run(ask(user)) == mine.model
     assert asyncio.run(ask(None)) == FACTS.model
     assert lineup.figures()["requests_without_user"] == 1
-    shadow = Lineup(StandIn(), StandIn(OTHER), SETUP)
+    shadow = EngineRouter(StandIn(), StandIn(OTHER), SETUP)
     assert asyncio.run(shadow.answer([{"text": "a"}], None, "0")).model == FACTS.model
 
 
@@ -151,7 +151,7 @@ class Slow(StandIn):
     async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
         await asyncio.sleep(0.03)
         if not self.ready:
-            raise Full(1.0, "it has ended")
+            raise QueueFull(1.0, "it has ended")
         return await super().answer(rows, deadline)
 
 
@@ -159,7 +159,7 @@ def test_a_change_of_model_loses_no_request() -> None:
     """Requests go on while one model after the other takes over; each is answered by one of them,
     and a model ends only when its requests have their answers."""
     models = [Slow(replace(FACTS, model=f"m{i}@0"), wait=0.02) for i in range(4)]
-    lineup, heard, asked = Lineup(models[0]), [], []
+    lineup, heard, asked = EngineRouter(models[0]), [], []
 
     async def ask() -> None:
         heard.append((await lineup.answer([{"text": "a"}])).model)
@@ -191,9 +191,9 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
     store = open_store(str(tmp_path / "store.db"))
     challenger = Contrary()
     setup = replace(SETUP, lag_s=0.5)
-    lineup = Lineup(StandIn(), challenger, setup)
-    shadowing = Shadowing(challenger, store, lambda: lineup.busy)
-    watcher = Comparing(setup, store, shadowing, look_s=0.05)
+    lineup = EngineRouter(StandIn(), challenger, setup)
+    shadowing = ShadowRunner(challenger, store, lambda: lineup.busy)
+    watcher = ComparisonObserver(setup, store, shadowing, update_interval_s=0.05)
     lineup.end_comparison = watcher.close
     client = serving_of(lineup, [watcher], store=True)
     for _ in range(30):
@@ -204,7 +204,7 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
             body = {"id": made["id"], "index": index, "label": right, "who": "truth"}
             more = {"seen": False, "drawn": "uniform"}
             assert client.post("/feedback", json=body | more).status_code == 200
-    until(lambda: client.service.said()["comparison"].get("labels") == 30)
+    until(lambda: client.service.observer_summaries()["comparison"].get("labels") == 30)
     said = client.get("/comparison").json()["observers"]["comparison"]
     assert said["rows"] == 60
     assert said["unlike"] == 30
@@ -222,17 +222,17 @@ def test_over_http_both_answer_one_is_shown_and_labels_make_evidence(
 def test_over_http_users_stay_in_their_arm(serving_of: Callable[..., Any], tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store.db"))
     setup = replace(SETUP, way="ab", window_s=0.2, most=1.0, lag_s=0.05)
-    lineup = Lineup(StandIn(), StandIn(OTHER), setup)
+    lineup = EngineRouter(StandIn(), StandIn(OTHER), setup)
     client = serving_of(lineup, [], store=True)
-    look(store, setup, time.time())
+    update_comparison(store, setup, time.time())
     for i in range(40):
         user = f"person {i % 20}"
         made = client.post("/predict", json={"texts": ["a"], "user": user}).json()
         mine = in_challenger(user_mark(user), setup.secret, 0.5)
         assert made["model"] == (OTHER.model if mine else FACTS.model)
         client.post("/feedback", json={"id": made["id"], "outcome": 1})
-    until(lambda: look(store, setup, time.time()).said()["users"] == 20)
-    said = look(store, setup, time.time()).said()
+    until(lambda: update_comparison(store, setup, time.time()).summary()["users"] == 20)
+    said = update_comparison(store, setup, time.time()).summary()
     assert said["ratio"]["shown"] + said["ratio"]["challenger"] == 20
     assert said["arms"]["challenger"]["mean"] == said["arms"]["shown"]["mean"] == 1.0
     store.close()
@@ -240,13 +240,13 @@ def test_over_http_users_stay_in_their_arm(serving_of: Callable[..., Any], tmp_p
 
 def test_conversations_are_not_compared_and_counted(store: Store) -> None:
     challenger = Contrary()
-    shadowing = Shadowing(challenger, store, lambda: False)
-    watcher = Comparing(SETUP, store, shadowing, look_s=5)
+    shadowing = ShadowRunner(challenger, store, lambda: False)
+    watcher = ComparisonObserver(SETUP, store, shadowing, update_interval_s=5)
     try:
-        watcher.seen(replace(served("r1", ["x"]), conversation=True))
-        watcher.seen(served("r2", ["x"]))
+        watcher.observe(replace(served("r1", ["x"]), conversation=True))
+        watcher.observe(served("r2", ["x"]))
         until(lambda: shadowing.asked)
         assert challenger.sizes == [1]
-        assert watcher.said()["conversations_not_compared"] == 1
+        assert watcher.summary()["conversations_not_compared"] == 1
     finally:
         watcher.close()

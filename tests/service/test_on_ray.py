@@ -96,7 +96,7 @@ def test_a_replica_watches_for_drift_as_a_service_does(finished_run: Path, tmp_p
             if one.name == "afterwards":
                 one.join(60)
         try:
-            assert [one.name for one in service.watching.observers] == watched
+            assert [one.name for one in service.observer_thread.observers] == watched
         finally:
             service.close()
 

@@ -61,7 +61,7 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
     described = {(m.upper(), p) for p, ways in document["paths"].items() for m in ways}
     assert described == {(one.method, one.path) for one in client.app.endpoints}
     request = client.post("/predict", json={"texts": ["ab"]}).json()["id"]
-    client.service.watching.settle(5)
+    client.service.observer_thread.wait_until_idle(5)
     feedback = {"id": request, "label": "good"}
     calls = [
         *REQUESTS,
@@ -79,13 +79,13 @@ def test_every_endpoint_is_described_and_its_answers_are_as_described(serving_of
 
 
 def test_the_document_is_made_once(serving_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, document = [], application.document
+    made, document = [], application.openapi_document
 
     def counted(*given: Any) -> Any:
         made.append(given)
         return document(*given)
 
-    monkeypatch.setattr(application, "document", counted)
+    monkeypatch.setattr(application, "openapi_document", counted)
     client = serving_of()
     first, second = (client.get("/openapi.json").content for _ in range(2))
     assert first == second

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError
-from holdfast.plugins.service.compose import stood_in
-from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.service.live.look import VERDICT, look
+from holdfast.plugins.service.compose import current_model
+from holdfast.plugins.service.live.comparison import VERDICT, update_comparison
+from holdfast.plugins.service.live.router import ComparisonSetup
 from holdfast.plugins.service.pair_evidence import live_evidence
-from holdfast.plugins.service.promotion import PROMOTION, promote, standings
+from holdfast.plugins.service.promotion import PROMOTION, promote, served_models
 from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id
 from holdfast.plugins.store.store import Store, open_store
 from holdfast.runs.threshold import served_name
@@ -67,7 +67,7 @@ def runs(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(tmp_path: Path, runs: Path) -> Iterator[Store]:
     """The store of a server that serves ``served``."""
     found = open_store(str(tmp_path / "live.db"))
-    stood_in(runs / "served", found, quiet)
+    current_model(runs / "served", found, quiet)
     yield found
     found.close()
 
@@ -77,8 +77,8 @@ def compared(store: Store, shown: str, challenger: str, found: str, since: float
     rows = {"undecided": 4, "equivalent": 2000}.get(found, 60)
     right = {"equivalent": None, "worse": "a"}.get(found, "b")
     answered(store, shown, challenger, rows, right, since)
-    setup = Setup(shown, challenger, "text-classification", lag_s=0)
-    assert look(store, setup, time.time()).said()["verdict"] == found
+    setup = ComparisonSetup(shown, challenger, "text-classification", lag_s=0)
+    assert update_comparison(store, setup, time.time()).summary()["verdict"] == found
 
 
 def answered(
@@ -111,7 +111,7 @@ def test_who_is_served_after_each_gate_and_comparison(
     done = CliRunner().invoke(app, args)
     if (gate, live) in ALLOWED:
         assert done.exit_code == 0, done.output
-        assert standings(store)[served].model == new
+        assert served_models(store)[served].model == new
     else:
         assert isinstance(done.exception, InputError)
         assert done.exception.exit_code == 2
@@ -124,15 +124,15 @@ def test_who_is_served_after_each_gate_and_comparison(
             gate == "inconclusive" and live == "none"
         )
         assert ("--challenger" in said) == (gate == "inconclusive" and live != "worse")
-        assert standings(store)[served].model == served
+        assert served_models(store)[served].model == served
         assert not store.events(PROMOTION)
         assert CliRunner().invoke(app, [*args, "--force"]).exit_code == 0
-        assert standings(store)[served].model == new
+        assert served_models(store)[served].model == new
     (event,) = store.events(PROMOTION)
     assert (event.body["evidence"] or {"verdict": "none"})["verdict"] == live
     # Going back asks for no evidence.
     assert CliRunner().invoke(app, [*args, "--undo"]).exit_code == 0
-    assert standings(store)[served].model == served
+    assert served_models(store)[served].model == served
 
 
 def test_a_comparison_with_another_run_hides_no_finding(store: Store, runs: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_comparison_the_other_way_round_is_about_the_same_two(store: Store, ru
     made = promote(store, runs / "inconclusive")
     assert made.evidence is not None
     assert (made.evidence["verdict"], made.evidence["reversed"]) == ("better", True)
-    before = look(store, Setup(new, served, "text-classification", lag_s=0), 3000.0).said()
+    before = update_comparison(store, ComparisonSetup(new, served, "text-classification", lag_s=0), 3000.0).summary()
     assert made.evidence["difference"]["low"] == -before["difference"]["high"]
-    assert made.told[1] == f"it is shown to be better than {served}"
+    assert made.notes[1] == f"it is shown to be better than {served}"
 
 
 def test_labels_that_came_after_the_last_look_count_too(store: Store, runs: Path) -> None:
@@ -232,8 +232,8 @@ def test_a_kill_within_a_promotion_leaves_the_one_or_the_other_served(
         timeout=120,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert standings(store)[first].model == served_name(runs / serves)
-    assert stood_in(runs / "served", store, quiet).run == runs / serves
+    assert served_models(store)[first].model == served_name(runs / serves)
+    assert current_model(runs / "served", store, quiet).run == runs / serves
     if serves == "served":
         # Nothing is in the way of the next one.
         assert promote(store, runs / "accepted").after == served_name(runs / "accepted")

@@ -16,10 +16,16 @@ from typer.testing import CliRunner
 from holdfast.cli.main import app
 from holdfast.core.errors import InputError, RecipeError, RunError
 from holdfast.plugins.service import promotion as successor_module
-from holdfast.plugins.service.compose import lined_up, stood_in
-from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.service.live.look import look
-from holdfast.plugins.service.promotion import FAILED, PROMOTION, Successor, promote, standings
+from holdfast.plugins.service.compose import build_router, current_model
+from holdfast.plugins.service.live.comparison import update_comparison
+from holdfast.plugins.service.live.router import ComparisonSetup
+from holdfast.plugins.service.promotion import (
+    FAILED,
+    PROMOTION,
+    PromotionFollower,
+    promote,
+    served_models,
+)
 from holdfast.plugins.service.settings import serving
 from holdfast.plugins.store.records import Event, Feedback, StoredPrediction, StoredRequest, new_id
 from holdfast.plugins.store.store import Store, open_store
@@ -58,13 +64,13 @@ def test_what_the_gate_of_an_update_said_is_told(
     store: Store, runs: list[Path], decision: str, outcome: str, shown: bool
 ) -> None:
     first, second, _ = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     result = json.loads((second / "result.json").read_text())
     gate = {"decision": decision, "because": "words"}
     result["update"] = {"from": str(first), "gate": gate}
     del result["seal"]
     (second / "result.json").write_text(json.dumps(result))
-    told = promote(store, second, force=decision != "taken").told
+    told = promote(store, second, force=decision != "taken").notes
     assert told[0] == f"the gate called it {outcome} as an update of first: words"
     assert ("nothing shows that it is better" in told[1]) == (not shown)
     assert told[2].startswith("model files, gate: not checked; result.json of ")
@@ -84,7 +90,7 @@ def test_a_gate_that_is_none_is_refused_by_its_name(
     store: Store, runs: list[Path], update: Any
 ) -> None:
     first, second, _ = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     result = json.loads((second / "result.json").read_text())
     result["update"] = update
     del result["seal"]
@@ -95,7 +101,7 @@ def test_a_gate_that_is_none_is_refused_by_its_name(
 
 def test_what_undo_cannot_go_by_is_refused(store: Store, runs: list[Path]) -> None:
     first, second, _ = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     promote(store, second)
     with pytest.raises(RecipeError, match="does not go with --undo"):
         promote(store, second, undo=True, instead_of="first")
@@ -104,14 +110,14 @@ def test_what_undo_cannot_go_by_is_refused(store: Store, runs: list[Path]) -> No
 
 def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: list[Path]) -> None:
     first, second, third = runs
-    assert stood_in(first, store, quiet).run == first
+    assert current_model(first, store, quiet).run == first
     made = promote(store, second)
     assert (made.before, made.after) == (served_name(first), served_name(second))
-    assert made.told == (
+    assert made.notes == (
         f"this store has no live comparison with {made.before}, so nothing shows that it is better",
     )
     said: list[str] = []
-    assert stood_in(first, store, said.append).run == second
+    assert current_model(first, store, said.append).run == second
     assert "was promoted in the place of first@" in said[0]
     promote(store, third)
     with pytest.raises(RecipeError, match="is the model that is served"):
@@ -119,7 +125,7 @@ def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: 
     back = promote(store, third, undo=True)
     assert back.after == served_name(second)
     assert promote(store, second, undo=True).after == served_name(first)
-    assert stood_in(first, store, quiet).run == first
+    assert current_model(first, store, quiet).run == first
     with pytest.raises(RecipeError, match="was not promoted"):
         promote(store, first, undo=True)
     with pytest.raises(RecipeError, match="is not served"):
@@ -131,11 +137,11 @@ def test_a_run_takes_the_place_of_another_and_gives_it_back(store: Store, runs: 
 def test_a_server_that_is_started_with_what_was_taken_back_serves_it(
     store: Store, runs: list[Path]
 ) -> None:
-    stood_in(runs[0], store, quiet)
+    current_model(runs[0], store, quiet)
     promote(store, runs[1])
     promote(store, runs[1], undo=True)
-    assert stood_in(runs[1], store, quiet).run == runs[1]
-    assert stood_in(runs[0], store, quiet).run == runs[0]
+    assert current_model(runs[1], store, quiet).run == runs[1]
+    assert current_model(runs[0], store, quiet).run == runs[0]
 
 
 def test_nothing_is_promoted_where_it_cannot_be(
@@ -144,7 +150,7 @@ def test_nothing_is_promoted_where_it_cannot_be(
     first, second, third = runs
     with pytest.raises(RecipeError, match="has never had a server"):
         promote(store, second)
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     with pytest.raises(RunError):
         promote(store, tmp_path / "nowhere")
     weights = next((second / "model").glob("*.safetensors"))
@@ -162,21 +168,21 @@ def test_nothing_is_promoted_where_it_cannot_be(
 
 def test_with_servers_of_several_models_one_must_be_named(store: Store, runs: list[Path]) -> None:
     first, second, third = runs
-    stood_in(first, store, quiet)
-    stood_in(second, store, quiet)
+    current_model(first, store, quiet)
+    current_model(second, store, quiet)
     with pytest.raises(RecipeError, match="servers of several models"):
         promote(store, third)
     with pytest.raises(RecipeError, match="names no model that is served"):
         promote(store, third, instead_of="nobody")
     assert promote(store, third, instead_of="second").before == served_name(second)
-    assert standings(store)[served_name(first)].model == served_name(first)
+    assert served_models(store)[served_name(first)].model == served_name(first)
 
 
 def test_of_two_promotions_at_once_the_first_holds_and_the_other_is_told(
     store: Store, runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     append = store.append
 
     def slower(event: Event) -> Event:
@@ -187,22 +193,22 @@ def test_of_two_promotions_at_once_the_first_holds_and_the_other_is_told(
     monkeypatch.setattr(store, "append", slower)
     with pytest.raises(RecipeError, match="at the same moment something else took the place"):
         promote(store, second)
-    assert standings(store)[served_name(first)].model == served_name(third)
+    assert served_models(store)[served_name(first)].model == served_name(third)
     assert promote(store, third, undo=True).after == served_name(first)
 
 
 def test_a_promoted_run_that_was_moved_is_named_again(store: Store, runs: list[Path]) -> None:
     first, second, _ = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     promote(store, second)
     moved = second.parent / "elsewhere" / "second"
     moved.parent.mkdir()
     second.rename(moved)
     with pytest.raises(RecipeError, match="cannot be served"):
-        stood_in(first, store, quiet)
+        current_model(first, store, quiet)
     made = promote(store, moved)
     assert made.before == made.after
-    assert stood_in(first, store, quiet).run == moved
+    assert current_model(first, store, quiet).run == moved
     # It is still one step back.
     shutil.rmtree(moved)
     assert promote(store, moved, undo=True).after == served_name(first)
@@ -210,32 +216,32 @@ def test_a_promoted_run_that_was_moved_is_named_again(store: Store, runs: list[P
 
 def compared(store: Store, shown: str, challenger: str, right: str) -> None:
     """Sixty rows on which the two differ, labelled alike."""
-    setup = Setup(shown, challenger, "text-classification", lag_s=0)
+    setup = ComparisonSetup(shown, challenger, "text-classification", lag_s=0)
     for i in range(60):
         at = 1000.0 + i
         said = (StoredPrediction(0, shown, "a"), StoredPrediction(0, challenger, "b", shown=False))
         name = new_id(at)
         store.add_requests([StoredRequest(name, at, shown, 1, 0.01, None, said)])
         store.add_feedback(Feedback(name, 0, right, "me", at, shown, "page", "uniform", "hidden"))
-    look(store, setup, time.time())
+    update_comparison(store, setup, time.time())
 
 
 def test_what_is_shown_to_be_worse_needs_force_and_the_verdict_is_written_down(
     store: Store, runs: list[Path]
 ) -> None:
     first, second, third = runs
-    stood_in(first, store, quiet)
+    current_model(first, store, quiet)
     compared(store, served_name(first), served_name(second), right="a")
     with pytest.raises(RecipeError, match="is shown to be worse"):
         promote(store, second)
     assert not store.events(PROMOTION)
     made = promote(store, second, force=True)
-    assert "WORSE" in made.told[0]
+    assert "WORSE" in made.notes[0]
     (event,) = store.events(PROMOTION)
     assert event.body["evidence"]["verdict"] == "worse"
     assert event.body["forced"]
     compared(store, served_name(second), served_name(third), right="b")
-    assert promote(store, third).told == (f"it is shown to be better than {served_name(second)}",)
+    assert promote(store, third).notes == (f"it is shown to be better than {served_name(second)}",)
 
 
 def until(there: Callable[[], Any], within_s: float = 100.0) -> Any:
@@ -268,12 +274,12 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
 ) -> None:
     first, second, third = runs
     load, said = Loads(), []
-    lineup, observers = lined_up(
+    lineup, observers = build_router(
         first, load, challenger=None, store=store, settings=serving(), log=said.append
     )
     assert observers == []
-    monkeypatch.setattr(successor_module, "EVERY_S", 0.02)
-    successor = Successor(store, lineup, served_name(first), load, log=said.append)
+    monkeypatch.setattr(successor_module, "POLL_INTERVAL_S", 0.02)
+    successor = PromotionFollower(store, lineup, served_name(first), load, log=said.append)
     try:
         promote(store, second)
         until(lambda: lineup.facts.model == served_name(second))
@@ -297,18 +303,18 @@ def test_running_servers_change_over_and_back_and_end_the_one_before(
 def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(successor_module, "EVERY_S", 0.02)
+    monkeypatch.setattr(successor_module, "POLL_INTERVAL_S", 0.02)
     store = open_store(str(tmp_path / "lost.db"))
     first, second, _ = runs
     load, enrolled = Loads(), []
 
     def enrol() -> None:
-        enrolled.append(stood_in(first, store, quiet))
+        enrolled.append(current_model(first, store, quiet))
 
-    lineup, _ = lined_up(first, load, challenger=None, store=None, settings=serving(), log=quiet)
+    lineup, _ = build_router(first, load, challenger=None, store=None, settings=serving(), log=quiet)
     enrol()
     name = served_name(first)
-    successor = Successor(store, lineup, name, load, enrol=enrol, log=quiet)
+    successor = PromotionFollower(store, lineup, name, load, enrol=enrol, log=quiet)
     try:
         for one in tmp_path.glob("lost.db*"):
             one.unlink()
@@ -326,7 +332,7 @@ def test_the_challenger_itself_takes_over_without_being_loaded_again(
 ) -> None:
     first, second, _ = runs
     load, said = Loads(), []
-    lineup, observers = lined_up(
+    lineup, observers = build_router(
         first, load, challenger=second, store=store, settings=serving(), log=said.append
     )
     assert [one.name for one in observers] == ["comparison"]
@@ -336,11 +342,11 @@ def test_the_challenger_itself_takes_over_without_being_loaded_again(
         assert len(load.made) == 2
         assert load.made[1].ready
         assert lineup.challenger is None
-        assert until(lambda: observers[0].said().get("ended")) == "another model took over"
+        assert until(lambda: observers[0].summary().get("ended")) == "another model took over"
     finally:
         lineup.close()
     assert not load.made[1].ready
-    alone, observers = lined_up(
+    alone, observers = build_router(
         first, load, challenger=second, store=store, settings=serving(), log=said.append
     )
     alone.close()
@@ -353,7 +359,7 @@ def test_a_challenger_needs_a_store_and_the_same_classes(store: Store, runs: lis
     load = Loads()
     given = {"challenger": runs[1], "settings": serving(), "log": quiet}
     with pytest.raises(RecipeError, match="needs a store"):
-        lined_up(runs[0], load, store=None, **given)  # type: ignore[arg-type]
+        build_router(runs[0], load, store=None, **given)  # type: ignore[arg-type]
     assert not load.made
 
     def other(run: Path, beside: Any) -> StandIn:
@@ -363,14 +369,14 @@ def test_a_challenger_needs_a_store_and_the_same_classes(store: Store, runs: lis
         return made
 
     with pytest.raises(InputError, match="other classes"):
-        lined_up(runs[0], other, store=store, **given)  # type: ignore[arg-type]
+        build_router(runs[0], other, store=store, **given)  # type: ignore[arg-type]
     assert not any(one.ready for one in load.made)
 
 
 def test_the_command_says_what_it_did(runs: list[Path], tmp_path: Path) -> None:
     where = str(tmp_path / "live.db")
     store = open_store(where)
-    stood_in(runs[0], store, quiet)
+    current_model(runs[0], store, quiet)
     store.close()
     args = ["promote", str(runs[1]), "--store", where]
     made = CliRunner().invoke(app, args)
@@ -402,7 +408,7 @@ def test_the_challenger_shares_the_models_thread_where_there_is_one_core(
     monkeypatch.setattr("holdfast.plugins.service.compose.usable_cores", lambda: cores)
     load = Loads()
     settings = serving([f"serve.compare={way}"])
-    lineup, _ = lined_up(
+    lineup, _ = build_router(
         runs[0], load, challenger=runs[1], store=store, settings=settings, log=quiet
     )
     lineup.close()
@@ -419,5 +425,5 @@ def test_users_of_a_language_model_are_not_parted(store: Store, runs: list[Path]
 
     settings = serving(["serve.compare=ab"])
     with pytest.raises(RecipeError, match="cannot be ab for the task causal-lm"):
-        lined_up(runs[0], writers, challenger=runs[1], store=store, settings=settings, log=quiet)
+        build_router(runs[0], writers, challenger=runs[1], store=store, settings=settings, log=quiet)
     assert not any(one.ready for one in load.made)

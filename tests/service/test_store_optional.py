@@ -16,7 +16,7 @@ running = compose(wanted, lambda _: None, print, lambda _: None)
 engine, _ = running._load()
 engine.close()
 import holdfast.plugins.service.drift_observer
-running.place.sock.close()
+running.address.sock.close()
 print(*sorted(name for name in sys.modules if name.partition(".")[0] == "sqlalchemy"))
 """
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.plugins.service.web.wire import MOST_WAITING
+from holdfast.plugins.service.web.connection import MAX_PIPELINED
 
 PROGRAM = Path(__file__).parent / "stand_in.py"
 QUICK = ["serve.read_s=0.4", "serve.max_body_mb=0.2", "serve.max_connections=20"]
@@ -121,7 +121,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_few_requests_of_a_connection_wait_behind_one_another(server: Server) -> None:
     ask = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     # One is answered while the others wait; whoever sends more is hung up on after those.
-    assert server.raw(ask * 100).count(b"HTTP/1.1 200") == MOST_WAITING + 1
+    assert server.raw(ask * 100).count(b"HTTP/1.1 200") == MAX_PIPELINED + 1
     assert server.ask("/health/live", None).status == 200
 
 

@@ -317,7 +317,7 @@ def test_a_signal_between_two_rounds_ends_it(loop: Any) -> None:
 def test_a_round_updates_the_run_that_is_in_service_by_now(
     served: Path, served_once: Path, tmp_path: Path
 ) -> None:
-    from holdfast.plugins.service.promotion import PROMOTION, started
+    from holdfast.plugins.service.promotion import PROMOTION, record_start
     from holdfast.plugins.store.records import Event
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
@@ -326,7 +326,7 @@ def test_a_round_updates_the_run_that_is_in_service_by_now(
     store = open_store(where)
     asking = UpdateOptions(served, where)
     assert served_run(asking) == served
-    started(store, served_name(served), {}, served)
+    record_start(store, served_name(served), {}, served)
     assert served_run(asking) == served
     body = {"from": served_name(served), "to": "run@1", "run": str(later)}
     store.append(Event(PROMOTION, 2.0, body))

@@ -48,7 +48,7 @@ def model_with_vectors(model: TaskPredictor, table: Table) -> tuple[TaskPredicti
     network = _network(model)
     if network is None or not len(table):
         return model.predict(table), None
-    with network.hearing() if hasattr(network, "hearing") else recording_features(network.model) as captured:
+    with network.capturing_features() if hasattr(network, "capturing_features") else recording_features(network.model) as captured:
         answers = model.predict(table)
     if not captured:
         return answers, None
@@ -63,7 +63,7 @@ def _network(model: TaskPredictor) -> Any:
     records them itself."""
     models: Sequence[Any] = getattr(model, "models", ())
     network = getattr(models[0], "network", None) if len(models) == 1 else None
-    return network if hasattr(network, "hearing") or hasattr(network, "model") else None
+    return network if hasattr(network, "capturing_features") or hasattr(network, "model") else None
 
 
 def forward_order(use: TaskPredictor, table: Table) -> Ints:

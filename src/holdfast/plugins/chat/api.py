@@ -25,6 +25,6 @@ def chat(
     says to the same (``start``). ``reset`` forgets what was said.
 
     Raises ``InputError`` where the command would exit with 2."""
-    from holdfast.plugins.chat.talk import Manner, Talk
+    from holdfast.plugins.chat.talk import GenerationOptions, Talk
 
-    return Talk.of(Path(run), Manner(tokens, temperature, seed), start=start)
+    return Talk.of(Path(run), GenerationOptions(tokens, temperature, seed), start=start)

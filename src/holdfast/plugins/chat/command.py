@@ -32,7 +32,7 @@ HELP = """/help          this list
 /save FILE     write what was said as JSON lines
 /quit          end; so does Ctrl-D. Ctrl-C stops an answer"""
 YOU, TUNED, START = "you", "tuned", "start"
-MARGIN, LONGEST = 8, 1_000_000
+NAME_WIDTH, MAX_MESSAGE_LENGTH = 8, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,15 @@ def command(
     Where standard input is no terminal, every line of it is a message.
     """
     refuse_low_memory("torch")
-    from holdfast.plugins.chat.talk import Manner, Talk
+    from holdfast.plugins.chat.talk import GenerationOptions, Talk
 
-    person = sys.stdin.isatty() and not message and not output.as_json
-    manner = Manner(*astuple(answers))
-    talk = Talk.of(run, manner, start=person if start is None else start)
+    interactive = sys.stdin.isatty() and not message and not output.as_json
+    manner = GenerationOptions(*astuple(answers))
+    talk = Talk.of(run, manner, start=interactive if start is None else start)
     with output.heard():
         notify(*talk.decisions)
-    if person:
-        _converse(talk)
+    if interactive:
+        _chat_loop(talk)
         return
     for line in message or _lines():
         if output.as_json:
@@ -92,12 +92,12 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    """The messages that are piped in, each as it comes; an empty line is none."""
+    """The piped messages, one a line; empty lines are skipped."""
     stream = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="\n")
     try:
-        while line := stream.readline(LONGEST + 1):
-            if len(line) > LONGEST:
-                rule = f"is longer than {LONGEST:,} characters"
+        while line := stream.readline(MAX_MESSAGE_LENGTH + 1):
+            if len(line) > MAX_MESSAGE_LENGTH:
+                rule = f"is longer than {MAX_MESSAGE_LENGTH:,} characters"
                 raise DataError("a message", rule, None, "Give one message a line.")
             if line.strip():
                 yield line.strip()
@@ -118,7 +118,7 @@ def _line(reply: Reply) -> str:
     return printable_json(json.dumps(record, ensure_ascii=False))
 
 
-def _converse(talk: Talk) -> None:
+def _chat_loop(talk: Talk) -> None:
     """Until the person ends it."""
     import importlib.util
 
@@ -131,7 +131,7 @@ def _converse(talk: Talk) -> None:
     typer.echo("/help lists what there is; Ctrl-D ends.")
     while True:
         try:
-            line = input(f"\n{YOU:>{MARGIN - 3}} > ").strip()
+            line = input(f"\n{YOU:>{NAME_WIDTH - 3}} > ").strip()
         except EOFError:
             typer.echo()
             return
@@ -141,7 +141,7 @@ def _converse(talk: Talk) -> None:
         if line in ("/quit", "/exit"):
             return
         if line.startswith("/"):
-            typer.echo(printable(_obey(talk, line)))
+            typer.echo(printable(_run_slash_command(talk, line)))
         elif line:
             _answer(talk, line, labelled=True)
 
@@ -151,16 +151,16 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
-    """Both answers as they are written; an interrupt stops them."""
+    """Print both answers as they are generated; an interrupt stops them."""
     tuned, other = _Column(TUNED if labelled else ""), _Column(START)
 
-    def between() -> None:
+    def start_second() -> None:
         tuned.end()
         other.begin()
 
     try:
         tuned.begin()
-        reply = talk.ask(line, tuned.add, other.add, between)
+        reply = talk.ask(line, tuned.add, other.add, start_second)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
@@ -171,8 +171,8 @@ def _answer(talk: Talk, line: str, *, labelled: bool) -> None:
         typer.echo(f"({reply.forgotten} earlier messages no longer fit and were not read)")
 
 
-def _obey(talk: Talk, line: str) -> str:
-    """Do what a line that begins with a slash says, and say that it was done."""
+def _run_slash_command(talk: Talk, line: str) -> str:
+    """Run a line that begins with a slash; return what to print."""
     name, _, rest = line.partition(" ")
     match name:
         case "/help":
@@ -207,54 +207,54 @@ def _save(talk: Talk, name: str) -> str:
 
 
 def columns(text: str) -> int:
-    """The columns of a terminal that a text takes."""
+    """The terminal columns that a text takes."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 class _Column:
-    """Words as they come, within the terminal, behind a name."""
+    """Streamed words, wrapped to the terminal's width, after a name."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._room = name, width() - (MARGIN if name else 0)
-        self._at, self._word = 0, ""
+        self._name, self._width = name, width() - (NAME_WIDTH if name else 0)
+        self._column, self._word = 0, ""
 
     def begin(self) -> None:
         if self._name:
-            self._write(f"{self._name:>{MARGIN - 3}} | ")
+            self._write(f"{self._name:>{NAME_WIDTH - 3}} | ")
 
     def add(self, text: str) -> None:
-        """Whole words are written; the last waits for its end."""
+        """Write complete words; the last one waits for its end."""
         for character in printable(text):
             if character in " \n":
-                self._put(self._word)
+                self._write_word(self._word)
                 self._word = ""
                 if character == "\n":
-                    self._break()
-                elif 0 < self._at < self._room:
+                    self._break_line()
+                elif 0 < self._column < self._width:
                     self._write(" ")
-                    self._at += 1
+                    self._column += 1
             else:
                 self._word += character
-                # A script without spaces, or a word that fills a line: written as it comes.
-                if columns(character) > 1 or columns(self._word) >= self._room:
-                    self._put(self._word)
+                # A script without spaces, or a word that fills a line, is written as it comes.
+                if columns(character) > 1 or columns(self._word) >= self._width:
+                    self._write_word(self._word)
                     self._word = ""
 
     def end(self) -> None:
-        self._put(self._word)
-        self._word, self._at = "", 0
+        self._write_word(self._word)
+        self._word, self._column = "", 0
         self._write("\n")
 
-    def _put(self, word: str) -> None:
-        if self._name and self._at and self._at + columns(word) > self._room:
-            self._break()
+    def _write_word(self, word: str) -> None:
+        if self._name and self._column and self._column + columns(word) > self._width:
+            self._break_line()
         self._write(word)
-        self._at += columns(word)
+        self._column += columns(word)
 
-    def _break(self) -> None:
-        self._write("\n" + (" " * (MARGIN - 2) + "| " if self._name else ""))
-        self._at = 0
+    def _break_line(self) -> None:
+        self._write("\n" + (" " * (NAME_WIDTH - 2) + "| " if self._name else ""))
+        self._column = 0
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)

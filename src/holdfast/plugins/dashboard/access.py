@@ -1,16 +1,16 @@
-"""Who may come in: the name that the page is asked under, a token that opens once, a cookie, and
-for whatever changes something the page that it was sent from.
+"""Access control: the host name of a request, a one-time token, a cookie, and for changes the page
+that sent the request.
 
-A page on 127.0.0.1 is reached by every program of the machine and, through a name whose address
-changes (DNS rebinding), by every page that the user has open. So
+Every program of the machine can reach a page on 127.0.0.1, and so can every page that the user has
+open, through a name whose address changes (DNS rebinding). Therefore
 
-- a request under another ``Host`` than this machine's is refused (403) before anything is read;
+- a request under a ``Host`` other than this machine's is refused (403) before anything is read;
 - the printed address carries a token that works once: it becomes a cookie that no script reads
-  (``HttpOnly``) and no other site sends (``SameSite=Strict``), and is gone from the address bar;
-- cookies know no ports, so that another server of this machine would be sent it: the cookie is good
+  (``HttpOnly``) and no other site sends (``SameSite=Strict``), and disappears from the address bar;
+- cookies ignore ports, so another server of this machine would receive it: the cookie is valid only
   below a path that nobody else knows (``base``), and a browser sends it nowhere else;
-- without that cookie nothing is shown but how to get it (401);
-- a request that changes something needs an ``Origin`` of this very page besides (403).
+- without that cookie only a page on how to get it is shown (401);
+- a request that changes something also needs an ``Origin`` of this page (403).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from holdfast.plugins.dashboard.pages import BASE, message_page
 
-NAMES = ("127.0.0.1", "localhost", "[::1]")
-# Of browsers that hold a cookie at a time; the oldest is forgotten.
-MOST_SESSIONS = 64
+LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
+# Maximum browsers with a cookie; the oldest is dropped.
+MAX_SESSIONS = 64
 STATIC = "/static/"
 OTHER_HOST = "This page answers on this machine alone, under 127.0.0.1 or localhost.\n"
 DAY_S = 86_400
-SAFE = frozenset({"GET", "HEAD"})
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -53,22 +53,23 @@ HEADERS: Mapping[str, str] = {
 
 
 class Access:
-    """The tokens and cookies of one dashboard on ``port``; everything is forgotten with it.
+    """The tokens and cookies of one dashboard on ``port``; they end with the process.
 
-    ``offer`` is told each new address that opens it: a token that was used is replaced, so that a
-    second browser has one too.
+    ``offer`` is called with each new address that opens it: a used token is replaced, so that a
+    second browser can be let in.
     """
 
     def __init__(self, port: int, offer: Callable[[str], None] = lambda _: None) -> None:
         self.port = port
-        self._offer = offer
+        self._on_new_url = offer
         self.base = "/" + secrets.token_urlsafe(12)
         self._token = secrets.token_urlsafe(24)
-        self._sessions: deque[str] = deque(maxlen=MOST_SESSIONS)
+        self._sessions: deque[str] = deque(maxlen=MAX_SESSIONS)
 
     @property
     def cookie(self) -> str:
-        """Cookies know no ports: two dashboards of one machine must not take each other's."""
+        """The cookie's name, with the port: cookies ignore ports, and two dashboards of one machine
+        must not share them."""
         return f"holdfast-{self.port}"
 
     @property
@@ -77,34 +78,34 @@ class Access:
         return f"http://127.0.0.1:{self.port}/?token={self._token}"
 
     def is_host(self, host: str | None) -> bool:
-        """Whether a request was sent to this machine under a name of its own."""
-        return host in {f"{name}:{self.port}" for name in NAMES}
+        """Whether a request was sent to this machine under one of its own names."""
+        return host in {f"{name}:{self.port}" for name in LOCAL_NAMES}
 
-    def take(self, query: str) -> str | None:
-        """The ``Set-Cookie`` for a query that holds the token; ``None`` for any other. The token
-        is of no use from then on."""
-        if not _same(parse_qs(query).get("token", [""])[-1], self._token):
+    def redeem_token(self, query: str) -> str | None:
+        """The ``Set-Cookie`` for a query with the token, which becomes invalid; ``None`` for any
+        other query."""
+        if not _equal_in_constant_time(parse_qs(query).get("token", [""])[-1], self._token):
             return None
         self._token = secrets.token_urlsafe(24)
         session = secrets.token_urlsafe(32)
         self._sessions.append(session)
-        self._offer(self.url)
-        kept = f"HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
-        return f"{self.cookie}={session}; Path={self.base}/; {kept}"
+        self._on_new_url(self.url)
+        attributes = f"HttpOnly; SameSite=Strict; Max-Age={30 * DAY_S}"
+        return f"{self.cookie}={session}; Path={self.base}/; {attributes}"
 
-    def below(self, path: str) -> str | None:
-        """The page that a path below ``base`` names, with its slash; ``None`` for any other."""
+    def page_path(self, path: str) -> str | None:
+        """The page of a path below ``base``, with its slash; ``None`` for any other path."""
         head, slash, rest = path[1:].partition("/")
-        return "/" + rest if slash and _same("/" + head, self.base) else None
+        return "/" + rest if slash and _equal_in_constant_time("/" + head, self.base) else None
 
-    def knows(self, cookies: str | None) -> bool:
-        """Whether a ``Cookie`` header holds one that this dashboard gave."""
+    def has_session(self, cookies: str | None) -> bool:
+        """Whether a ``Cookie`` header contains a cookie of this dashboard."""
         # Another server of this machine may have set one of the same name for every path.
         given = [cookie_value(one, self.cookie) for one in (cookies or "").split(";")]
-        # Every one is compared: how long it takes tells nothing.
-        return sum(_same(one, known) for one in given for known in self._sessions) > 0
+        # All are compared, so that the time reveals nothing.
+        return sum(_equal_in_constant_time(one, known) for one in given for known in self._sessions) > 0
 
-    def is_own(self, host: str | None, origin: str | None) -> bool:
+    def is_same_origin(self, host: str | None, origin: str | None) -> bool:
         """Whether a request that changes something was sent by a page of this dashboard."""
         return host is not None and self.is_host(host) and origin == f"http://{host}"
 
@@ -112,18 +113,19 @@ class Access:
 def cookie_value(header: str | None, name: str) -> str:
     """The value of a cookie in a ``Cookie`` header; empty where there is none."""
     try:
-        found = SimpleCookie(header or "").get(name)
+        cookie = SimpleCookie(header or "").get(name)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+def _equal_in_constant_time(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
 class PageGuard:
-    """Lets in whom ``access`` knows, and puts the safety headers on every answer."""
+    """Admits the requests that ``access`` accepts, and adds the security headers to every
+    response."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -134,39 +136,39 @@ class PageGuard:
             await self._app(scope, receive, send)
             return
         static = scope["path"].startswith(STATIC)
-        below = self._access.below(scope["path"])
-        if below is not None:
-            scope = {**scope, "path": below, "raw_path": quote(below).encode()}
-        BASE.set("" if below is None else self._access.base)
+        page_path = self._access.page_path(scope["path"])
+        if page_path is not None:
+            scope = {**scope, "path": page_path, "raw_path": quote(page_path).encode()}
+        BASE.set("" if page_path is None else self._access.base)
 
-        async def headed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
-                # Pages hold texts of the data: no copy of them is left in a browser's files.
+                # Pages contain texts of the data: no browser may store a copy.
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        answer = self._refused(scope, Headers(scope=scope), static, below is not None)
-        await (answer or self._app)(scope, receive, headed)
+        refusal = self._refusal(scope, Headers(scope=scope), static, page_path is not None)
+        await (refusal or self._app)(scope, receive, send_with_headers)
 
-    def _refused(self, scope: Scope, headers: Headers, static: bool, below: bool) -> ASGIApp | None:
-        """What is answered in the place of the page; ``None`` where the page is, which is ``below``
-        the path that only this dashboard's browsers know."""
+    def _refusal(self, scope: Scope, headers: Headers, static: bool, known_path: bool) -> ASGIApp | None:
+        """The response in place of the page; ``None`` where the page is shown. ``known_path``: the
+        path is below ``base``."""
         access, host = self._access, headers.get("host")
         if not access.is_host(host):
             return PlainTextResponse(OTHER_HOST, 403)
         if static:
             return None
         query = scope["query_string"].decode("latin-1")
-        if scope["method"] in SAFE and "token=" in query:
-            cookie = access.take(query)
+        if scope["method"] in SAFE_METHODS and "token=" in query:
+            cookie = access.redeem_token(query)
             if cookie is not None:
                 rest = [(k, v) for k, v in parse_qsl(query) if k != "token"]
-                place = f"{access.base}/" + scope["path"].lstrip("/")
-                place += f"?{urlencode(rest)}" if rest else ""
-                return RedirectResponse(place, 303, {"Set-Cookie": cookie})
-        if not below or not access.knows(headers.get("cookie")):
+                address = f"{access.base}/" + scope["path"].lstrip("/")
+                address += f"?{urlencode(rest)}" if rest else ""
+                return RedirectResponse(address, 303, {"Set-Cookie": cookie})
+        if not known_path or not access.has_session(headers.get("cookie")):
             return message_page(
                 "Not open yet",
                 "Open the address that `holdfast dashboard` printed in its terminal: it lets this "
@@ -175,7 +177,7 @@ class PageGuard:
                 "If you came by that address from another page just now, go on here.",
                 ("/", "Go on"),
             )
-        if scope["method"] not in SAFE and not access.is_own(host, headers.get("origin")):
+        if scope["method"] not in SAFE_METHODS and not access.is_same_origin(host, headers.get("origin")):
             text = "A change must be sent from a page of this dashboard.\n"
             return PlainTextResponse(text, 403)
         return None

@@ -1,4 +1,4 @@
-"""The dashboard's application: addresses → pages; its place on this machine, and its end."""
+"""The dashboard's application: routes → pages; its socket, its start and its end."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from starlette.routing import Route
 
 from holdfast.core.errors import InputError, MachineError, RunError, StoreError
 from holdfast.plugins.dashboard.access import Access, PageGuard
-from holdfast.plugins.dashboard.files import START
-from holdfast.plugins.dashboard.in_service import SPANS
+from holdfast.plugins.dashboard.files import START_POSITION
 from holdfast.plugins.dashboard.labels import label_page
 from holdfast.plugins.dashboard.news import list_news, run_news
-from holdfast.plugins.dashboard.pages import files, message_page, plain, render, warm
+from holdfast.plugins.dashboard.pages import files, load_templates, message_page, plain, render
 from holdfast.plugins.dashboard.resources import Dashboard, error_page, part_of
 from holdfast.plugins.dashboard.run_pages import (
     compare_page,
@@ -41,10 +40,15 @@ from holdfast.plugins.dashboard.run_pages import (
     try_page,
 )
 from holdfast.plugins.dashboard.runs import Runs
-from holdfast.plugins.service.web.wire import ConnectionBounds, WireServer, wire_of
+from holdfast.plugins.dashboard.service_view import SPANS
+from holdfast.plugins.service.web.connection import (
+    BoundedServer,
+    ConnectionLimits,
+    bounded_connection,
+)
 
-# Pages that are told news at a time, and how soon a stream ends when the dashboard does [s].
-MOST_STREAMS, TICK_S = 32, 0.5
+# Maximum open event streams, and how soon a stream ends with the dashboard [s].
+MAX_STREAMS, TICK_S = 32, 0.5
 KEYS = (
     ("Runs", "/", "search"),
     ("Curves", "← →", "from look to look, Home and End to the ends"),
@@ -65,9 +69,9 @@ def application(dashboard: Dashboard) -> Starlette:
     """The ASGI application of a dashboard."""
 
     @asynccontextmanager
-    async def living(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        dashboard.trier.close()
+        dashboard.model_trial.close()
 
     get, post = ["GET"], ["POST"]
     pages: tuple[tuple[str, Handler, list[str]], ...] = (
@@ -90,25 +94,25 @@ def application(dashboard: Dashboard) -> Starlette:
             Middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5),
         ],
         exception_handlers={HTTPException: _not_found, Exception: _defect},
-        lifespan=living,
+        lifespan=lifespan,
     )
 
 
 def _page(dashboard: Dashboard, handler: Handler) -> Callable[[Request], Any]:
-    """What a handler answers, one that reads files in a thread beside; an error of ours is a page
-    that says what to do."""
+    """The response of a handler; one that reads files runs in a thread. An error of Holdfast
+    becomes a page that says what to do."""
 
     async def answer(request: Request) -> Response:
         try:
             if inspect.iscoroutinefunction(handler):
-                found = await handler(dashboard, request)
+                page = await handler(dashboard, request)
             else:
-                found = await run_in_threadpool(handler, dashboard, request)
+                page = await run_in_threadpool(handler, dashboard, request)
         except StoreError as error:
             return error_page("The store does not answer", error, 503)
         except InputError as error:
             return error_page("That cannot be shown", error, 400)
-        return found if isinstance(found, Response) else HTMLResponse(found)
+        return page if isinstance(page, Response) else HTMLResponse(page)
 
     return answer
 
@@ -128,44 +132,44 @@ class _DashboardClosed(Exception):
 
 
 async def news(dashboard: Dashboard, request: Request) -> Response:
-    """A stream of what happens to the list, or to the run that is named."""
-    if dashboard.streams >= MOST_STREAMS:
+    """A stream of events of the run list, or of the named run."""
+    if dashboard.streams >= MAX_STREAMS:
         return Response("Too many pages are open.\n", 503, {"Retry-After": "30"})
     name = request.query_params.get("run")
-    place = request.headers.get("last-event-id") or request.query_params.get("after") or START
+    place = request.headers.get("last-event-id") or request.query_params.get("after") or START_POSITION
 
     async def pause(seconds: float) -> None:
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        while (remaining := until - time.monotonic()) > 0:
             if dashboard.closing():
                 raise _DashboardClosed
-            await asyncio.sleep(min(left, TICK_S))
+            await asyncio.sleep(min(remaining, TICK_S))
 
-    async def counted() -> AsyncIterator[str]:
+    async def counted_stream() -> AsyncIterator[str]:
         dashboard.streams += 1
         try:
             runs = dashboard.runs
-            made = list_news(runs, pause) if name is None else run_news(runs, name, place, pause)
-            async for one in made:
-                yield one
+            stream = list_news(runs, pause) if name is None else run_news(runs, name, place, pause)
+            async for message in stream:
+                yield message
         except _DashboardClosed:
             return
         finally:
             dashboard.streams -= 1
 
-    return StreamingResponse(counted(), media_type="text/event-stream")
+    return StreamingResponse(counted_stream(), media_type="text/event-stream")
 
 
 async def static(request: Request) -> Response:
-    found = files().get(request.path_params["name"])
-    if found is None:
+    file = files().get(request.path_params["name"])
+    if file is None:
         raise HTTPException(404)
-    # Its address changes when it does.
+    # Its address changes with its content.
     headers = {
-        "Content-Type": f"{found.kind}; charset=utf-8",
+        "Content-Type": f"{file.media_type}; charset=utf-8",
         "Cache-Control": "max-age=31536000, immutable",
     }
-    return Response(found.content, headers=headers)
+    return Response(file.content, headers=headers)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
@@ -182,15 +186,15 @@ async def _defect(request: Request, error: Exception) -> Response:
 
 
 HOST = "127.0.0.1"
-# What is read of the runs before the address is told; the rest is read while the page waits.
-FIRST_S = 1.0
-# Of one person's browsers, and the time [s] in which a request must come.
-MOST_CONNECTIONS, READ_S = 64, 10.0
+# Time for reading runs before the address is printed; the rest is read while the page waits.
+FIRST_SCAN_S = 1.0
+# The browsers of one user, and the time limit of a request [s].
+MAX_CONNECTIONS, READ_S = 64, 10.0
 
 
-def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str], None]) -> None:
-    """Serve pages over the runs below ``root`` until somebody stops it; ``tell`` hears the address
-    that opens it, and after each use the next one. Port 0 is any that is free.
+def run_dashboard(root: Path, port: int, store: str | None, show_address: Callable[[str], None]) -> None:
+    """Serve pages over the runs below ``root`` until the user stops it. ``show_address`` is called
+    with the address that opens it, and with a new one after each use. Port 0 is any free port.
 
     Raises ``RunError`` where ``root`` is no folder, ``MachineError`` where the port is taken,
     ``StoreError`` where the store cannot be opened.
@@ -198,19 +202,19 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
     if not root.is_dir():
         rule = "is not a folder" if root.exists() else "does not exist"
         raise RunError(str(root), rule, None, "Name the folder in which your runs are.")
-    place = listening(port)
-    with place:
+    sock = local_socket(port)
+    with sock:
         opened = None
         if store is not None:
             from holdfast.plugins.store.store import open_store
 
             opened = open_store(store)
-        access = Access(place.getsockname()[1], tell)
+        access = Access(sock.getsockname()[1], show_address)
         dashboard = Dashboard(Runs(root), access, opened)
-        dashboard.runs.listed(FIRST_S)
+        dashboard.runs.list_runs(FIRST_SCAN_S)
         config = uvicorn.Config(
             application(dashboard),
-            http=wire_of(ConnectionBounds(MOST_CONNECTIONS, READ_S, lambda _: None)),
+            http=bounded_connection(ConnectionLimits(MAX_CONNECTIONS, READ_S, lambda _: None)),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -218,29 +222,30 @@ def run_dashboard(root: Path, port: int, store: str | None, tell: Callable[[str]
             ws="none",
             timeout_graceful_shutdown=1,
         )
-        server = WireServer(config)
+        server = BoundedServer(config)
         dashboard.closing = lambda: server.should_exit
-        tell(access.url)
-        # While somebody opens the browser: the first run that is looked at comes without delay.
-        threading.Thread(target=warm, name="warm", daemon=True).start()
-        # It goes on until it is stopped: to be stopped is its ordinary end.
+        show_address(access.url)
+        # While the user opens the browser, so that the first run page is fast.
+        threading.Thread(target=load_templates, name="warm", daemon=True).start()
+        # It runs until it is stopped: an interrupt is the ordinary end.
         with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[place])
+            server.run(sockets=[sock])
 
 
-def listening(port: int) -> socket.socket:
-    """A socket of this machine alone that takes connections; raises as ``run_dashboard`` does."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def local_socket(port: int) -> socket.socket:
+    """A socket that accepts connections from this machine only; raises as ``run_dashboard``
+    does."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((HOST, port))
-        made.listen(128)
+        sock.bind((HOST, port))
+        sock.listen(128)
     except (OSError, OverflowError) as error:
-        made.close()
+        sock.close()
         if getattr(error, "errno", None) == errno.EADDRINUSE:
             rule = "is in use by another program"
             remedy = "Stop that program, or choose another port: --port 0 takes any."
         else:
             rule, remedy = f"cannot be used: {error}", "Choose another port, from 1024 to 65535."
         raise MachineError("--port", rule, port, remedy) from None
-    return made
+    return sock

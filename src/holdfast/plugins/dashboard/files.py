@@ -1,10 +1,9 @@
-"""Reading files of a run folder that anybody may have made: no link is followed, nothing that could
-block is opened, nothing of any size is read; and of an ``events.jsonl`` that is being written the
-lines from a byte on.
+"""Reading files of untrusted run folders: no link is followed, nothing that could block is opened,
+sizes are limited; and reading new lines of an ``events.jsonl`` while it is being written.
 
-A place in that file is ``OFFSET-CHECK``: the byte after the last whole line that was read, and a
-sum of the bytes before it. A run that is resumed cuts its file back to a checkpoint and writes on:
-the byte may be there again, but what lies before it is another line, and the sum says so.
+A position in that file is ``OFFSET-CHECK``: the byte after the last complete line that was read,
+and a checksum of the bytes before it. A resumed run truncates its file to a checkpoint and
+continues: the offset may exist again, but after different lines, and the checksum shows that.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from holdfast.core.errors import RunError
 from holdfast.core.input_errors import reading_errors
 
 # The result of a run over a thousand classes has 20 MB.
-LARGEST = 64_000_000
+MAX_FILE_BYTES = 64_000_000
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def opened(path: Path) -> int:
-    """A descriptor of an ordinary file at ``path``; whoever asks closes it.
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file at ``path``; the caller closes it.
 
-    Raises ``OSError`` where there is none or a link stands in its place, ``RunError`` where it is
-    no ordinary file.
+    Raises ``OSError`` where there is none or it is a link, ``RunError`` where it is no regular
+    file.
     """
     descriptor = os.open(path, FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -39,31 +38,31 @@ def opened(path: Path) -> int:
     return descriptor
 
 
-def read_whole(path: Path, most: int = LARGEST) -> bytes:
+def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """All bytes of a file of the run. Raises ``RunError`` where it cannot be read or is larger."""
     with reading_errors(str(path), RunError, remedy="Restore it from a copy."):
-        descriptor = opened(path)
+        descriptor = open_regular(path)
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
-            if size > most:
-                rule = f"is larger than the {most:,} bytes that are read of such a file"
+            if size > max_bytes:
+                rule = f"is larger than the {max_bytes:,} bytes that are read of such a file"
                 raise RunError(str(path), rule, size, "Take it out of the run's folder.")
-            return file.read(most)
+            return file.read(max_bytes)
 
 
-def read_end(path: Path, most: int) -> bytes:
-    """The last bytes of a file, at most so many; raises as ``opened`` does."""
-    descriptor = opened(path)
+def read_end(path: Path, max_bytes: int) -> bytes:
+    """The last ``max_bytes`` bytes of a file; raises as ``open_regular`` does."""
+    descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, most, max(0, size - most))
+        return os.pread(descriptor, max_bytes, max(0, size - max_bytes))
     finally:
         os.close(descriptor)
 
 
 def refuse_links(run: Path, names: Iterable[str]) -> None:
-    """Raise ``RunError`` where one of these files of a run is a link: what it points to may be
-    anybody's, and would be shown."""
+    """Raise ``RunError`` where one of these files of a run is a link: its target may be any file,
+    and would be shown."""
     for name in names:
         if (run / name).is_symlink():
             raise RunError(
@@ -74,79 +73,79 @@ def refuse_links(run: Path, names: Iterable[str]) -> None:
             )
 
 
-# Bytes before the place that its sum is of.
-CHECKED = 256
-# One reading of a file that grew by more goes on at the next.
-MOST = 4_000_000
-START = "0-0"
+# Bytes before the position that its checksum covers.
+CHECKED_BYTES = 256
+# Larger growth is read in several calls.
+MAX_READ_BYTES = 4_000_000
+START_POSITION = "0-0"
 
 
 @dataclass(frozen=True, slots=True)
-class Follow:
-    """What stands after a place: ``lines`` that are whole and can be read, each with the place
-    after it; ``place`` where to go on; ``again`` whether the file is another than the one that the
-    place was of, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
-    ``more`` whether there is more to read at once."""
+class NewLines:
+    """The content after a position: ``lines``, the complete and valid ones, each with the position
+    after it; ``position`` to continue from; ``restarted``, whether the file is another than the
+    position's, so that ``lines`` begin at its start; ``skipped`` lines that are no JSON object;
+    ``more``, whether there is more to read at once."""
 
     lines: tuple[tuple[str, Mapping[str, Any]], ...]
-    place: str
-    again: bool = False
+    position: str
+    restarted: bool = False
     skipped: int = 0
     more: bool = False
 
 
-def follow(path: Path, place: str = START, most: int = MOST) -> Follow:
-    """The whole lines after ``place``; a line that is half written is left for the next time.
+def read_new_lines(path: Path, position: str = START_POSITION, max_bytes: int = MAX_READ_BYTES) -> NewLines:
+    """The complete lines after ``position``; a line that is half written is left for the next call.
 
-    A ``place`` that is no place of this file, whoever made it up, is its start. Raises ``OSError``
-    where the file is gone or may not be read, ``RunError`` where it is none.
+    An invalid ``position`` means the start. Raises ``OSError`` where the file is gone or may not be
+    read, ``RunError`` where it is no regular file.
     """
-    descriptor = opened(path)
+    descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
-        found = _found(descriptor, size, place)
-        at, before = found or (0, b"")
-        raw = os.pread(descriptor, most, at)
+        located = _locate(descriptor, size, position)
+        at, before = located or (0, b"")
+        raw = os.pread(descriptor, max_bytes, at)
     finally:
         os.close(descriptor)
-    again = found is None
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if not whole and len(raw) == most:
-        # A line longer than all that is read at once is no line of a run's.
-        return Follow((), _place(at + len(raw), raw), again, 1, True)
+    restarted = located is None
+    complete = raw[: raw.rfind(b"\n") + 1]
+    if not complete and len(raw) == max_bytes:
+        # A run writes no line that is longer than one read.
+        return NewLines((), _position(at + len(raw), raw), restarted, 1, True)
     lines, skipped, end = [], 0, 0
-    last = START if again else place
-    for line in whole.split(b"\n")[:-1]:
+    last_position = START_POSITION if restarted else position
+    for line in complete.split(b"\n")[:-1]:
         end += len(line) + 1
-        last = _place(at + end, _last(before, whole, end))
+        last_position = _position(at + end, _checked_bytes(before, complete, end))
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             event = None
         if isinstance(event, dict):
-            lines.append((last, event))
+            lines.append((last_position, event))
         else:
             skipped += bool(line.strip())
-    return Follow(tuple(lines), last, again, skipped, at + len(raw) < size)
+    return NewLines(tuple(lines), last_position, restarted, skipped, at + len(raw) < size)
 
 
-def _last(before: bytes, whole: bytes, end: int) -> bytes:
-    """The bytes that a place after the first ``end`` of ``whole`` is the sum of."""
-    if end >= CHECKED:
-        return whole[end - CHECKED : end]
-    return before[-CHECKED:] + whole[:end]
+def _checked_bytes(before: bytes, complete: bytes, end: int) -> bytes:
+    """The bytes that the checksum of a position after the first ``end`` of ``complete`` covers."""
+    if end >= CHECKED_BYTES:
+        return complete[end - CHECKED_BYTES : end]
+    return before[-CHECKED_BYTES:] + complete[:end]
 
 
-def _found(descriptor: int, size: int, place: str) -> tuple[int, bytes] | None:
-    """The byte of a place and what lies before it; ``None`` where the file is another by now."""
-    number = place.partition("-")[0]
+def _locate(descriptor: int, size: int, position: str) -> tuple[int, bytes] | None:
+    """The offset of a position and the bytes before it; ``None`` where the file has changed."""
+    number = position.partition("-")[0]
     if not (number.isascii() and number.isdecimal() and len(number) < 16):
         return None
     offset = int(number)
-    start = max(0, offset - CHECKED)
-    known = os.pread(descriptor, offset - start, start) if offset <= size else b""
-    return (offset, known) if _place(offset, known) == place else None
+    start = max(0, offset - CHECKED_BYTES)
+    before = os.pread(descriptor, offset - start, start) if offset <= size else b""
+    return (offset, before) if _position(offset, before) == position else None
 
 
-def _place(offset: int, known: bytes) -> str:
-    return f"{offset}-{zlib.crc32(known[-CHECKED:]) if offset else 0}"
+def _position(offset: int, before: bytes) -> str:
+    return f"{offset}-{zlib.crc32(before[-CHECKED_BYTES:]) if offset else 0}"

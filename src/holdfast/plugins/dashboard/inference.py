@@ -1,7 +1,8 @@
-"""A finished run's model, asked from a page: one model in memory at a time, in a thread of its own.
+"""Inference with a finished run's model from a page: one model in memory at a time, in a separate
+thread.
 
-The page says that a model is loaded. Whoever waits behind too many others is told so at once, and a
-model that nobody asked for a while is let go.
+The page shows that a model is being loaded. A request behind too many others is refused at once,
+and an unused model is unloaded after a while.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Questions that wait; each takes a second or so, a generator's more.
-MOST_WAITING = 4
-# A model that nobody asked so long is let go [s].
+# Maximum waiting requests; each takes a second or so, of generative models longer.
+MAX_WAITING = 4
+# An unused model is unloaded after this time [s].
 IDLE_S = 600.0
-LONGEST = 20_000
-MOST_NAMES = 12
-PICTURE = "picture"
-ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
+MAX_CHARACTERS = 20_000
+MAX_CLASSES = 12
+IMAGE = "picture"
+IMAGE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif"}
 
 
-# By what a prediction is, and whether there are probabilities of classes.
-KINDS: Mapping[tuple[str, bool], str] = {
+# The label type by the type of a prediction, and whether there are probabilities of classes.
+LABEL_TYPES: Mapping[tuple[str, bool], str] = {
     ("text", True): "class",
     ("text", False): "text",
     ("number", True): "number",
@@ -49,21 +50,20 @@ KINDS: Mapping[tuple[str, bool], str] = {
 
 
 class Busy(Exception):
-    """Too many questions wait already."""
+    """Too many requests wait already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Something that a row needs: a column's name, and whether it is a text, a short value or a
-    picture."""
+    """An input of a row: the column's name, and whether it is a text, a short value or an image."""
 
     name: str
-    kind: str
+    input_type: str
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """A class with its probability, as text and as a width of 100."""
+class ClassProbability:
+    """A class with its probability, as text and in percent."""
 
     name: str
     text: str
@@ -72,14 +72,14 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class TrialAnswer:
-    """The answer to one row: ``model`` is who gave it, ``reasons`` the words that carry it (the
-    report's own view of them), ``seconds`` what it took, ``loaded`` whether the model had to be
-    loaded first, ``kind`` what a label of this task is."""
+    """The prediction for one row: ``reasons`` are the words that carry it (the report's view of
+    them), ``seconds`` its duration, ``loaded`` whether the model had to be loaded first,
+    ``label_type`` the type of a label of this task."""
 
     prediction: Any
-    said: str
-    sure: str
-    chances: tuple[Chance, ...]
+    answer: str
+    confidence_text: str
+    probabilities: tuple[ClassProbability, ...]
     because: str
     seconds: float
     loaded: bool
@@ -87,102 +87,102 @@ class TrialAnswer:
     notes: tuple[str, ...] = ()
     confidence: float | None = None
     classes: tuple[str, ...] = ()
-    kind: str = "text"
+    label_type: str = "text"
 
 
-class Trier:
-    """Answers for rows by the runs' own models, one question after another."""
+class ModelTrial:
+    """Predicts rows with the runs' own models, one request after another."""
 
-    def __init__(self, waiting: int = MOST_WAITING, idle_s: float = IDLE_S) -> None:
+    def __init__(self, waiting: int = MAX_WAITING, idle_s: float = IDLE_S) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="try")
-        self._most, self._waiting, self._idle_s = waiting, 0, idle_s
-        self._kept: tuple[tuple[Path, int], Predictor] | None = None
-        self._asked = 0.0
+        self._max_waiting, self._waiting, self._idle_s = waiting, 0, idle_s
+        self._loaded: tuple[tuple[Path, int], Predictor] | None = None
+        self._last_used = 0.0
 
-    async def ask(self, run: Path, row: Mapping[str, Any], why: bool) -> TrialAnswer:
-        """The answer to ``row``, a value for each field, with reasons where ``why``.
+    async def predict(self, run: Path, row: Mapping[str, Any], with_reasons: bool) -> TrialAnswer:
+        """The prediction for ``row``, a value for each field, with reasons where ``with_reasons``.
 
         Raises ``Busy`` at once where too many wait, ``InputError`` for a row that the model cannot
         read or a run that cannot be used.
         """
-        if self._waiting >= self._most:
+        if self._waiting >= self._max_waiting:
             raise Busy
         self._waiting += 1
         loop = asyncio.get_running_loop()
         try:
-            tried = await loop.run_in_executor(self._thread, self._ask, run, row, why)
+            answer = await loop.run_in_executor(self._thread, self._predict_row, run, row, with_reasons)
         finally:
             self._waiting -= 1
-        self._asked = time.monotonic()
-        loop.call_later(self._idle_s + 1, self._let_go)
-        return tried
+        self._last_used = time.monotonic()
+        loop.call_later(self._idle_s + 1, self._unload_if_idle)
+        return answer
 
     def close(self) -> None:
-        """End the thread once it has answered."""
+        """End the thread after the current prediction."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _let_go(self) -> None:
-        if not self._waiting and time.monotonic() - self._asked >= self._idle_s:
-            self._kept = None
+    def _unload_if_idle(self) -> None:
+        if not self._waiting and time.monotonic() - self._last_used >= self._idle_s:
+            self._loaded = None
 
-    def _ask(self, run: Path, row: Mapping[str, Any], why: bool) -> TrialAnswer:
+    def _predict_row(self, run: Path, row: Mapping[str, Any], with_reasons: bool) -> TrialAnswer:
         from holdfast.runs.predictor import Predictor
 
         started = time.perf_counter()
-        fields = fields_of(run)
+        fields = input_fields(run)
         checked = {one.name: _value(one, row.get(one.name)) for one in fields}
-        mark = (run, (run / RESULT_FILE).stat().st_mtime_ns)
-        loaded = self._kept is None or self._kept[0] != mark
+        run_version = (run, (run / RESULT_FILE).stat().st_mtime_ns)
+        loaded = self._loaded is None or self._loaded[0] != run_version
         if loaded:
-            # The old one goes first: two models may be more than the machine holds.
-            self._kept = None
-            self._kept = (mark, Predictor.load(run))
-        assert self._kept is not None
-        predictor = self._kept[1]
+            # The old one is dropped first: two models may not fit into memory.
+            self._loaded = None
+            self._loaded = (run_version, Predictor.load(run))
+        assert self._loaded is not None
+        predictor = self._loaded[1]
         with tempfile.TemporaryDirectory(prefix="holdfast-try-") as folder:
-            tried = _answered(predictor, _data(fields, checked, Path(folder)), why)
-        return replace(tried, seconds=time.perf_counter() - started, loaded=loaded)
+            answer = _predict(predictor, _data(fields, checked, Path(folder)), with_reasons)
+        return replace(answer, seconds=time.perf_counter() - started, loaded=loaded)
 
 
-def fields_of(run: Path) -> tuple[Field, ...]:
-    """The columns that a run's model reads: its texts, those beside them, or a picture."""
+def input_fields(run: Path) -> tuple[Field, ...]:
+    """The columns that a run's model reads: texts, extra features, or an image."""
     from holdfast.contract.inference import data_part, read_columns
     from holdfast.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.yaml")
     if recipe.task in IMAGE_TASKS:
-        return (Field(PICTURE, "picture"),)
+        return (Field(IMAGE, "picture"),)
     part = data_part(run)
     if recipe.task in (*DECODER_TASKS, *TAGGING_TASKS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))
-    beside = part.features if isinstance(part.features, tuple) else ()
-    return (*texts, *(Field(name, "value") for name in beside))
+    extra_features = part.features if isinstance(part.features, tuple) else ()
+    return (*texts, *(Field(name, "value") for name in extra_features))
 
 
-def _value(field: Field, given: object) -> Any:
-    if field.kind == "picture":
-        if not isinstance(given, bytes) or not given:
+def _value(field: Field, value: object) -> Any:
+    if field.input_type == "picture":
+        if not isinstance(value, bytes) or not value:
             raise DataError("the picture", "is missing", None, "Choose a file.")
-        return given
-    text = "" if given is None else str(given)
-    if len(text) > LONGEST:
-        rule = f"is longer than the {LONGEST:,} characters that are tried here"
+        return value
+    text = "" if value is None else str(value)
+    if len(text) > MAX_CHARACTERS:
+        rule = f"is longer than the {MAX_CHARACTERS:,} characters that are tried here"
         raise DataError(field.name, rule, len(text), "Use `holdfast predict` for long texts.")
-    if field.kind == "text" and not text.strip():
+    if field.input_type == "text" and not text.strip():
         raise DataError(field.name, "is empty", None, "Write a text.")
     return text
 
 
 def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
-    """The row as the model's reader takes it: a text, a pair of texts, a file of one row."""
-    if fields[0].kind == "picture":
+    """The row as the model's reader accepts it: a text, a pair of texts, or a file of one row."""
+    if fields[0].input_type == "picture":
         content = row[fields[0].name]
-        ending = next((end for start, end in ENDINGS.items() if content.startswith(start)), None)
-        if ending is None:
+        suffix = next((end for start, end in IMAGE_SUFFIXES.items() if content.startswith(start)), None)
+        if suffix is None:
             known = "PNG, JPEG, WebP or GIF"
             raise DataError("the picture", "is of no kind that is read", None, f"Give {known}.")
-        path = folder / f"given{ending}"
+        path = folder / f"given{suffix}"
         path.write_bytes(content)
         return [str(path)]
     if len(fields) == 1:
@@ -192,59 +192,59 @@ def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
     return str(source_path(str(path)))
 
 
-def _answered(predictor: Predictor, data: Any, why: bool) -> TrialAnswer:
-    predicted = predictor.predict(data, probabilities=bool(predictor.names))
-    found = next(iter(predicted))
-    chances = sorted((found.probabilities or {}).items(), key=lambda pair: -pair[1])
+def _predict(predictor: Predictor, data: Any, with_reasons: bool) -> TrialAnswer:
+    predictions = predictor.predict(data, probabilities=bool(predictor.names))
+    prediction = next(iter(predictions))
+    probabilities = sorted((prediction.probabilities or {}).items(), key=lambda pair: -pair[1])
     reasons: Any = None
     notes: tuple[str, ...] = ()
-    if why and found.because is None:
+    if with_reasons and prediction.because is None:
         with reading_errors("the reasons", InputError):
             reasons, notes = _reasons(predictor, data)
-    said = found.prediction
+    value_predicted = prediction.prediction
     return TrialAnswer(
-        prediction=said,
-        said=answer_text(said, ""),
-        sure="" if found.confidence is None else number(found.confidence, "accuracy"),
-        chances=tuple(
-            Chance(name, number(value, "accuracy"), 100 * value)
-            for name, value in chances[:MOST_NAMES]
+        prediction=value_predicted,
+        answer=answer_text(value_predicted, ""),
+        confidence_text="" if prediction.confidence is None else number(prediction.confidence, "accuracy"),
+        probabilities=tuple(
+            ClassProbability(name, number(value, "accuracy"), 100 * value)
+            for name, value in probabilities[:MAX_CLASSES]
         ),
-        because=found.because or ("" if said not in (None, "") else "the row has no text"),
+        because=prediction.because or ("" if value_predicted not in (None, "") else "the row has no text"),
         seconds=0.0,
         loaded=False,
         reasons=reasons,
         notes=notes,
-        confidence=found.confidence,
+        confidence=prediction.confidence,
         classes=predictor.names,
-        kind=KINDS[predictor.answered, bool(predictor.names)],
+        label_type=LABEL_TYPES[predictor.answered, bool(predictor.names)],
     )
 
 
-def answer_text(prediction: object, nothing: str) -> str:
-    """What a model said, in words; ``nothing`` where it said nothing."""
+def answer_text(prediction: object, empty: str) -> str:
+    """A prediction as text; ``empty`` where there is none."""
     if prediction is None:
-        return nothing
+        return empty
     if isinstance(prediction, list):
         return ", ".join(map(str, prediction)) or "no label"
     return f"{prediction:.4g}" if isinstance(prediction, float) else str(prediction)
 
 
 def _reasons(predictor: Predictor, data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The report's view of what carries the answer, tested against random orders."""
+    """The report's view of the words that carry the prediction, tested against random orders."""
     from holdfast.analyses.explain.explain import explain_row, row_reader
     from holdfast.analyses.explain.explanation import Explanation
     from holdfast.report.explanation import row_view
 
-    asked = predictor.ask(data)
-    if not len(asked.table):
+    request = predictor.ask(data)
+    if not len(request.table):
         return None, ()
-    answers = predictor.answer(asked.table)
-    open_one, taken_away = row_reader(predictor, asked.table, answers)
+    answers = predictor.answer(request.table)
+    open_one, masking = row_reader(predictor, request.table, answers)
     with predictor.alone():
         row = explain_row(open_one(0))
     row = replace(row, texts=tuple(Path(one).name for one in row.texts) if row.grid else row.texts)
-    found = Explanation("", "", "", (row,), 0, taken_away)
-    return row_view(found.to_json(), row.picture), (
-        f"A word is taken away thus: {taken_away}." if not row.grid else f"{taken_away}.",
+    explanation = Explanation("", "", "", (row,), 0, masking)
+    return row_view(explanation.to_json(), row.picture), (
+        f"A word is taken away thus: {masking}." if not row.grid else f"{masking}.",
     )

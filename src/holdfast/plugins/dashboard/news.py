@@ -1,7 +1,7 @@
-"""What a page that is open is told: server-sent events, made by asking the files what is new.
+"""Server-sent events for open pages, made by polling the files for changes.
 
-Nothing is read while nothing changed: a file's time and size are asked twice a second, of the runs
-that somebody looks at alone.
+Nothing is read while nothing changed: a file's time and size are checked twice a second, only of
+runs that an open page shows.
 """
 
 from __future__ import annotations
@@ -14,87 +14,88 @@ from starlette.concurrency import run_in_threadpool
 
 from holdfast.core.errors import RunError
 from holdfast.core.run_files import EVENTS_FILE
-from holdfast.plugins.dashboard.files import START, follow
-from holdfast.plugins.dashboard.run_views import look_words
-from holdfast.plugins.dashboard.runs import Runs, file_mark
+from holdfast.plugins.dashboard.files import START_POSITION, read_new_lines
+from holdfast.plugins.dashboard.run_views import event_text
+from holdfast.plugins.dashboard.runs import Runs, file_version
 
-# How often a file is asked for news [s], a list, and how often a silent line shows that it lives.
-LOOK_S, LIST_S, STATE_S, BEAT_S = 0.5, 1.0, 2.0, 15.0
-# A list that takes long to ask is asked more rarely: at most this share of a core.
+# How often a file is polled [s], a list, and how often a silent stream sends a comment.
+POLL_S, LIST_S, STATE_S, HEARTBEAT_S = 0.5, 1.0, 2.0, 15.0
+# A slow list is polled more rarely: it takes at most this share of a core.
 SHARE = 0.005
 
 
-def message(kind: str, data: str = "", place: str = "") -> str:
-    """One event as the wire has it; the words are one line."""
+def message(event_type: str, data: str = "", position: str = "") -> str:
+    """One server-sent event; its data are one line."""
     text = " ".join(data.split())
-    return f"event: {kind}\n" + (f"id: {place}\n" if place else "") + f"data: {text}\n\n"
+    return f"event: {event_type}\n" + (f"id: {position}\n" if position else "") + f"data: {text}\n\n"
 
 
 async def run_news(
     runs: Runs,
     name: str,
-    place: str = START,
+    position: str = START_POSITION,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[str]:
-    """``look`` for what a run writes after ``place`` (its id is the place after it), ``again``
-    where its file began anew, ``state`` where that changed, ``gone`` where the run is."""
+    """``look`` for what a run writes after ``position`` (the event's id is the position after it),
+    ``again`` where its file was restarted, ``state`` where the state changed, ``gone`` where the
+    run was removed."""
     yield "retry: 1000\n\n"
     path = await run_in_threadpool(runs.path, name)
     if path is None:
         yield message("gone")
         return
-    known = await run_in_threadpool(runs.summary, name)
-    state = known.state if known else ""
-    mark: tuple[int, ...] | None = ()
-    beat = asked = time.monotonic()
+    summary = await run_in_threadpool(runs.summary, name)
+    state = summary.state if summary else ""
+    known_file_state: tuple[int, ...] | None = ()
+    last_sent = state_checked_at = time.monotonic()
     while True:
-        now = file_mark(path / EVENTS_FILE)
-        if now != mark:
-            more = True
-            while more:
+        file_state = file_version(path / EVENTS_FILE)
+        if file_state != known_file_state:
+            has_more = True
+            while has_more:
                 try:
-                    found = await run_in_threadpool(follow, path / EVENTS_FILE, place)
+                    new_lines = await run_in_threadpool(read_new_lines, path / EVENTS_FILE, position)
                 except (OSError, RunError):
                     break
-                more = found.more
-                words = [text for _, event in found.lines if (text := look_words(event))]
-                if found.again and place != START:
-                    yield message("again", place=found.place)
+                has_more = new_lines.more
+                words = [text for _, event in new_lines.lines if (text := event_text(event))]
+                if new_lines.restarted and position != START_POSITION:
+                    yield message("again", position=new_lines.position)
                 if words:
-                    yield message("look", words[-1], found.place)
-                    beat = time.monotonic()
-                place = found.place
-            mark = now
-        if time.monotonic() - asked >= STATE_S or now is None:
-            asked = time.monotonic()
-            known = await run_in_threadpool(runs.summary, name)
-            if known is None:
+                    yield message("look", words[-1], new_lines.position)
+                    last_sent = time.monotonic()
+                position = new_lines.position
+            known_file_state = file_state
+        if time.monotonic() - state_checked_at >= STATE_S or file_state is None:
+            state_checked_at = time.monotonic()
+            summary = await run_in_threadpool(runs.summary, name)
+            if summary is None:
                 yield message("gone")
                 return
-            if known.state != state:
-                state = known.state
+            if summary.state != state:
+                state = summary.state
                 yield message("state", state)
                 if state == "finished":
                     return
-        if time.monotonic() - beat >= BEAT_S:
-            beat = time.monotonic()
+        if time.monotonic() - last_sent >= HEARTBEAT_S:
+            last_sent = time.monotonic()
             yield ": \n\n"
-        await sleep(LOOK_S)
+        await sleep(POLL_S)
 
 
 async def list_news(
     runs: Runs, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> AsyncIterator[str]:
-    """``list`` where runs came, went, or went on."""
+    """``list`` where runs were added, removed or updated."""
     yield "retry: 2000\n\n"
-    beat, version = time.monotonic(), runs.version
+    last_sent, version = time.monotonic(), runs.version
     while True:
         started = time.monotonic()
         if await run_in_threadpool(runs.changed) or runs.version != version:
             version = runs.version
             yield message("list")
-            beat = time.monotonic()
-        elif time.monotonic() - beat >= BEAT_S:
-            beat = time.monotonic()
+            last_sent = time.monotonic()
+        elif time.monotonic() - last_sent >= HEARTBEAT_S:
+            last_sent = time.monotonic()
             yield ": \n\n"
         await sleep(max(LIST_S, (time.monotonic() - started) / SHARE))

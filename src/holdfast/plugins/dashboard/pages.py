@@ -1,4 +1,4 @@
-"""Templates → pages: every page of the dashboard is made here, from values alone."""
+"""Templates → pages: every page of the dashboard is rendered here, from values alone."""
 
 from __future__ import annotations
 
@@ -33,58 +33,59 @@ STATIC: Mapping[str, tuple[Path, str]] = {
     "dashboard.js": (HERE / "static", "text/javascript"),
     "icon.svg": (HERE / "static", "image/svg+xml"),
 }
-# The path below which the page that is made lies.
+# The base path of the page that is rendered.
 BASE: ContextVar[str] = ContextVar("base", default="")
-# Within a page's own markup: in texts of the data every quotation mark is escaped.
-_OWN = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
+# In a page's own markup only: in texts of the data every quotation mark is escaped.
+_OWN_ADDRESS = re.compile(r'(?<= )(href|action|data-address)="(?=/(?!static/))')
 MENU = (("/", "Runs"), ("/data", "Data"), ("/service", "Service"), ("/label", "Label"))
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file of the dashboard's own, with the address that changes when it does."""
+class StaticFile:
+    """A static file of the dashboard, with an address that changes with its content."""
 
     content: bytes
-    kind: str
+    media_type: str
     address: str
 
 
 @cache
-def files() -> Mapping[str, File]:
+def files() -> Mapping[str, StaticFile]:
     """The styles and scripts, read once."""
-    made = {}
-    for name, (folder, kind) in STATIC.items():
+    static_files = {}
+    for name, (folder, media_type) in STATIC.items():
         content = (folder / name).read_bytes()
-        mark = hashlib.sha256(content).hexdigest()[:12]
-        made[name] = File(content, kind, f"/static/{mark}/{name}")
-    return made
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        static_files[name] = StaticFile(content, media_type, f"/static/{digest}/{name}")
+    return static_files
 
 
 def render(template: str, **values: Any) -> str:
-    """A page, or with a template of ``parts/`` a part of one, as text that any browser shows."""
-    made = _environment().get_template(template)
+    """A page, or with a template of ``parts/`` a part of one, as printable text."""
+    jinja_template = _template_environment().get_template(template)
     base = BASE.get()
-    text = made.render(here=values.pop("here", ""), base=base, **values)
-    return _OWN.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
+    text = jinja_template.render(here=values.pop("here", ""), base=base, **values)
+    return _OWN_ADDRESS.sub(rf'\1="{base}', text).translate(UNPRINTABLE)
 
 
 def message_page(
     title: str, text: str, status: int, more: str = "", link: tuple[str, str] = ("/", "All runs")
 ) -> HTMLResponse:
-    """A page that says what is wrong, and where to go from there."""
+    """A page that says what is wrong, and links to where to continue."""
     page = render("message.html.j2", title=title, text=text, more=more, link=link)
     return HTMLResponse(page, status)
 
 
-def own(address: str) -> str:
-    """An address of this dashboard, ``/label``, for a redirection."""
+def own_address(address: str) -> str:
+    """An address of this dashboard with its base path, for a redirect."""
     return BASE.get() + address
 
 
-def _environment() -> Environment:
-    """The report's, with the dashboard's own templates and words; a glossary for each page."""
-    made = environment(Glossary(), HERE / "templates")
-    made.globals |= {
+def _template_environment() -> Environment:
+    """The report's environment with the dashboard's templates and functions; a glossary for each
+    page."""
+    jinja = environment(Glossary(), HERE / "templates")
+    jinja.globals |= {
         "files": {name: one.address for name, one in files().items()},
         "menu": MENU,
         "version": __version__,
@@ -92,29 +93,29 @@ def _environment() -> Environment:
         "score_text": score_text,
         "score_bar": score_bar,
     }
-    made.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
-    return made
+    jinja.filters |= {"ago": ago, "moment": moment_of, "duration": duration}
+    return jinja
 
 
-def warm() -> None:
-    """Load what the page of a run takes beside this module, and compile the templates."""
+def load_templates() -> None:
+    """Import what a run page needs, and compile the templates."""
     import pyarrow.parquet  # noqa: F401
 
-    made = _environment()
-    own = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
+    jinja = _template_environment()
+    own_templates = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
     sections = [f"sections/{path.name}" for path in (REPORT / "sections").glob("*.j2")]
-    for name in (*own, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
-        made.get_template(name)
+    for name in (*own_templates, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
+        jinja.get_template(name)
 
 
 def run_address(name: str, tab: str = "", part: str = "") -> str:
-    """The address of a run, of a tab of it, of a part of the report there."""
-    made = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
-    return made + (f"#{part}" if part else "")
+    """The address of a run, of one of its tabs, or of a part of the report there."""
+    address = "/run/" + quote(name, safe="/") + (f"?tab={quote(tab)}" if tab else "")
+    return address + (f"#{part}" if part else "")
 
 
 def moment_of(at: float) -> str:
-    """A time in words that are the same everywhere: ``2026-01-02 03:10 UTC``."""
+    """A time as text, the same everywhere: ``2026-01-02 03:10 UTC``."""
     try:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
@@ -131,5 +132,5 @@ def ago(at: float, now: float) -> str:
 
 
 def plain(text: object, limit: int = 300) -> str:
-    """A stranger's words as one line."""
+    """An untrusted text as one printable line."""
     return printable(" ".join(str(text).split()), limit)

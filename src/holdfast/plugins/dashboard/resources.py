@@ -1,6 +1,5 @@
-"""What a page is made from: what the pages of a dashboard share (its runs, its store, what is kept
-between requests) and what a request says (forms, bodies up to a bound, who sent it).
-"""
+"""The state that a dashboard's pages share (its runs, its store, caches between requests), and the
+parsing of requests (forms, bodies up to a maximum, the annotator)."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from starlette.responses import Response
 
 from holdfast.core.errors import HoldfastError
 from holdfast.plugins.dashboard.access import DAY_S, Access, cookie_value
-from holdfast.plugins.dashboard.in_service import service_view
-from holdfast.plugins.dashboard.inference import TrialAnswer, Trier
+from holdfast.plugins.dashboard.inference import ModelTrial, TrialAnswer
 from holdfast.plugins.dashboard.pages import message_page, plain
-from holdfast.plugins.dashboard.run_views import Whole, whole_run
-from holdfast.plugins.dashboard.runs import Runs, run_mark
+from holdfast.plugins.dashboard.run_views import FinishedRunView, finished_run_view
+from holdfast.plugins.dashboard.runs import Runs, run_version
+from holdfast.plugins.dashboard.service_view import service_view
 from holdfast.plugins.dashboard.summary import Summary
 
 if TYPE_CHECKING:
@@ -32,81 +31,81 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 
-# A look at a service is kept so many times what it took, and so long at least [s].
-LOOKS_PAUSE, LEAST_S = 100.0, 1.0
-# Whole runs that are kept, and rows that were tried.
-MOST_KEPT, MOST_TRIED = 8, 200
+# A service view is cached for so many times its duration, and at least so long [s].
+REFRESH_RATIO, LEAST_S = 100.0, 1.0
+# Maximum cached runs, and trial rows.
+MAX_CACHED_RUNS, MAX_TRIAL_ROWS = 8, 200
 
 
 @dataclass(frozen=True, slots=True)
-class TriedRow:
-    """A row that was tried, and what the run at ``path`` said of it."""
+class TrialRow:
+    """A row that was tried, and the answer of the run at ``path``."""
 
     path: Path
     row: Mapping[str, Any]
-    tried: TrialAnswer
+    answer: TrialAnswer
 
 
 @dataclass
 class Dashboard:
-    """What the pages are made of: the ``runs``, who may come in, the ``store`` where there is
-    one, whether it is being stopped (``closing``), and what is kept between requests."""
+    """The pages' shared state: the ``runs``, access control, the ``store`` where there is one,
+    whether it is being stopped (``closing``), and caches between requests."""
 
     runs: Runs
     access: Access
     store: Store | None = None
-    trier: Trier = field(default_factory=Trier)
+    model_trial: ModelTrial = field(default_factory=ModelTrial)
     clock: Callable[[], float] = time.time
     closing: Callable[[], bool] = lambda: False
     streams: int = 0
-    tried: OrderedDict[str, TriedRow] = field(default_factory=OrderedDict)
-    seen: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
-    kept: OrderedDict[tuple[Any, ...], Whole] = field(default_factory=OrderedDict)
+    trial_rows: OrderedDict[str, TrialRow] = field(default_factory=OrderedDict)
+    service_views: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+    cached_runs: OrderedDict[tuple[Any, ...], FinishedRunView] = field(default_factory=OrderedDict)
 
-    def whole(self, path: Path) -> Whole:
+    def finished_run(self, path: Path) -> FinishedRunView:
         """A finished run, read once for all of its tabs."""
-        key = (path, run_mark(path))
-        if key not in self.kept:
-            self.kept[key] = whole_run(path)
-            while len(self.kept) > MOST_KEPT:
-                self.kept.popitem(last=False)
-        return self.kept[key]
+        key = (path, run_version(path))
+        if key not in self.cached_runs:
+            self.cached_runs[key] = finished_run_view(path)
+            while len(self.cached_runs) > MAX_CACHED_RUNS:
+                self.cached_runs.popitem(last=False)
+        return self.cached_runs[key]
 
     def service(self, span: str) -> Mapping[str, Any] | None:
-        """What the store says of its service; several pages that renew themselves share one look,
-        which is kept for a hundred times what it took. ``None`` without a store."""
+        """The service view of the store; several refreshing pages share one, cached for a hundred
+        times its duration. ``None`` without a store."""
         if self.store is None:
             return None
-        until, view = self.seen.get(span, (0.0, None))
+        until, view = self.service_views.get(span, (0.0, None))
         if view is None or time.monotonic() >= until:
             began = time.monotonic()
             view = service_view(self.store, self.clock(), span)
             ended = time.monotonic()
-            self.seen[view["span"]] = (ended + max(LEAST_S, LOOKS_PAUSE * (ended - began)), view)
+            self.service_views[view["span"]] = (ended + max(LEAST_S, REFRESH_RATIO * (ended - began)), view)
         return view
 
-    def remember(self, path: Path, row: Mapping[str, Any], tried: TrialAnswer) -> str:
-        """Keep a row that was tried until somebody says what is right for it; its name."""
+    def remember_trial(self, path: Path, row: Mapping[str, Any], answer: TrialAnswer) -> str:
+        """Keep a trial row until feedback for it comes; returns its id."""
         name = secrets.token_urlsafe(12)
-        self.tried[name] = TriedRow(path, row, tried)
-        while len(self.tried) > MOST_TRIED:
-            self.tried.popitem(last=False)
+        self.trial_rows[name] = TrialRow(path, row, answer)
+        while len(self.trial_rows) > MAX_TRIAL_ROWS:
+            self.trial_rows.popitem(last=False)
         return name
 
     @cached_property
     def labelling(self) -> Labelling:
-        """The queue of the store to label."""
+        """The labelling queue of the store."""
         from holdfast.plugins.service.labelling import Labelling
 
         assert self.store is not None
         return Labelling(self.store, clock=self.clock)
 
 
-LARGEST_FORM, LONGEST_NAME = 300_000, 200
+MAX_FORM_BYTES, MAX_NAME_LENGTH = 300_000, 200
 
 
 def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
-    """A run by its name; 404 where no folder of that name was found."""
+    """A run by its name; 404 where there is none."""
     summary, path = dashboard.runs.summary(name), dashboard.runs.path(name)
     if summary is None or path is None:
         raise HTTPException(404, "There is no run of this name (any more).")
@@ -115,41 +114,41 @@ def known_run(dashboard: Dashboard, name: str) -> tuple[Summary, Path]:
 
 async def read_form(request: Request) -> dict[str, list[str]]:
     """The fields of a form, all of each name."""
-    raw = await read_body(request, LARGEST_FORM)
+    raw = await read_body(request, MAX_FORM_BYTES)
     try:
         return parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=10_000)
     except ValueError:
         raise HTTPException(400, "The form cannot be read.") from None
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body, at most so many bytes of it; 413 where it is longer."""
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body, at most ``max_bytes`` bytes; 413 where it is longer."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > most:
-            raise HTTPException(413, f"More than {most:,} bytes are not taken.")
+        if size > max_bytes:
+            raise HTTPException(413, f"More than {max_bytes:,} bytes are not taken.")
         parts.append(part)
     return b"".join(parts)
 
 
 def error_page(title: str, error: HoldfastError, status: int) -> Response:
-    """What went wrong and what to do, as the command line says it."""
+    """A page with the error and its remedy, as on the command line."""
     text = plain(f"{error.what}: {error.rule}", 600)
     return message_page(title, text, status, plain(error.remedy, 600))
 
 
-def who_is(dashboard: Dashboard, request: Request) -> str:
-    """The name that this browser gave; empty where it gave none."""
-    found = unquote(cookie_value(request.headers.get("cookie"), f"{dashboard.access.cookie}-who"))
-    return found if found.isprintable() and len(found) <= LONGEST_NAME else ""
+def annotator_of(dashboard: Dashboard, request: Request) -> str:
+    """The annotator's name in this browser's cookie; empty where there is none."""
+    name = unquote(cookie_value(request.headers.get("cookie"), f"{dashboard.access.cookie}-who"))
+    return name if name.isprintable() and len(name) <= MAX_NAME_LENGTH else ""
 
 
-def remember_who(dashboard: Dashboard, answer: Response, who: str) -> None:
-    answer.set_cookie(
+def set_annotator_cookie(dashboard: Dashboard, response: Response, annotator: str) -> None:
+    response.set_cookie(
         f"{dashboard.access.cookie}-who",
-        quote(who),
-        max_age=30 * DAY_S if who else 0,
+        quote(annotator),
+        max_age=30 * DAY_S if annotator else 0,
         httponly=True,
         samesite="strict",
         path=f"{dashboard.access.base}/",
@@ -157,5 +156,5 @@ def remember_who(dashboard: Dashboard, answer: Response, who: str) -> None:
 
 
 def part_of(request: Request) -> str:
-    """Which part of a page a script asks for; empty for the whole."""
+    """The part of a page that a script requests; empty for the complete page."""
     return request.query_params.get("part", "")

@@ -1,6 +1,5 @@
-"""The pages of runs: the list, one run, several beside each other, their data, and the one on which
-a model is tried and somebody says what is right for a row.
-"""
+"""The pages of runs: the list, one run, a comparison of several, their data, and the page to try a
+model and give feedback."""
 
 from __future__ import annotations
 
@@ -16,46 +15,46 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.errors import DataError, HoldfastError, RunError
-from holdfast.plugins.dashboard.inference import Busy, fields_of
-from holdfast.plugins.dashboard.labels import label_of
-from holdfast.plugins.dashboard.pages import own, plain, render, run_address
+from holdfast.plugins.dashboard.inference import Busy, input_fields
+from holdfast.plugins.dashboard.labels import label_from_form
+from holdfast.plugins.dashboard.pages import own_address, plain, render, run_address
 from holdfast.plugins.dashboard.resources import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     Dashboard,
+    annotator_of,
     error_page,
     known_run,
     part_of,
     read_body,
     read_form,
-    remember_who,
-    who_is,
+    set_annotator_cookie,
 )
 from holdfast.plugins.dashboard.run_views import (
-    MOST,
+    MAX_COMPARED,
     TABS,
-    overlaid,
+    overlaid_curves,
     paired_views,
-    parts_of,
+    parts_on_tab,
     settings_that_differ,
-    so_far,
     tab_of,
+    unfinished_run_view,
 )
-from holdfast.plugins.dashboard.runs import Query, page_of
+from holdfast.plugins.dashboard.runs import Query, list_page
 from holdfast.plugins.dashboard.summary import Summary
 from holdfast.report.run_files import RunFiles
 from holdfast.report.view import headline, record, reliance
 
-# How long a page waits for runs that nobody has read yet [s]; the rest follows by itself.
+# How long a page waits for runs that were not read yet [s]; the rest follows.
 PATIENCE_S = 0.25
-# What the colour of a finding says, the worst first.
+# The colour of each severity, the worst first.
 TONES = {"error": "bad", "warn": "warn"}
 
 
 def runs_page(dashboard: Dashboard, request: Request) -> str:
-    listed = dashboard.runs.listed(PATIENCE_S)
+    listed = dashboard.runs.list_runs(PATIENCE_S)
     return render(
         "parts/runs.html.j2" if part_of(request) == "list" else "runs.html.j2",
-        page=page_of(list(listed.summaries.values()), Query.of(request.query_params)),
+        page=list_page(list(listed.summaries.values()), Query.of(request.query_params)),
         listed=listed,
         root=plain(dashboard.runs.root.name or dashboard.runs.root),
         now=dashboard.clock(),
@@ -67,12 +66,12 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
     summary, path = known_run(dashboard, request.path_params["name"])
     part, tab = part_of(request), request.query_params.get("tab", "")
     if summary.state != "finished":
-        going = so_far(path)
+        unfinished = unfinished_run_view(path)
         return render(
             "parts/going.html.j2" if part == "live" else "going.html.j2",
             summary=summary,
-            going=going,
-            decisions=record.decisions(going["run"]),
+            going=unfinished,
+            decisions=record.decisions(unfinished["run"]),
             folder=plain(path),
             now=dashboard.clock(),
             here="/",
@@ -80,12 +79,12 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
     if tab not in TABS:
         raise HTTPException(404, "This run has no such page.")
     if part == "live":
-        # Whoever watched it being made is told to look at the whole.
+        # An open page of the running run is told to reload.
         return '<div data-state="finished"></div>'
     try:
-        whole = dashboard.whole(path)
-        run, named = whole.run, whole.parts
-        top = headline.headline(run) if not tab else None
+        finished = dashboard.finished_run(path)
+        run, parts = finished.run, finished.parts
+        headline_view = headline.headline(run) if not tab else None
     except RunError as error:
         return error_page(f"{summary.name} cannot be read", error, 422)
     return render(
@@ -94,52 +93,52 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
         tabs=[(key, title) for key, (title, _) in TABS.items()],
         tab=tab,
         title=TABS[tab][0],
-        top=top,
-        rely=reliance.reliance(run, set(named)) if top else None,
-        titles={key: one.title for key, one in named.items()},
-        places={key: run_address(summary.name, tab_of(key), key) for key in named},
-        sections=parts_of(named, tab),
+        top=headline_view,
+        rely=reliance.reliance(run, set(parts)) if headline_view else None,
+        titles={key: one.title for key, one in parts.items()},
+        places={key: run_address(summary.name, tab_of(key), key) for key in parts},
+        sections=parts_on_tab(parts, tab),
         here="/",
     )
 
 
 def compare_page(dashboard: Dashboard, request: Request) -> str:
-    asked = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))[:MOST]
-    alone = part_of(request) == "paired"
-    summaries = dashboard.runs.listed(PATIENCE_S).summaries
+    requested = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))[:MAX_COMPARED]
+    only_paired = part_of(request) == "paired"
+    summaries = dashboard.runs.list_runs(PATIENCE_S).summaries
     problems: list[str] = []
     runs: list[tuple[Summary, Path]] = []
-    read: list[RunFiles] = []
-    for name in asked:
+    run_files: list[RunFiles] = []
+    for name in requested:
         summary, path = summaries.get(name), dashboard.runs.path(name)
         if summary is None or path is None:
             problems.append(f"{name}: there is no such run.")
             continue
         try:
-            if not alone:
+            if not only_paired:
                 done = summary.state == "finished"
-                read.append(dashboard.whole(path).run if done else so_far(path)["run"])
+                run_files.append(dashboard.finished_run(path).run if done else unfinished_run_view(path)["run"])
             runs.append((summary, path))
         except (RunError, OSError) as error:
             problems.append(f"{name}: {error}")
-    known = [summary for summary, _ in runs]
+    summaries_shown = [summary for summary, _ in runs]
     paired = None
-    if (alone or request.query_params.get("test") == "1") and len(runs) > 1:
-        paired = paired_views([one.name for one in known], [path for _, path in runs])
-    if alone:
+    if (only_paired or request.query_params.get("test") == "1") and len(runs) > 1:
+        paired = paired_views([one.name for one in summaries_shown], [path for _, path in runs])
+    if only_paired:
         return render("parts/paired.html.j2", paired=paired or ())
     finished = [one for one in summaries.values() if one.state == "finished"]
     others = [one.name for one in sorted(finished, key=lambda one: -one.when)][:1000]
-    differ, same = settings_that_differ(read) if len(read) > 1 else ((), 0)
-    address = "/compare?" + urlencode([("run", one.name) for one in known])
+    differing, same = settings_that_differ(run_files) if len(run_files) > 1 else ((), 0)
+    address = "/compare?" + urlencode([("run", one.name) for one in summaries_shown])
     return render(
         "compare.html.j2",
-        runs=known,
-        names=list(dict.fromkeys([*(one.name for one in known), *others])),
+        runs=summaries_shown,
+        names=list(dict.fromkeys([*(one.name for one in summaries_shown), *others])),
         problems=[plain(one) for one in problems],
-        differ=differ,
+        differ=differing,
         same=same,
-        charts=overlaid(read) if len(read) > 1 else (),
+        charts=overlaid_curves(run_files) if len(run_files) > 1 else (),
         paired=paired,
         paired_address=f"{address}&part=paired",
         paired_page=f"{address}&test=1",
@@ -148,13 +147,13 @@ def compare_page(dashboard: Dashboard, request: Request) -> str:
 
 
 def data_page(dashboard: Dashboard, request: Request) -> str:
-    """What the audits of all finished runs saw in their data, by the data: those with findings
-    first, then by name."""
-    named: dict[str, list[Summary]] = {}
-    summaries = dashboard.runs.listed(PATIENCE_S).summaries.values()
+    """The audit findings of all finished runs by data set: those with findings first, then by
+    name."""
+    by_data: dict[str, list[Summary]] = {}
+    summaries = dashboard.runs.list_runs(PATIENCE_S).summaries.values()
     for one in sorted(summaries, key=lambda one: -one.when):
         if one.state == "finished":
-            named.setdefault(one.data or "rows without a name", []).append(one)
+            by_data.setdefault(one.data or "rows without a name", []).append(one)
     views = [
         {
             "name": name,
@@ -162,19 +161,19 @@ def data_page(dashboard: Dashboard, request: Request) -> str:
             "runs": [run.name for run in runs],
             "findings": _findings(runs),
         }
-        for name, runs in named.items()
+        for name, runs in by_data.items()
     ]
     views.sort(key=lambda one: (not one["findings"], str(one["name"]).casefold()))
     return render("data.html.j2", views=views, here="/data")
 
 
 def _findings(runs: Sequence[Summary]) -> list[Mapping[str, Any]]:
-    """What was found, the worst first, as the newest run with it tells it; ``runs`` are all that
-    have it."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    """The findings, the worst first, as the newest run reports them; ``runs`` lists all runs that
+    have them."""
+    by_check: dict[tuple[str, str], dict[str, Any]] = {}
     for run in runs:
         for severity, check, because, fixed in run.findings:
-            one = {
+            finding = {
                 "check": check.replace("_", " "),
                 "severity": severity,
                 "tone": TONES[severity],
@@ -182,13 +181,13 @@ def _findings(runs: Sequence[Summary]) -> list[Mapping[str, Any]]:
                 "fixed": fixed,
                 "runs": [],
             }
-            found.setdefault((severity, check), one)["runs"].append(run.name)
+            by_check.setdefault((severity, check), finding)["runs"].append(run.name)
     worst = list(TONES)
-    made = sorted(found.values(), key=lambda one: (worst.index(one["severity"]), one["check"]))
-    return [{**one, "runs": list(dict.fromkeys(one["runs"]))} for one in made]
+    ordered = sorted(by_check.values(), key=lambda finding: (worst.index(finding["severity"]), finding["check"]))
+    return [{**finding, "runs": list(dict.fromkeys(finding["runs"]))} for finding in ordered]
 
 
-LARGEST_PICTURE, LARGEST_KEPT = 12_000_000, 4_000_000
+MAX_IMAGE_BYTES, MAX_STORED_IMAGE = 12_000_000, 4_000_000
 
 
 async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
@@ -196,13 +195,13 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
     summary, path = await run_in_threadpool(known_run, dashboard, name)
     if summary.state != "finished":
         raise RunError(name, "is not finished, so there is no model to ask", None, "Wait for it.")
-    fields = await run_in_threadpool(fields_of, path)
+    fields = await run_in_threadpool(input_fields, path)
     row: dict[str, Any] = {}
-    why, tried, problem = True, None, ""
+    with_reasons, trial, problem = True, None, ""
     if request.method == "POST":
-        row, why = await _row(request, fields[0].kind == "picture")
+        row, with_reasons = await _row(request, fields[0].input_type == "picture")
         try:
-            tried = await dashboard.trier.ask(path, row, why)
+            trial = await dashboard.model_trial.predict(path, row, with_reasons)
         except Busy:
             problem = "Other questions are being answered; try again in a moment."
         except HoldfastError as error:
@@ -216,26 +215,26 @@ async def try_page(dashboard: Dashboard, request: Request) -> Response | str:
         summary=summary,
         fields=fields,
         row=row,
-        why=why,
-        tried=tried,
+        why=with_reasons,
+        tried=trial,
         problem=problem,
         feedback=dashboard.store is not None,
-        kept=dashboard.remember(path, row, tried) if tried else "",
-        who=who_is(dashboard, request),
+        kept=dashboard.remember_trial(path, row, trial) if trial else "",
+        who=annotator_of(dashboard, request),
         here="/",
     )
     return HTMLResponse(page, status)
 
 
 async def feedback(dashboard: Dashboard, request: Request) -> Response:
-    """What somebody says is right for a row that was tried."""
-    given = await read_form(request)
-    asked = dashboard.tried.get(given.get("answer", [""])[-1])
-    who = " ".join(given.get("who", [""])[-1].split())[:LONGEST_NAME]
+    """Store the label that an annotator gives for a trial row."""
+    form = await read_form(request)
+    trial_row = dashboard.trial_rows.get(form.get("answer", [""])[-1])
+    annotator = " ".join(form.get("who", [""])[-1].split())[:MAX_NAME_LENGTH]
     store = dashboard.store
-    if asked is None or store is None:
+    if trial_row is None or store is None:
         raise DataError("this row", "is not known any more", None, "Ask the model again.")
-    if not who or not who.isprintable():
+    if not annotator or not annotator.isprintable():
         raise DataError("your name", "is missing", None, "Write one: it is stored with the label.")
 
     def write() -> None:
@@ -243,40 +242,40 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
         from holdfast.plugins.store.records import Feedback, new_id
         from holdfast.runs.threshold import served_name
 
-        tried, now = asked.tried, dashboard.clock()
-        rule = LabelRule(tried.kind, tried.classes or None)  # type: ignore[arg-type]
-        values = given.get("label", [])
-        if tried.kind == "tags":
-            given["label"] = " ".join(values).split()
-        label = rule.check(label_of(rule, given), asked.row)
-        model, row = served_name(asked.path), dict(asked.row)
+        answer, now = trial_row.answer, dashboard.clock()
+        rule = LabelRule(answer.label_type, answer.classes or None)  # type: ignore[arg-type]
+        values = form.get("label", [])
+        if answer.label_type == "tags":
+            form["label"] = " ".join(values).split()
+        label = rule.check(label_from_form(rule, form), trial_row.row)
+        model, row = served_name(trial_row.path), dict(trial_row.row)
         if isinstance(picture := row.pop("picture", None), bytes):
-            # As a service is sent one.
+            # In the form that a service receives.
             row["image"] = base64.b64encode(picture).decode()
-            if len(row["image"]) > LARGEST_KEPT:
-                why = f"is larger than the {LARGEST_KEPT:,} characters that a store is given"
+            if len(row["image"]) > MAX_STORED_IMAGE:
+                why = f"is larger than the {MAX_STORED_IMAGE:,} characters that a store is given"
                 raise DataError("the picture", why, len(row["image"]), "Make it smaller.")
-        made = Feedback(
-            new_id(now), 0, label, who, now, model, "page", "volunteered", "seen", row=row
+        stored = Feedback(
+            new_id(now), 0, label, annotator, now, model, "page", "volunteered", "seen", row=row
         )
-        store.add_feedback(made)
+        store.add_feedback(stored)
 
     await run_in_threadpool(write)
     thanks = "<p><strong>Stored.</strong> Thank you.</p>"
     answer: Response = HTMLResponse(thanks)
     if part_of(request) != "thanks":
         answer = RedirectResponse(
-            own(f"/try?{urlencode({'run': request.query_params['run']})}"), 303
+            own_address(f"/try?{urlencode({'run': request.query_params['run']})}"), 303
         )
-    remember_who(dashboard, answer, who)
+    set_annotator_cookie(dashboard, answer, annotator)
     return answer
 
 
-async def _row(request: Request, picture: bool) -> tuple[dict[str, Any], bool]:
-    """What was filled in, and whether reasons are wanted."""
-    if picture:
-        why = request.query_params.get("why") == "1"
-        return {"picture": await read_body(request, LARGEST_PICTURE)}, why
-    given = await read_form(request)
-    row = {name[2:]: values[-1] for name, values in given.items() if name.startswith("f.")}
-    return row, given.get("why") == ["1"]
+async def _row(request: Request, is_image: bool) -> tuple[dict[str, Any], bool]:
+    """The submitted row, and whether reasons are requested."""
+    if is_image:
+        with_reasons = request.query_params.get("why") == "1"
+        return {"picture": await read_body(request, MAX_IMAGE_BYTES)}, with_reasons
+    form = await read_form(request)
+    row = {name[2:]: values[-1] for name, values in form.items() if name.startswith("f.")}
+    return row, form.get("why") == ["1"]

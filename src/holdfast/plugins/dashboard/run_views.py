@@ -1,8 +1,8 @@
-"""What the pages show of one run, and of several beside each other.
+"""The views of one run, and of several runs compared.
 
-Of one the report's own parts, of a run that goes on what there is of them so far, and curves of at
-most so many looks. Of several what they were told that differs, their curves in one chart, and
-whether one is better than another on the rows that both were tested on.
+Of one run: the report's parts, for an unfinished run as far as there are any, and curves with a
+limited number of evaluations. Of several: the settings that differ, their curves in one chart, and
+a paired test on common test rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
 from holdfast.core.yaml_values import from_yaml
-from holdfast.plugins.dashboard.files import LARGEST, START, follow, read_whole, refuse_links
+from holdfast.plugins.dashboard.files import (
+    MAX_FILE_BYTES,
+    START_POSITION,
+    read_file,
+    read_new_lines,
+    refuse_links,
+)
 from holdfast.plugins.dashboard.summary import RECIPE
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
 from holdfast.report.numbers import EVALUATION_METRICS, count, metric_name, sentence
@@ -33,8 +39,8 @@ from holdfast.report.section import PagePart
 from holdfast.report.view import learning as learning_view
 from holdfast.report.view.headline import VERDICT_SENTENCES
 
-# Looks that are drawn of a run: a page is to be small and quick however long the run is.
-DRAWN = 50
+# Maximum evaluations in a chart: a page should be small and fast however long the run is.
+MAX_DRAWN = 50
 # The tabs of a finished run, and the parts of the report on each.
 TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "": ("Answer", ("folds", "score", "distilled", "episodes", "worth", "learning")),
@@ -63,89 +69,89 @@ TABS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A finished run and the parts of its report, by their names."""
+class FinishedRunView:
+    """A finished run and the parts of its report, by name."""
 
     run: RunFiles
     parts: Mapping[str, PagePart]
 
 
-def whole_run(path: Path) -> Whole:
-    """Every file of a finished run, its looks thinned to what is drawn. Raises ``RunError``."""
+def finished_run_view(path: Path) -> FinishedRunView:
+    """Every file of a finished run, with thinned evaluations. Raises ``RunError``."""
     refuse_links(path, (RESULT_FILE, EVENTS_FILE, *SEALED_FILES))
-    run = strip_paths(drawn(read_run(path)))
-    return Whole(run, {part.id: part for part in sections(run)})
+    run = strip_paths(thinned(read_run(path)))
+    return FinishedRunView(run, {part.id: part for part in sections(run)})
 
 
-def parts_of(parts: Mapping[str, PagePart], tab: str) -> tuple[PagePart, ...]:
-    """The parts of a tab that have anything to say; what no tab names stands on the last."""
+def parts_on_tab(parts: Mapping[str, PagePart], tab: str) -> tuple[PagePart, ...]:
+    """The non-empty parts of a tab; parts that no tab names are on the last."""
     named = {part for _, parts in TABS.values() for part in parts}
-    wanted = list(TABS[tab][1])
+    names = list(TABS[tab][1])
     if tab == list(TABS)[-1]:
-        wanted += [name for name in parts if name not in named]
-    return tuple(parts[name] for name in wanted if name in parts)
+        names += [name for name in parts if name not in named]
+    return tuple(parts[name] for name in names if name in parts)
 
 
 def tab_of(part: str) -> str:
-    """The tab on which a part of the report stands."""
+    """The tab with this part of the report."""
     return next((tab for tab, (_, parts) in TABS.items() if part in parts), list(TABS)[-1])
 
 
-def drawn(run: RunFiles, best: object = None) -> RunFiles:
-    """The run with about ``DRAWN`` looks, evenly spread: the first, the last, the kept one (or the
-    ``best``) and those with the lowest and the highest validation loss among them. A note says
-    so."""
-    looks = run.snapshots
-    if len(looks) <= DRAWN:
+def thinned(run: RunFiles, best: object = None) -> RunFiles:
+    """The run with about ``MAX_DRAWN`` evenly spread evaluations, including the first, the last,
+    the best checkpoint's (or ``best``) and those with the lowest and the highest validation loss. A
+    note says so."""
+    evaluations = run.snapshots
+    if len(evaluations) <= MAX_DRAWN:
         return run
     best = run.result.get("best_step", best)
-    numbers = [(one["valid_loss"], i) for i, one in enumerate(looks) if _is_number(one)]
-    must = {0, len(looks) - 1}
+    numbers = [(one["valid_loss"], i) for i, one in enumerate(evaluations) if _has_valid_loss(one)]
+    required = {0, len(evaluations) - 1}
     if numbers:
-        must |= {min(numbers)[1], max(numbers)[1]}
-    must |= {i for i, one in enumerate(looks) if best is not None and one.get("step") == best}
-    free = max(1, DRAWN - len(must))
-    even = {round(i * (len(looks) - 1) / free) for i in range(free)}
-    kept = [looks[i] for i in sorted(must | even)][: DRAWN + len(must)]
-    said = {
+        required |= {min(numbers)[1], max(numbers)[1]}
+    required |= {i for i, one in enumerate(evaluations) if best is not None and one.get("step") == best}
+    free_count = max(1, MAX_DRAWN - len(required))
+    evenly_spaced = {round(i * (len(evaluations) - 1) / free_count) for i in range(free_count)}
+    kept_evaluations = [evaluations[i] for i in sorted(required | evenly_spaced)][: MAX_DRAWN + len(required)]
+    note = {
         "event": "note",
         "step": 0,
         "what": "looks that are drawn",
-        "chosen": f"{len(kept)} of {count(len(looks))}",
+        "chosen": f"{len(kept_evaluations)} of {count(len(evaluations))}",
         "because": "a page of all of them would be slow; events.jsonl has every one",
     }
-    return replace(run, snapshots=tuple(kept), left=run.left[-DRAWN:], notes=(*run.notes, said))
+    return replace(run, snapshots=tuple(kept_evaluations), left=run.left[-MAX_DRAWN:], notes=(*run.notes, note))
 
 
-def _is_number(look: Mapping[str, Any]) -> bool:
-    """Whether it has a validation loss."""
-    value = look.get("valid_loss")
+def _has_valid_loss(evaluation: Mapping[str, Any]) -> bool:
+    """Whether an evaluation has a validation loss."""
+    value = evaluation.get("valid_loss")
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
-def so_far(path: Path) -> Mapping[str, Any]:
-    """What a run says that is not finished: its last verdict in words, its curves, what was decided
-    and done; ``place`` is the place in its events behind which news are told. Whatever of it cannot
-    be read is left out and told."""
-    events, place, problem = _events_so_far(path / EVENTS_FILE)
+def unfinished_run_view(path: Path) -> Mapping[str, Any]:
+    """The state of an unfinished run: its last verdict, its curves, decisions and actions;
+    ``place`` is the position in its events for later updates. What cannot be read is left out and
+    reported."""
+    events, position, problem = _read_events(path / EVENTS_FILE)
     recipe: Any = {}
     with contextlib.suppress(Exception):
-        recipe = from_yaml(read_whole(path / RECIPE, LARGEST).decode())
+        recipe = from_yaml(read_file(path / RECIPE, MAX_FILE_BYTES).decode())
     verdicts, actions, notes = (
-        tuple(one for one in events if one["event"] == kind)
-        for kind in ("verdict", "action", "note")
+        tuple(one for one in events if one["event"] == event_type)
+        for event_type in ("verdict", "action", "note")
     )
-    alive = tuple(snapshot_events_on_branch(events))
-    losses = [(one["valid_loss"], one["step"]) for one in alive if _is_number(one)]
+    evaluations = tuple(snapshot_events_on_branch(events))
+    losses = [(one["valid_loss"], one["step"]) for one in evaluations if _has_valid_loss(one)]
     best = min(losses)[1] if losses else None
     run = RunFiles(
         {},
-        snapshots=alive,
+        snapshots=evaluations,
         actions=actions,
         notes=tuple(note for note in notes if "sight" not in note),
         recipe=recipe if isinstance(recipe, Mapping) else {},
     )
-    run = strip_paths(drawn(run, best))
+    run = strip_paths(thinned(run, best))
     last: Mapping[str, Any] = verdicts[-1] if verdicts else {}
     label = str(last.get("label") or "")
     return {
@@ -153,10 +159,10 @@ def so_far(path: Path) -> Mapping[str, Any]:
         "tone": VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         "label": label.replace("_", " ") or "no verdict yet",
         "because": sentence(str(last.get("because") or "No look was judged so far.")),
-        "step": count(alive[-1]["step"]) if alive else "–",
-        "looks": len(alive),
+        "step": count(evaluations[-1]["step"]) if evaluations else "–",
+        "looks": len(evaluations),
         "best": count(best),
-        "place": place,
+        "place": position,
         "learning": learning_view.learning(run),
         "doing": [
             (
@@ -169,135 +175,135 @@ def so_far(path: Path) -> Mapping[str, Any]:
     }
 
 
-def _events_so_far(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
-    """What a run wrote, the place behind it, and what of it cannot be read (empty: nothing)."""
+def _read_events(path: Path) -> tuple[list[Mapping[str, Any]], str, str]:
+    """A run's events, the position after them, and a problem with reading them (empty: none)."""
     events: list[Mapping[str, Any]] = []
-    place, problem, more = START, "", True
+    position, problem, has_more = START_POSITION, "", True
     try:
-        while more:
-            found = follow(path, place)
-            events = [] if found.again else events
-            events += [one for _, one in found.lines if _is_event(one)]
-            place, more = found.place, found.more
-            if found.skipped:
+        while has_more:
+            new_lines = read_new_lines(path, position)
+            events = [] if new_lines.restarted else events
+            events += [one for _, one in new_lines.lines if _is_event(one)]
+            position, has_more = new_lines.position, new_lines.more
+            if new_lines.skipped:
                 problem = f"{EVENTS_FILE} has lines that cannot be read; they are left out"
     except FileNotFoundError:
         problem = "it has written nothing yet"
     except (OSError, RunError) as error:
         problem = f"{EVENTS_FILE} cannot be read: {error}"
-    return events, place, problem
+    return events, position, problem
 
 
 def _is_event(event: Mapping[str, Any]) -> bool:
-    """Whether a line is what a run writes, so that whoever draws it need not ask."""
-    kind = event.get("event")
-    if not isinstance(kind, str):
+    """Whether a line is a valid event, so that views need not check it."""
+    event_type = event.get("event")
+    if not isinstance(event_type, str):
         return False
     try:
-        EVENT_SHAPES.get(kind, anything)(event, "")
+        EVENT_SHAPES.get(event_type, anything)(event, "")
     except ValueError:
         return False
     return True
 
 
-def look_words(event: Mapping[str, Any]) -> str:
-    """A line of a run's events in a few words, for those who hear the page; empty where it is of
-    no interest to them."""
-    kind, step = event.get("event"), count(event.get("step"))
-    if kind == "snapshot":
-        loss = event.get("valid_loss") if _is_number(event) else None
+def event_text(event: Mapping[str, Any]) -> str:
+    """An event in a few words, for screen readers; empty where it is not of interest."""
+    event_type, step = event.get("event"), count(event.get("step"))
+    if event_type == "snapshot":
+        loss = event.get("valid_loss") if _has_valid_loss(event) else None
         return f"Step {step}" + (f": validation loss {loss:.4g}" if loss is not None else "")
-    if kind == "verdict":
+    if event_type == "verdict":
         return f"Verdict at step {step}: {str(event.get('label')).replace('_', ' ')[:60]}"
-    if kind == "action":
+    if event_type == "action":
         return f"At step {step}: {str(event.get('action')).replace('_', ' ')[:60]}"
     return ""
 
 
-# Runs that can be told apart in one chart.
-MOST = 6
-LONGEST = 80
-# Where the results go says nothing of how they were made.
-LEFT_OUT = ("out",)
+# Maximum runs in one chart.
+MAX_COMPARED = 6
+MAX_SETTING_LENGTH = 80
+# The output folder does not affect the result.
+IGNORED_SETTINGS = ("out",)
 
 
 def settings_that_differ(
     runs: Sequence[RunFiles],
 ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], int]:
-    """The settings of the runs' recipes that are not the same in all of them, each with its key and
-    a value for each run (an empty one: not set); and how many are the same."""
-    flat = [dict(_flat(run.recipe)) for run in runs]
-    found, same = [], 0
-    for key in dict.fromkeys(key for one in flat for key in one):
-        values = [one.get(key) for one in flat]
-        if key in LEFT_OUT:
+    """The settings that are not the same in all runs' recipes, each with its key and a value for
+    each run (empty: not set); and how many are the same."""
+    flattened = [dict(_flattened(run.recipe)) for run in runs]
+    differing, same_count = [], 0
+    for key in dict.fromkeys(key for one in flattened for key in one):
+        values = [one.get(key) for one in flattened]
+        if key in IGNORED_SETTINGS:
             continue
         if all(value == values[0] for value in values):
-            same += 1
+            same_count += 1
         else:
-            found.append((key, tuple("" if v is None else _short(v) for v in values)))
-    return tuple(found), same
+            differing.append((key, tuple("" if v is None else _short(v) for v in values)))
+    return tuple(differing), same_count
 
 
-def overlaid(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
-    """Charts with their titles: the validation losses in one, and what share is right in another
-    where every run says the same of it; empty where no run has looks."""
-    charts = [_chart("loss", "Validation loss", [_losses(run) for run in runs])]
-    names = [_metric(run) for run in runs]
+def overlaid_curves(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
+    """Charts with their titles: the validation losses, and the metric where all runs have the same
+    one; empty where no run has evaluations."""
+    charts = [_chart("loss", "Validation loss", [_loss_points(run) for run in runs])]
+    names = [_common_metric(run) for run in runs]
     if names[0] and all(name == names[0] for name in names):
         title = f"Validation {metric_name(names[0])}"
-        charts.append(_chart(names[0], title, [_rates(run, names[0]) for run in runs]))
+        charts.append(_chart(names[0], title, [_metric_points(run, names[0]) for run in runs]))
     return tuple(one for one in charts if one[1])
 
 
 def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
-    """What the paired test says of the first run and each other one, on the test rows that both
-    stored answers to: ``verdict`` is "" where it could not be made, and ``because`` says why."""
+    """The paired test of the first run against each other one, on common stored test predictions:
+    ``verdict`` is "" where it could not be made, and ``because`` says why."""
     return tuple(
-        _paired(names[0], paths[0], name, path)
+        _paired_view(names[0], paths[0], name, path)
         for name, path in zip(names[1:], paths[1:], strict=True)
     )
 
 
-def _paired(name: str, first: Path, other: str, path: Path) -> Mapping[str, Any]:
+def _paired_view(name: str, first: Path, other: str, path: Path) -> Mapping[str, Any]:
     from holdfast.analyses.compare.compare import compare
 
     try:
-        found = compare(str(first), str(path))
+        comparison = compare(str(first), str(path))
     except HoldfastError as error:
-        told = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
-        return {"verdict": "", "tone": "unsure", "because": told, "facts": ()}
-    block = found.to_json()
-    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(block["verdict"], "unsure")
-    facts = [("Rows", f"{block['n']:,}")]
-    if block["discordant"]:
-        only = block["discordant"]
+        message = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
+        return {"verdict": "", "tone": "unsure", "because": message, "facts": ()}
+    comparison_json = comparison.to_json()
+    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(comparison_json["verdict"], "unsure")
+    facts = [("Rows", f"{comparison_json['n']:,}")]
+    if comparison_json["discordant"]:
+        only = comparison_json["discordant"]
         facts.append((f"Right only by {name}", f"{only['only_a']:,}"))
         facts.append((f"Right only by {other}", f"{only['only_b']:,}"))
-    because = found.because.replace("A minus B", f"{name} minus {other}")
+    because = comparison.because.replace("A minus B", f"{name} minus {other}")
     because = because.replace("A and B", f"{name} and {other}")
     because = because.replace("A is ", f"{name} is ").replace(" than B ", f" than {other} ")
-    return {"verdict": block["verdict"], "tone": tone, "because": because, "facts": facts}
+    return {"verdict": comparison_json["verdict"], "tone": tone, "because": because, "facts": facts}
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else str(name))
+            yield from _flattened(item, f"{key}.{name}" if key else str(name))
     else:
         yield key, value
 
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_SETTING_LENGTH else text[: MAX_SETTING_LENGTH - 1] + "…"
 
 
 Points = list[tuple[int, float | None]]
 
 
-def _losses(run: RunFiles) -> Points:
-    """Of generators always over tokens: in runs by older versions ``valid_loss`` is over rows."""
+def _loss_points(run: RunFiles) -> Points:
+    """For generative models always per token: in runs by older versions ``valid_loss`` is per
+    row."""
     return [
         (
             int(one["step"]),
@@ -307,14 +313,14 @@ def _losses(run: RunFiles) -> Points:
     ]
 
 
-def _rates(run: RunFiles, name: str) -> Points:
-    looks = run.snapshots
-    return [(int(one["step"]), (one.get("valid_metrics") or {}).get(name)) for one in looks]
+def _metric_points(run: RunFiles, name: str) -> Points:
+    evaluations = run.snapshots
+    return [(int(one["step"]), (one.get("valid_metrics") or {}).get(name)) for one in evaluations]
 
 
-def _metric(run: RunFiles) -> str:
-    found = {name for one in run.snapshots for name in one.get("valid_metrics") or {}}
-    return next((name for name in EVALUATION_METRICS if name in found), "")
+def _common_metric(run: RunFiles) -> str:
+    names = {name for one in run.snapshots for name in one.get("valid_metrics") or {}}
+    return next((name for name in EVALUATION_METRICS if name in names), "")
 
 
 def _chart(metric: str, title: str, points: Sequence[Points]) -> tuple[str, Markup]:

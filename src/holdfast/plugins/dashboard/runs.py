@@ -1,6 +1,5 @@
-"""The runs of a folder: found, summed up, and looked at again only where something changed; and
-their list: searched, narrowed, sorted, a page of it, with a score drawn as a small bar.
-"""
+"""The runs of a folder: found, summarized, and read again only where something changed; and their
+list: searched, filtered, sorted, in pages, with a small bar for each score."""
 
 from __future__ import annotations
 
@@ -21,48 +20,48 @@ from holdfast.core.lock import LOCK_FILE as LOCK
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
-from holdfast.plugins.dashboard.summary import MARKS, STATES, Summary, state_of, summary_of
+from holdfast.plugins.dashboard.summary import MARKS, STATES, Summary, read_summary, state_of
 from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.svg import element
 from holdfast.report.numbers import interval, is_rate, metric_name, number
 
 # Levels of folders below the first: runs/, runs/project/, runs/project/part/.
-DEEPEST = 3
-# The whole folder is looked through again after so many times what that took, and a second.
-PAUSE = 20.0
-# A folder that takes longer to look through is looked through while the page is there already [s].
-LONG_S = 0.2
+MAX_DEPTH = 3
+# The folder is scanned again after so many times the scan's duration, and a second.
+RESCAN_RATIO = 20.0
+# A folder whose scan takes longer is scanned in the background [s].
+SLOW_SCAN_S = 0.2
 WATCHED = (RESULT_FILE, EVENTS_FILE, LOCK)
 
-Mark = tuple[tuple[int, int, int] | None, ...]
+FileVersions = tuple[tuple[int, int, int] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RunFile:
-    """A run's folder, the name that the pages know it by, and the marks of its files."""
+class RunFolder:
+    """A run's folder, its name on the pages, and the versions of its files."""
 
     name: str
     path: Path
     names: frozenset[str]
-    mark: Mark
+    version: FileVersions
 
 
 @dataclass(frozen=True, slots=True)
 class RunList:
-    """What is known at a moment: ``summaries`` by name; ``unread`` runs that are not summed up yet;
-    ``links`` that were not followed, ``closed`` folders that could not be opened."""
+    """The runs known at a moment: ``summaries`` by name; ``unread`` runs without a summary yet;
+    ``skipped_links`` that were not followed, ``unreadable`` folders that could not be opened."""
 
     summaries: Mapping[str, Summary]
     unread: int = 0
-    links: int = 0
-    closed: int = 0
+    skipped_links: int = 0
+    unreadable: int = 0
 
 
 class Runs:
-    """The runs below ``root``, which may be a run itself. A name of a run is a name that was found
-    there: nothing that a request says becomes a path.
+    """The runs below ``root``, which may be a run itself. Only names found by scanning are valid:
+    no text of a request becomes a path.
 
-    Links are not followed, so that nothing outside ``root`` is shown. Several threads may ask.
+    Links are not followed, so that nothing outside ``root`` is shown. Thread-safe.
     """
 
     def __init__(self, root: Path) -> None:
@@ -70,47 +69,47 @@ class Runs:
         self._lock = threading.Lock()
         self._scanning = threading.Lock()
         self.version = 0
-        self._found: dict[str, RunFile] = {}
-        self._summaries: dict[str, tuple[Mark, Summary]] = {}
+        self._run_folders: dict[str, RunFolder] = {}
+        self._summaries: dict[str, tuple[FileVersions, Summary]] = {}
         self._folders: dict[Path, int] = {}
-        self._links = self._closed = 0
-        self._looked = -1e9
-        self._took = 0.0
+        self._links = self._unreadable = 0
+        self._scanned_at = -1e9
+        self._scan_seconds = 0.0
 
     def path(self, name: str) -> Path | None:
-        """The folder of the run of this name; ``None`` where there is none (any more)."""
-        if name not in self._found:
+        """The folder of the run with this name; ``None`` where there is none (any more)."""
+        if name not in self._run_folders:
             self._scan()
-        found = self._found.get(name)
-        # A link that was put in its place since may lead anywhere.
-        if found is None or not found.path.is_dir() or found.path.is_symlink():
+        folder = self._run_folders.get(name)
+        # A link that has replaced it may lead anywhere.
+        if folder is None or not folder.path.is_dir() or folder.path.is_symlink():
             return None
-        return found.path
+        return folder.path
 
-    def listed(self, within_s: float = 60.0) -> RunList:
-        """Every run as its files say now; those that could not be read in ``within_s`` are told as
-        ``unread`` and read at the next call."""
+    def list_runs(self, within_s: float = 60.0) -> RunList:
+        """Every run in its current state; those that could not be read within ``within_s`` count as
+        ``unread`` and are read at the next call."""
         until = time.monotonic() + within_s
-        if time.monotonic() - self._looked > min(60.0, 1.0 + PAUSE * self._took):
-            if self._took <= LONG_S or not self._found:
+        if time.monotonic() - self._scanned_at > min(60.0, 1.0 + RESCAN_RATIO * self._scan_seconds):
+            if self._scan_seconds <= SLOW_SCAN_S or not self._run_folders:
                 self._scan()
             elif self._scanning.acquire(blocking=False):
-                threading.Thread(target=self._scan_beside, name="runs", daemon=True).start()
+                threading.Thread(target=self._scan_in_background, name="runs", daemon=True).start()
         summaries: dict[str, Summary] = {}
         unread = 0
-        for found in list(self._found.values()):
-            kept = self._summaries.get(found.name)
-            if kept and kept[0] == found.mark and kept[1].state in ("finished", "damaged"):
-                summaries[found.name] = kept[1]
+        for folder in list(self._run_folders.values()):
+            cached = self._summaries.get(folder.name)
+            if cached and cached[0] == folder.version and cached[1].state in ("finished", "damaged"):
+                summaries[folder.name] = cached[1]
             elif time.monotonic() < until:
-                summaries[found.name] = self._read(found)
+                summaries[folder.name] = self._read(folder)
             else:
                 unread += 1
-        return RunList(summaries, unread, self._links, self._closed)
+        return RunList(summaries, unread, self._links, self._unreadable)
 
-    def _scan_beside(self) -> None:
-        """Look through a large folder while the page shows what is known; ``version`` tells those
-        who wait for news that there may be some."""
+    def _scan_in_background(self) -> None:
+        """Scan a large folder while the page shows what is known; a new ``version`` tells waiting
+        pages."""
         try:
             self._scan()
             self.version += 1
@@ -118,74 +117,74 @@ class Runs:
             self._scanning.release()
 
     def changed(self) -> bool:
-        """Whether a run that is not finished went on, or runs came or went: of the finished ones
-        nothing is asked, so that it costs next to nothing."""
-        if any(_stamp(folder) != was for folder, was in list(self._folders.items())):
-            self._looked = -1e9
+        """Whether an unfinished run changed, or runs were added or removed; finished runs are not
+        checked, so that it costs next to nothing."""
+        if any(_modified_ns(folder) != previous for folder, previous in list(self._folders.items())):
+            self._scanned_at = -1e9
             return True
         for name, (_, summary) in list(self._summaries.items()):
-            found = self._found.get(name)
-            if found and summary.state in ("running", "interrupted"):
-                names = _names(found.path)
-                state = state_of(found.path, names) if names else None
-                if state != summary.state or run_mark(found.path) != found.mark:
-                    self._looked = -1e9
+            run_folder = self._run_folders.get(name)
+            if run_folder and summary.state in ("running", "interrupted"):
+                names = _names(run_folder.path)
+                state = state_of(run_folder.path, names) if names else None
+                if state != summary.state or run_version(run_folder.path) != run_folder.version:
+                    self._scanned_at = -1e9
                     return True
         return False
 
     def summary(self, name: str) -> Summary | None:
-        """One run as its files say now; ``None`` where it is gone."""
+        """The current summary of one run; ``None`` where it is gone."""
         path = self.path(name)
         if path is None:
             return None
         names = _names(path)
-        return self._read(RunFile(name, path, names, run_mark(path))) if names else None
+        return self._read(RunFolder(name, path, names, run_version(path))) if names else None
 
-    def _read(self, found: RunFile) -> Summary:
-        state = state_of(found.path, found.names)
-        kept = self._summaries.get(found.name)
-        if kept and kept[0] == found.mark:
-            # Only who holds it may be another than before.
-            if kept[1].state in (state, "damaged"):
-                return kept[1]
-            if "finished" not in (state, kept[1].state):
-                made = replace(kept[1], state=state)
-                self._summaries[found.name] = (found.mark, made)
-                return made
-        when = max((one[0] for one in found.mark if one), default=0) / 1e9
-        made = summary_of(found.path, found.name, state, when or _stamp(found.path) / 1e9)
-        self._summaries[found.name] = (found.mark, made)
-        return made
+    def _read(self, folder: RunFolder) -> Summary:
+        state = state_of(folder.path, folder.names)
+        cached = self._summaries.get(folder.name)
+        if cached and cached[0] == folder.version:
+            # Only the process that holds it may have changed.
+            if cached[1].state in (state, "damaged"):
+                return cached[1]
+            if "finished" not in (state, cached[1].state):
+                summary = replace(cached[1], state=state)
+                self._summaries[folder.name] = (folder.version, summary)
+                return summary
+        when = max((one[0] for one in folder.version if one), default=0) / 1e9
+        summary = read_summary(folder.path, folder.name, state, when or _modified_ns(folder.path) / 1e9)
+        self._summaries[folder.name] = (folder.version, summary)
+        return summary
 
     def _scan(self) -> None:
         with self._lock:
             started = time.monotonic()
-            self._links = self._closed = 0
+            self._links = self._unreadable = 0
             folders: dict[Path, int] = {}
-            found = {one.name: one for one in self._walk(self.root, (), folders)}
-            self._found, self._folders = found, folders
-            for gone in set(self._summaries) - set(found):
-                del self._summaries[gone]
-            self._looked = time.monotonic()
-            self._took = self._looked - started
+            run_folders = {one.name: one for one in self._walk(self.root, (), folders)}
+            self._run_folders, self._folders = run_folders, folders
+            for removed in set(self._summaries) - set(run_folders):
+                del self._summaries[removed]
+            self._scanned_at = time.monotonic()
+            self._scan_seconds = self._scanned_at - started
 
     def _walk(
         self, folder: Path, parts: Sequence[str], folders: dict[Path, int]
-    ) -> Iterator[RunFile]:
-        stamp = _stamp(folder)
+    ) -> Iterator[RunFolder]:
+        stamp = _modified_ns(folder)
         try:
             with os.scandir(folder) as entries:
                 inside = list(entries)
         except OSError:
-            self._closed += 1
+            self._unreadable += 1
             return
         names = frozenset(one.name for one in inside)
         if names & MARKS:
-            name = "/".join(map(_named, parts or (folder.name,)))
-            yield RunFile(name, folder, names, run_mark(folder))
+            name = "/".join(map(_printable_name, parts or (folder.name,)))
+            yield RunFolder(name, folder, names, run_version(folder))
             return
         folders[folder] = stamp
-        if len(parts) >= DEEPEST:
+        if len(parts) >= MAX_DEPTH:
             return
         for entry in inside:
             with contextlib.suppress(OSError):
@@ -195,9 +194,8 @@ class Runs:
                     yield from self._walk(Path(entry.path), (*parts, entry.name), folders)
 
 
-def _named(part: str) -> str:
-    """A folder's name as an address and a page can bear it; bytes that are no text are written
-    out."""
+def _printable_name(part: str) -> str:
+    """A folder's name, printable for addresses and pages; invalid bytes are escaped."""
     return printable(part.encode("utf-8", "backslashreplace").decode())
 
 
@@ -209,33 +207,33 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def run_mark(run: Path) -> Mark:
-    """When the files that a summary is made of were written, their sizes and numbers."""
-    return tuple(file_mark(run / name) for name in WATCHED)
+def run_version(run: Path) -> FileVersions:
+    """The times, sizes and inodes of the files that a summary is made from."""
+    return tuple(file_version(run / name) for name in WATCHED)
 
 
-def file_mark(path: Path) -> tuple[int, int, int] | None:
-    """When a file was written [ns], its size and number; ``None`` where there is none."""
+def file_version(path: Path) -> tuple[int, int, int] | None:
+    """A file's modification time [ns], size and inode; ``None`` where there is none."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _stamp(path: Path) -> int:
-    return (file_mark(path) or (0,))[0]
+def _modified_ns(path: Path) -> int:
+    return (file_version(path) or (0,))[0]
 
 
 PAGE = 50
-LONGEST = 200
+MAX_QUERY_LENGTH = 200
 WIDE, HIGH = 120.0, 14.0
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for. ``words`` must all stand in a run's name, task, model, data, verdict or
-    state; ``sort`` is a column, with a minus the other way round."""
+    """A search. ``words`` must all occur in a run's name, task, model, data, verdict or state;
+    ``sort`` is a column, descending with a minus."""
 
     words: str = ""
     task: str = ""
@@ -246,43 +244,42 @@ class Query:
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Query:
-        """The query of an address; what it does not know is left out."""
+        """The query of an address; unknown values are ignored."""
         page = given.get("page", "1")
         sort = given.get("sort", "-when")
         return cls(
-            words=given.get("q", "")[:LONGEST].strip(),
-            task=given.get("task", "")[:LONGEST],
-            state=given.get("state", "")[:LONGEST],
-            verdict=given.get("verdict", "")[:LONGEST],
+            words=given.get("q", "")[:MAX_QUERY_LENGTH].strip(),
+            task=given.get("task", "")[:MAX_QUERY_LENGTH],
+            state=given.get("state", "")[:MAX_QUERY_LENGTH],
+            verdict=given.get("verdict", "")[:MAX_QUERY_LENGTH],
             sort=sort if sort.removeprefix("-") in COLUMNS else "-when",
             page=max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 7 else 1,
         )
 
     def address(self, **changes: object) -> str:
-        """The address of this query with some of it changed; a page of its own begins anew."""
-        made = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
-        asked = {
-            "q": made.words,
-            "task": made.task,
-            "state": made.state,
-            "verdict": made.verdict,
-            "sort": "" if made.sort == "-when" else made.sort,
-            "page": "" if made.page == 1 else str(made.page),
+        """The address of this query with some values changed; the page restarts at 1."""
+        query = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
+        values = {
+            "q": query.words,
+            "task": query.task,
+            "state": query.state,
+            "verdict": query.verdict,
+            "sort": "" if query.sort == "-when" else query.sort,
+            "page": "" if query.page == 1 else str(query.page),
         }
-        kept = {name: value for name, value in asked.items() if value}
-        return "/?" + urlencode(kept) if kept else "/"
+        non_empty = {name: value for name, value in values.items() if value}
+        return "/?" + urlencode(non_empty) if non_empty else "/"
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A page of the list: ``total`` runs were found of ``of``; ``columns`` are headings, where a
-    click on them leads, and how the list is sorted by them now; ``choices`` are what there is to
-    narrow it by."""
+    """A page of the list: ``total`` of ``total_runs`` runs were found; ``columns`` are headings,
+    their links, and the current order; ``choices`` are the values of the filters."""
 
     query: Query
     runs: tuple[Summary, ...]
     total: int
-    of: int
+    total_runs: int
     pages: int
     columns: tuple[tuple[str, str, str], ...]
     choices: Mapping[str, tuple[str, ...]]
@@ -293,10 +290,10 @@ class ListPage:
         return (self.query.page - 1) * PAGE + 1
 
 
-def page_of(summaries: Sequence[Summary], query: Query) -> ListPage:
-    """The page of the list that ``query`` asks for; a page beyond the last is the last."""
+def list_page(summaries: Sequence[Summary], query: Query) -> ListPage:
+    """The page of the list for ``query``; a page beyond the last is the last."""
     words = query.words.casefold().split()
-    found = [
+    matching = [
         one
         for one in summaries
         if all(word in one.searched for word in words)
@@ -305,18 +302,18 @@ def page_of(summaries: Sequence[Summary], query: Query) -> ListPage:
         and query.verdict in ("", one.verdict)
     ]
     value = COLUMNS[query.sort.removeprefix("-")][1]
-    found.sort(key=lambda one: one.name)
-    # What has no value stands last, whichever way round.
-    known = [one for one in found if value(one) is not None]
-    known.sort(key=value, reverse=query.sort.startswith("-"))
-    found = known + [one for one in found if value(one) is None]
-    pages = max(1, math.ceil(len(found) / PAGE))
+    matching.sort(key=lambda one: one.name)
+    # Runs without a value are last, in either order.
+    with_value = [one for one in matching if value(one) is not None]
+    with_value.sort(key=value, reverse=query.sort.startswith("-"))
+    matching = with_value + [one for one in matching if value(one) is None]
+    pages = max(1, math.ceil(len(matching) / PAGE))
     query = replace(query, page=min(query.page, pages))
     start = (query.page - 1) * PAGE
     return ListPage(
         query,
-        tuple(found[start : start + PAGE]),
-        len(found),
+        tuple(matching[start : start + PAGE]),
+        len(matching),
         len(summaries),
         pages,
         tuple(_column(query, one) for one in COLUMNS),
@@ -329,7 +326,7 @@ def page_of(summaries: Sequence[Summary], query: Query) -> ListPage:
 
 
 def score_text(summary: Summary) -> tuple[str, str, str]:
-    """The score, its interval and what it is: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
+    """The score, its interval and its name: ``91.2 %``, ``87.6 – 93.8 %``, ``Accuracy``."""
     score, metric = summary.score, summary.metric
     title = metric_name(metric) if metric else ""
     span = interval(score, metric) if score.value is not None else ""
@@ -369,7 +366,7 @@ def _column(query: Query, name: str) -> tuple[str, str, str]:
 
 
 def _better(summary: Summary) -> tuple[str, float] | None:
-    """Scores of a kind beside each other, the better ones on one side."""
+    """Scores grouped by metric, and signed so that larger is better."""
     value = summary.score.value
     if value is None:
         return None

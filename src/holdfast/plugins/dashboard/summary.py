@@ -1,5 +1,5 @@
-"""A run in one line of a list: what becomes of it (is somebody at it, did it end, did it stop
-half-way?) and what its files say of it, read once and kept until they change."""
+"""A run in one line of a list: its state (running, finished, interrupted, damaged) and a summary of
+its files, read once and cached until they change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.shapes import parse_object
 from holdfast.core.yaml_values import from_yaml
-from holdfast.plugins.dashboard.files import read_end, read_whole
+from holdfast.plugins.dashboard.files import read_end, read_file
 from holdfast.report.answer.answer import answer
 from holdfast.report.answer.score import headline_score
 from holdfast.report.numbers import EVALUATION_METRICS, HEADLINE_METRICS, count, metrics
@@ -31,24 +31,24 @@ from holdfast.report.view.headline import VERDICT_SENTENCES
 State = Literal["running", "finished", "interrupted", "damaged"]
 STATES: tuple[State, ...] = ("running", "finished", "interrupted", "damaged")
 RECIPE, CHECKPOINTS = "recipe.yaml", "checkpoints"
-# One of them makes a folder that of a run.
+# A folder with one of them is a run.
 MARKS = frozenset({RESULT_FILE, EVENTS_FILE, RECIPE})
-# Between two clocks of one machine: a process begins before it writes its name.
+# Tolerance between two clocks of one machine: a process starts before it writes its name.
 SLACK_S = 2.0
-# The end of events.jsonl that is read of a run that goes on: some tens of lines.
-END = 65_536
-LONGEST_RECIPE = 1_000_000
-MOST_FINDINGS, LONGEST_REASON = 40, 400
+# The end of events.jsonl that is read of an unfinished run: some tens of lines.
+TAIL_BYTES = 65_536
+MAX_RECIPE_BYTES = 1_000_000
+MAX_FINDINGS, MAX_REASON = 40, 400
 NOT_MEASURED = Estimate(None, why="not measured")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One run. ``score`` is the number of its task, of test rows where it is finished and of the
-    last look's validation rows where it is not, as ``of`` says; ``when`` is the time of its last
-    sign, in seconds since 1970; ``problem`` why it cannot be read; ``tone`` colours the verdict;
-    ``findings`` are the warnings and errors of the audit: severity, check, reason, whether it was
-    treated."""
+    """One run. ``score`` is its task's metric, on test rows where it is finished and on validation
+    rows of the last evaluation where it is not, as ``score_source`` says; ``when`` is the time of
+    its last update, in seconds since 1970; ``problem`` says why it cannot be read; ``tone`` colours
+    the verdict; ``findings`` are the audit's warnings and errors: severity, check, reason, whether
+    it was fixed."""
 
     name: str
     state: State
@@ -59,7 +59,7 @@ class Summary:
     rows: int | None = None
     metric: str = ""
     score: Estimate = NOT_MEASURED
-    of: str = ""
+    score_source: str = ""
     verdict: str = ""
     tone: str = "unsure"
     step: int | None = None
@@ -68,18 +68,15 @@ class Summary:
 
     @property
     def searched(self) -> str:
-        """All that a search looks through, in small letters."""
+        """The text that a search covers, in lower case."""
         parts = (self.name, self.task, self.model, self.data, self.verdict, self.state)
         return "\n".join(parts).casefold()
 
 
-def is_written(run: Path) -> bool:
-    """Whether a process that lives holds the run, by the name that it left in the folder's lock.
-
-    The lock itself is not asked: for the moment of the question it would be taken, and a training
-    that begins just then be refused. A number that another process got since is known by the time
-    at which that process began. What is held from another machine is believed.
-    """
+def is_being_written(run: Path) -> bool:
+    """Whether a live process holds the run, according to the folder's lock file. The lock itself is
+    not taken: a training that starts at that moment would be refused. A reused process id is
+    detected by the process's start time. A lock of another machine is trusted."""
     try:
         holder = json.loads(read_end(run / LOCK, 1_000))
         pid, host = int(holder["pid"]), str(holder["host"])
@@ -98,23 +95,23 @@ def is_written(run: Path) -> bool:
 
 
 def state_of(run: Path, names: frozenset[str]) -> State:
-    """The state by what lies in the folder; whether its files can be read is another question."""
+    """The state according to the files in the folder, whether or not they can be read."""
     if RESULT_FILE in names and CHECKPOINTS not in names:
         return "finished"
-    if LOCK in names and is_written(run):
+    if LOCK in names and is_being_written(run):
         return "running"
     return "interrupted"
 
 
-def summary_of(run: Path, name: str, state: State, when: float) -> Summary:
-    """What the files of ``run`` say; one that cannot be read is ``damaged``, with its problem."""
+def read_summary(run: Path, name: str, state: State, when: float) -> Summary:
+    """The summary of ``run``'s files; one that cannot be read is ``damaged``, with its problem."""
     try:
         if state == "finished":
             return _finished(run, name, when)
         return _unfinished(run, name, state, when)
     except HoldfastError as error:
         problem = f"{error.what}: {error.rule}"
-    # What a stranger's file makes of our reading must not take the list away.
+    # An untrusted file must not break the list.
     except Exception as error:
         problem = f"cannot be shown: {type(error).__name__}: {first_line(error)}"
     problem = problem.replace(f"{run}/", "")
@@ -122,7 +119,7 @@ def summary_of(run: Path, name: str, state: State, when: float) -> Summary:
 
 
 def _finished(run: Path, name: str, when: float) -> Summary:
-    raw = read_whole(run / RESULT_FILE)
+    raw = read_file(run / RESULT_FILE)
     try:
         result = parse_object(raw)
         RESULT_SHAPE(result, "")
@@ -130,17 +127,17 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         return Summary(name, "damaged", when, problem=printable(f"{RESULT_FILE} {error}", 300))
     verdict = _part(result, "verdict")
     label = str(verdict.get("label") or "")
-    said, score = answer(result), headline_score(result)
+    main_answer, score = answer(result), headline_score(result)
     tone = VERDICT_SENTENCES.get(label, ("unsure", ""))[0]
-    if tone == "good" and said.use == "no":
+    if tone == "good" and main_answer.use == "no":
         tone = "unsure"
     folds = metrics(_part(result, "cv"))
     if score is None and folds:
         first = next((one for one in HEADLINE_METRICS if one in folds), next(iter(folds)))
-        shown, of = (first, folds[first]), "folds"
+        metric_and_score, score_source = (first, folds[first]), "folds"
     else:
-        shown = (score.name, score.value) if score else ("", NOT_MEASURED)
-        of = f"{count(_part(result, 'test').get('n'))} test rows" if score else ""
+        metric_and_score = (score.name, score.value) if score else ("", NOT_MEASURED)
+        score_source = f"{count(_part(result, 'test').get('n'))} test rows" if score else ""
     data = _part(result, "settings", "data").get("path")
     return Summary(
         name,
@@ -150,9 +147,9 @@ def _finished(run: Path, name: str, when: float) -> Summary:
         model=public_name(str(result.get("model") or "")),
         data=base_name(str(data)) if data else "",
         rows=_part(result, "data").get("used"),
-        metric=shown[0],
-        score=shown[1],
-        of=of,
+        metric=metric_and_score[0],
+        score=metric_and_score[1],
+        score_source=score_source,
         verdict=label.replace("_", " "),
         tone=tone,
         step=result.get("last_step"),
@@ -160,23 +157,23 @@ def _finished(run: Path, name: str, when: float) -> Summary:
             (
                 str(one["severity"]),
                 str(one.get("check")),
-                printable(str(one.get("because") or ""), LONGEST_REASON),
+                printable(str(one.get("because") or ""), MAX_REASON),
                 bool(one.get("fixed")),
             )
             for one in _part(result, "data").get("findings") or ()
             if one.get("severity") in ("error", "warn")
-        )[:MOST_FINDINGS],
+        )[:MAX_FINDINGS],
     )
 
 
 def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
-    look, verdict = _last(run)
+    evaluation, verdict = _last_events(run)
     recipe: Any = {}
     if (run / RECIPE).exists():
-        recipe = from_yaml(read_whole(run / RECIPE, LONGEST_RECIPE).decode())
-    found = look.get("valid_metrics") or {}
-    metric = next((one for one in EVALUATION_METRICS if one in found), "")
-    value = found.get(metric)
+        recipe = from_yaml(read_file(run / RECIPE, MAX_RECIPE_BYTES).decode())
+    metric_values = evaluation.get("valid_metrics") or {}
+    metric = next((one for one in EVALUATION_METRICS if one in metric_values), "")
+    value = metric_values.get(metric)
     score = Estimate(float(value)) if isinstance(value, (int, float)) else Estimate(None)
     data = _part(recipe, "data").get("path")
     label = str(verdict.get("label") or "")
@@ -189,32 +186,32 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         data=base_name(str(data)) if data else "",
         metric=metric,
         score=score,
-        of=f"{count(look.get('valid_rows'))} validation rows, so far" if metric else "",
+        score_source=f"{count(evaluation.get('valid_rows'))} validation rows, so far" if metric else "",
         verdict=label.replace("_", " "),
         tone=VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
-        step=look.get("step") if isinstance(look.get("step"), int) else None,
+        step=evaluation.get("step") if isinstance(evaluation.get("step"), int) else None,
     )
 
 
-def _last(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The last look and the last verdict, where the end of the file holds them."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _last_events(run: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The last evaluation and the last verdict, where the end of the file contains them."""
+    events: dict[str, Mapping[str, Any]] = {}
     try:
-        raw = read_end(run / EVENTS_FILE, END)
+        raw = read_end(run / EVENTS_FILE, TAIL_BYTES)
     except FileNotFoundError:
         raw = b""
-    # The first line may be cut, the last half written.
+    # The first line may be cut, the last one half written.
     for line in reversed(raw.split(b"\n")):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        kind = event.get("event") if isinstance(event, dict) else None
-        if kind in ("snapshot", "verdict"):
-            found.setdefault(kind, event)
-        if len(found) == 2:
+        event_type = event.get("event") if isinstance(event, dict) else None
+        if event_type in ("snapshot", "verdict"):
+            events.setdefault(event_type, event)
+        if len(events) == 2:
             break
-    return found.get("snapshot", {}), found.get("verdict", {})
+    return events.get("snapshot", {}), events.get("verdict", {})
 
 
 def _part(value: object, *keys: str) -> Mapping[str, Any]:

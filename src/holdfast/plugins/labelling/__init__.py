@@ -1,1 +1,2 @@
-"""Which rows to label next, and what the labels say: pure functions of what was answered."""
+"""Which rows to label next, and how labels are resolved: pure functions of predictions and
+labels."""

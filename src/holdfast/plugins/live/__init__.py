@@ -1,2 +1,2 @@
-"""A model in service and a challenger, compared while they answer: evidence that is valid at every
-look, from labels or from what came of the answers outside."""
+"""A model in service and a challenger, compared while they serve: anytime-valid evidence from
+labels or from outcomes."""

@@ -1,10 +1,10 @@
-"""Each user is answered by one of two models, and what comes of it is counted outside (clicks,
-sales): which model brings more a user?
+"""A/B test: each user is answered by one of two models, and outcomes are counted outside (clicks,
+sales). Which model brings more per user?
 
-The unit is the user, since what one person does next time is no new evidence. A user's arm is a
-hash of a salt and the user, so that every replica says the same at any time. Everybody is watched
-for as long after the first request, and compared when that time is over. Sibling: ``shadow`` where
-labels say what is right, which needs far fewer rows.
+The unit is the user, since repeated outcomes of one person are not independent. A user's arm is a
+hash of a salt and the user, so that every replica assigns the same at any time. Every user is
+observed for the same time after the first request, and compared when that time is over. Sibling:
+``shadow``, where labels give the correct answer, which needs far fewer rows.
 """
 
 from __future__ import annotations
@@ -18,20 +18,27 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Floats
-from holdfast.plugins.live.stream import SIDE, Peaks, Verdict, evidence_of, first_verdict, peaks_of
+from holdfast.plugins.live.stream import (
+    SIDE_EVIDENCE,
+    Peaks,
+    Verdict,
+    e_values,
+    first_verdict,
+    running_peaks,
+)
 from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.means import ArmSums, effect_evidence
 from holdfast.stats.streams.rates import rate_evidence
 
-# Users, of either arm and not compared, whose values say how large a value can be.
+# The first users, of both arms and not compared, whose values determine the range.
 SCALE_USERS = 200
-# Evidence that more or fewer users than asked came into an arm, which is there by chance in at most
-# 1 % of comparisons; the shares it looks for first are some points away from the asked one.
-MISMATCH, PRIOR = 100.0, 100.0
+# Evidence of a sample-ratio mismatch, reached by chance in at most 1 % of comparisons; the prior
+# puts the shares some points away from the requested one.
+MISMATCH_LIMIT, PRIOR = 100.0, 100.0
 
 
 def in_challenger(user: str, salt: str, share: float) -> bool:
-    """Whether the challenger answers this user: the first 64 bits of a hash, as a fraction, lie
+    """Whether the challenger answers this user: the first 64 bits of a hash, as a fraction, are
     below ``share``."""
     digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), key=salt.encode()[:64])
     return int.from_bytes(digest.digest()[:8], "big") < share * 2**64
@@ -39,17 +46,17 @@ def in_challenger(user: str, salt: str, share: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """What is known of the challenger's users beside the others; a value (``to_json``, ``of``).
+    """The evidence about the two groups of users; an immutable value (``to_json``, ``from_json``).
 
-    A user's value is the total of what came of it, held within ``least`` and ``most``; ``most`` is
-    what was asked for, or the largest of the first 200 values, whose users are not compared.
-    ``tried`` and ``largest`` are how many there were and the largest; ``held`` the compared values
-    that were beyond. ``margin`` is a share of the range from ``least`` to ``most``; ``budget`` the
-    users that may be compared.
+    A user's value is the total of the outcomes, clipped to ``least`` and ``most``; ``most`` is the
+    requested value, or the largest of the first 200 values, whose users are not compared. ``tried``
+    and ``largest`` are their count and maximum; ``held`` counts the compared values that were
+    clipped. ``margin`` is a share of the range from ``least`` to ``most``; ``budget`` the users
+    that may be compared.
 
     ``entered`` counts users by arm, the shown model's first, compared or not; ``mismatch`` is the
-    largest log evidence that these are not the shares that were asked for. ``sums`` are those of
-    the compared. ``peaks`` and ``decided_at`` are as in ``Shadow``.
+    largest log evidence that the shares differ from the requested ones. ``sums`` are those of the
+    compared users. ``peaks`` and ``decided_at`` are as in ``Shadow``.
     """
 
     share: float = 0.5
@@ -73,17 +80,17 @@ class Arms:
 
     @property
     def skewed(self) -> bool:
-        """Whether the arms have other shares of users than asked: then something parts them that is
-        not chance, and no difference between them says anything."""
-        return self.mismatch >= math.log(MISMATCH)
+        """Whether the arms' shares of users differ from the requested ones (sample-ratio mismatch):
+        then the assignment is not random, and a difference between the arms means nothing."""
+        return self.mismatch >= math.log(MISMATCH_LIMIT)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict, which is undecided as long as the shares are wrong."""
+        """The verdict; undecided while the shares are skewed."""
         return "undecided" if self.skewed else self.decided
 
     @property
-    def spent(self) -> bool:
+    def budget_spent(self) -> bool:
         """Whether the budget is used up without a verdict."""
         open_ = self.decided == "undecided"
         return open_ and self.budget is not None and self.sums.rows >= self.budget
@@ -93,39 +100,42 @@ class Arms:
         """From the least value to the most; ``None`` before the most is known."""
         return None if self.most is None else self.most - self.least
 
-    def came(self, second: Bools) -> Arms:
-        """After the first requests of more users: whether each is the challenger's, [n]."""
-        arm = np.asarray(second, bool)
+    def add_users(self, in_challenger_arm: Bools) -> Arms:
+        """The state after the first requests of more users: whether each is the challenger's,
+        [n]."""
+        arm = np.asarray(in_challenger_arm, bool)
         if not len(arm):
             return self
         hits = self.entered[1] + np.cumsum(arm)
         rows = sum(self.entered) + np.arange(1, len(arm) + 1)
         prior = (PRIOR * self.share, PRIOR * (1 - self.share))
-        most = float(rate_evidence(hits, rows, self.share, prior).max())
+        evidence = float(rate_evidence(hits, rows, self.share, prior).max())
         entered = (self.entered[0] + int((~arm).sum()), self.entered[1] + int(arm.sum()))
-        return replace(self, entered=entered, mismatch=max(self.mismatch, most))
+        return replace(self, entered=entered, mismatch=max(self.mismatch, evidence))
 
-    def matured(self, second: Bools, values: Floats) -> Arms:
-        """After more users whose time is over, in the order in which they came: whether each is the
-        challenger's, and the total of what came of it, both [n]. Past the budget nobody counts."""
-        arm, found = np.asarray(second, bool), np.asarray(values, dtype=np.float64)
-        after, used = self._scaled(found)
-        arm, found = arm[used:], found[used:]
-        if after.most is None or not len(found):
+    def add_outcomes(self, in_challenger_arm: Bools, values: Floats) -> Arms:
+        """The state after more users whose time is over, in the order in which they came: whether
+        each is the challenger's, and the total of the outcomes, both [n]. Users past the budget do
+        not count."""
+        arm, outcomes = np.asarray(in_challenger_arm, bool), np.asarray(values, dtype=np.float64)
+        after, used = self._with_scale(outcomes)
+        arm, outcomes = arm[used:], outcomes[used:]
+        if after.most is None or not len(outcomes):
             return after
         if after.budget is not None and after.decided == "undecided":
             room = max(after.budget - after.sums.rows, 0)
-            arm, found = arm[:room], found[:room]
-        within = np.clip(found, after.least, after.most)
+            arm, outcomes = arm[:room], outcomes[:room]
+        clipped = np.clip(outcomes, after.least, after.most)
         (effect, spread, rows), sums = after.sums.add_with_path(
-            arm, (within - after.least) / (after.most - after.least)
+            arm, (clipped - after.least) / (after.most - after.least)
         )
-        held = after.held + int((within != found).sum())
-        after = replace(after, sums=sums, held=held)
-        return after._looked(effect, spread, rows)
+        clipped_count = after.held + int((clipped != outcomes).sum())
+        after = replace(after, sums=sums, held=clipped_count)
+        return after._with_verdict(effect, spread, rows)
 
-    def _scaled(self, values: Floats) -> tuple[Arms, int]:
-        """With the largest value known if these users make it known, and how many it took."""
+    def _with_scale(self, values: Floats) -> tuple[Arms, int]:
+        """The state with the largest value, where these users determine it, and how many of them
+        that took."""
         if self.most is not None:
             return self, 0
         largest = np.maximum.accumulate(np.maximum(values, self.largest))
@@ -137,20 +147,20 @@ class Arms:
         after = replace(self, tried=int(tried[at]), largest=float(largest[at]))
         return (replace(after, most=after.largest) if known.any() else after), at + 1
 
-    def _looked(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
+    def _with_verdict(self, effect: Floats, spread: Floats, rows: Floats) -> Arms:
         if not len(rows):
             return self
         # Better, worse, better by less than the margin, worse by less.
         claims = ((effect, 0.0), (-effect, 0.0), (-effect, -self.margin), (effect, -self.margin))
         logs = [effect_evidence(gain, spread, rows, self.sums, least) for gain, least in claims]
-        peaks = peaks_of(np.column_stack(logs), self.peaks)
-        verdict = first_verdict(self.decided, peaks, rows, SIDE)
+        peaks = running_peaks(np.column_stack(logs), self.peaks)
+        verdict = first_verdict(self.decided, peaks, rows, SIDE_EVIDENCE)
         return replace(self, peaks=tuple(peaks[-1].tolist()), **verdict)
 
     @property
     def difference(self) -> tuple[float, float, float]:
-        """How much more the challenger brings a user, in the outcome's unit, with limits that hold
-        it at all looks at once in 95 % of streams; NaN before there is a comparison."""
+        """The challenger's gain per user, in the outcome's unit, with limits that hold at all times
+        at once in 95 % of streams; NaN before there is a comparison."""
         if self.range is None or not min(self.sums.users):
             return math.nan, math.nan, math.nan
         one, two = self.sums.means
@@ -167,16 +177,16 @@ class Arms:
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The largest e-value so far of each claim."""
-        return evidence_of(self.peaks)
+        """The largest e-value of each claim so far."""
+        return e_values(self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         largest = None if math.isinf(self.largest) else self.largest
         return {**asdict(self), "largest": largest}
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Arms:
-        """What ``to_json`` wrote down."""
+    def from_json(cls, stored: Mapping[str, Any]) -> Arms:
+        """The state from ``to_json``."""
         plain = dict(stored)
         sums = dict(plain["sums"])
         sums |= {name: tuple(sums[name]) for name in ("users", "totals")}

@@ -1,13 +1,14 @@
-"""Both models answer each request and one answer is shown: which of the two is right more often?
+"""Shadow comparison: both models predict each request and one answer is shown. Which of the two is
+correct more often?
 
-A row that both answer alike decides nothing, whatever its label. So how often they differ is
-counted on all rows, without a label, and labels are needed only of rows on which they differ: at
-10 % of such rows one label says as much as ten of rows drawn from all.
+A row with equal predictions decides nothing, whatever its label. So the share of differing rows is
+counted on all rows, without labels, and labels are needed only for differing rows: at a share of 10
+% one such label is worth ten of rows drawn from all.
 
-The labels must not depend on which answer was shown. Counted are those of rows that were drawn at
-chance (of all rows, or of those on which the two differ), labelled without the shown answer in
-sight; ``apart`` keeps the others, by their reason. Sibling: ``plugins.live.stream.PairStream``, of
-rows that all have a label. ``nearer`` says which of the two answers to a row is the better one.
+The labels must not depend on which answer was shown. Only labels of randomly drawn rows count (from
+all rows, or from the differing ones) whose annotator did not see the shown answer; ``apart`` counts
+the others by reason. Sibling: ``plugins.live.stream.PairStream``, for rows that are all labelled.
+``closer_prediction`` says which of two predictions for a row is better.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.analyses.row_texts import LabelType
 from holdfast.core.records import Floats, Ints
 from holdfast.core.tasks import TAGGING_TASKS, GENERATIVE_TASKS
-from holdfast.plugins.live.stream import Peaks, Verdict, evidence_of, first_verdict, pair_peaks
+from holdfast.plugins.live.stream import Peaks, Verdict, e_values, first_verdict, pair_peaks
 from holdfast.stats.streams.rates import below_evidence, rate_limits
 
-# How often the share of rows on which the two differ may leave its limits. "Equivalent" needs it
-# and the evidence of labels, and errs on either side in 5 % at most.
+# Error rate of the limits of the share of differing rows. "Equivalent" needs these limits and the
+# labels' evidence, and errs on either side in 5 % at most.
 SHARE_ERROR = 0.005
-SIDE = 1 / (0.05 - SHARE_ERROR)
-# Stakes against any margin between −1 and 1, the same for all, so that evidence is in order where
-# the margin on differing rows is known within limits only; the last is for some 10,000 labels.
+SIDE_EVIDENCE = 1 / (0.05 - SHARE_ERROR)
+# Stakes against any margin between −1 and 1, the same for all, so that the evidence is monotone
+# where the margin on differing rows is known only within limits; the last is for some 10,000
+# labels.
 STAKES: Floats = 0.45 * 2.0 ** (-np.arange(10.0) / 2)
 STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What is known of a challenger beside the shown model; a value, so that a service keeps it as
-    JSON (``to_json``, ``of``) and goes on after a restart.
+    """The evidence about a challenger and the shown model; an immutable value, so that a service
+    stores it as JSON (``to_json``, ``from_json``) and continues after a restart.
 
-    Of ``rows`` that both answered, ``unlike`` were answered differently. Of these, ``wins`` with a
-    label that counts were answered better by the challenger, ``losses`` by the shown model, and
-    ``neither`` by none. ``alike`` labels were of rows that both answer alike. ``apart`` has, for
-    each reason why labels do not count, how many were won, lost and neither. ``margin`` (a share)
-    is the difference that does not matter, ``budget`` the labels of differing rows that may be
-    spent.
+    Of ``rows`` that both predicted, ``unlike`` had different predictions. Of these, among labels
+    that count, the challenger was better in ``wins``, the shown model in ``losses``, and neither in
+    ``neither``. ``alike`` labels were of rows with equal predictions. ``apart`` has, for each
+    reason why labels do not count, how many were won, lost and neither. ``margin`` (a share) is the
+    difference that does not matter, ``budget`` the maximum number of labels of differing rows.
 
     ``peaks`` are the largest log e-values so far: the challenger is better; it is worse; it is
-    better by less than the margin; worse by less. ``decided_at`` is after how many labels the
-    verdict was first there; once there it stays.
+    better by less than the margin; worse by less. ``decided_at`` is the number of labels after
+    which the verdict was first reached; a verdict stays.
     """
 
     margin: float = 0.01
@@ -72,7 +73,7 @@ class Shadow:
         return self.wins + self.losses + self.neither
 
     @property
-    def spent(self) -> bool:
+    def budget_spent(self) -> bool:
         """Whether the budget is used up without a verdict."""
         open_ = self.decided == "undecided"
         return open_ and self.budget is not None and self.labels >= self.budget
@@ -84,65 +85,66 @@ class Shadow:
 
     @property
     def share(self) -> tuple[float, float, float]:
-        """The share of rows on which the two differ, with limits that hold it at all looks at once
+        """The share of rows with different predictions, with limits that hold at all times at once
         in 99.5 % of streams; NaN without rows."""
         value = self.unlike / self.rows if self.rows else math.nan
         return (value, *rate_limits(self.unlike, self.rows, SHARE_ERROR))
 
-    def answered(self, rows: int, unlike: int) -> Shadow:
-        """After ``rows`` more rows that both answered, ``unlike`` of them differently."""
+    def add_rows(self, rows: int, unlike: int) -> Shadow:
+        """The state after ``rows`` more rows that both predicted, ``unlike`` of them
+        differently."""
         after = replace(self, rows=self.rows + rows, unlike=self.unlike + unlike)
         if after.decided == "undecided" and after.share[2] <= after.margin:
-            # Two that answer alike almost always cannot differ by more.
+            # Models with almost always equal predictions cannot differ by more.
             return replace(after, decided="equivalent", decided_at=after.labels)
         return after
 
-    def labelled(self, signs: Ints) -> Shadow:
-        """After labels that count of rows on which the two differ, in the order in which they came:
-        1 where the challenger's answer is better, −1 where the shown one's is, 0 neither, [n]. Past
-        the budget no label counts."""
-        found = np.asarray(signs, dtype=np.int64)
+    def add_labels(self, signs: Ints) -> Shadow:
+        """The state after more labels that count, of differing rows, in the order in which they
+        came: 1 where the challenger's prediction is better, −1 where the shown one's is, 0 neither,
+        [n]. Labels past the budget do not count."""
+        new_signs = np.asarray(signs, dtype=np.int64)
         if self.budget is not None and self.decided == "undecided":
-            found = found[: max(self.budget - self.labels, 0)]
-        if not len(found):
+            new_signs = new_signs[: max(self.budget - self.labels, 0)]
+        if not len(new_signs):
             return self
-        wins = self.wins + np.cumsum(found == 1)
-        losses = self.losses + np.cumsum(found == -1)
-        count = self.labels + np.arange(1, len(found) + 1)
-        # On rows that differ the margin is as much larger as these are fewer.
+        wins = self.wins + np.cumsum(new_signs == 1)
+        losses = self.losses + np.cumsum(new_signs == -1)
+        count = self.labels + np.arange(1, len(new_signs) + 1)
+        # On differing rows the margin is larger in proportion, since they are fewer.
         margin = min(self.margin / self.share[2], 0.999)
         peaks = pair_peaks(wins, losses, count, margin, self.peaks, STAKES)
         return replace(
             self,
             wins=int(wins[-1]),
             losses=int(losses[-1]),
-            neither=self.neither + int((found == 0).sum()),
+            neither=self.neither + int((new_signs == 0).sum()),
             peaks=tuple(peaks[-1].tolist()),
-            **first_verdict(self.decided, peaks, count, SIDE),
+            **first_verdict(self.decided, peaks, count, SIDE_EVIDENCE),
         )
 
-    def set_apart(self, because: str, sign: int) -> Shadow:
-        """After a label that does not count, of a row on which the two differ."""
+    def exclude_label(self, because: str, sign: int) -> Shadow:
+        """The state after a label that does not count, of a differing row."""
         won, lost, neither = self.apart.get(because, (0, 0, 0))
         counts = (won + (sign == 1), lost + (sign == -1), neither + (sign == 0))
         return replace(self, apart={**self.apart, because: counts})
 
     @property
     def difference(self) -> tuple[float, float, float]:
-        """How much more often the challenger is right, of all rows, with limits that hold it at all
-        looks at once in 95 % of streams; the value is NaN without a label."""
+        """The challenger's accuracy gain over all rows, with limits that hold at all times at once
+        in 95 % of streams; the value is NaN without a label."""
         _, least, most = self.share
         if not self.labels:
             return math.nan, -most, most
-        low = -_above(self.losses, self.wins, self.labels)
-        high = _above(self.wins, self.losses, self.labels)
+        low = -_margin_limit(self.losses, self.wins, self.labels)
+        high = _margin_limit(self.wins, self.losses, self.labels)
         value = (self.wins - self.losses) / self.labels * self.unlike / max(self.rows, 1)
         return value, low * (most if low < 0 else least), high * (most if high > 0 else least)
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The largest e-value so far of each claim."""
-        return evidence_of(self.peaks)
+        """The largest e-value of each claim so far."""
+        return e_values(self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__slots__}
@@ -152,28 +154,28 @@ class Shadow:
         return {name if name != "decided" else "verdict": one for name, one in plain.items()}
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Shadow:
-        """What ``to_json`` wrote down."""
+    def from_json(cls, stored: Mapping[str, Any]) -> Shadow:
+        """The state from ``to_json``."""
         plain = {name: value for name, value in stored.items() if name in cls.__slots__}
         apart = {name: tuple(counts) for name, counts in plain["apart"].items()}
         plain |= {"peaks": tuple(plain["peaks"]), "apart": apart}
         return cls(**plain, decided=stored["verdict"])
 
 
-def _above(wins: int, losses: int, labels: int) -> float:
-    """The least margin within (−1, 1) on differing rows that the first does not reach."""
+def _margin_limit(wins: int, losses: int, labels: int) -> float:
+    """The smallest margin within (−1, 1) on differing rows that the first does not reach."""
     won, lost, n = (np.array([one]) for one in (wins, losses, labels))
     need = math.log(2 / (0.05 - SHARE_ERROR))
-    inside, outside = -1.0, 1.0
+    lower, upper = -1.0, 1.0
     for _ in range(STEPS):
-        middle = (inside + outside) / 2
-        refused = float(below_evidence(won, lost, n, middle, STAKES)[0]) >= need
-        inside, outside = (inside, middle) if refused else (middle, outside)
-    return outside
+        middle = (lower + upper) / 2
+        reached = float(below_evidence(won, lost, n, middle, STAKES)[0]) >= need
+        lower, upper = (lower, middle) if reached else (middle, upper)
+    return upper
 
 
 def answer_kind(task: str, label: Any) -> LabelType:
-    """What kind of answer a row of ``task`` has, whose label is JSON."""
+    """The label type of a row of ``task``, whose label is JSON."""
     if task in TAGGING_TASKS:
         return "tags"
     if task in GENERATIVE_TASKS:
@@ -184,25 +186,25 @@ def answer_kind(task: str, label: Any) -> LabelType:
     return "number" if isinstance(label, (int, float)) and not isinstance(label, bool) else "class"
 
 
-def nearer(task: str, label: Any, first: Any, second: Any) -> int:
-    """1 where the ``first`` answer is nearer to the label, −1 where the second is, else 0.
+def closer_prediction(task: str, label: Any, first: Any, second: Any) -> int:
+    """1 where the ``first`` prediction is closer to the label, −1 where the second is, else 0.
 
-    A class is right or not; several labels and tags go by the row's F1, numbers by how far they are
-    off, texts by ROUGE-L. ``None`` (left to a person) is as good as a wrong class, an empty set
-    or text, and further off than any number.
+    A class is correct or not; sets of labels and tags are compared by the row's F1, numbers by
+    absolute error, texts by ROUGE-L. ``None`` (left to an annotator) counts as a wrong class, an
+    empty set or text, and as farther off than any number.
     """
     if first == second:
         return 0
-    kind = answer_kind(task, label)
-    if kind == "number":
+    answer_type = answer_kind(task, label)
+    if answer_type == "number":
         first, second = _number(first), _number(second)
         if first is None or second is None:
             return int(first is not None) - int(second is not None)
-    if kind == "class":
+    if answer_type == "class":
         label, first, second = str(label), _name(first), _name(second)
-    gap = pair_rows(kind, [label], [first], [second]).gap[0]
+    gap = pair_rows(answer_type, [label], [first], [second]).gap[0]
     if np.isnan(gap):
-        # An F1 of nothing said where nothing was to be said.
+        # The F1 is undefined where both the prediction and the label are empty.
         return int(_same(label, first)) - int(_same(label, second))
     return int(np.sign(gap))
 

@@ -1,8 +1,8 @@
-"""Two models compared on rows as they come in: when to stop, exact at every row.
+"""Two models compared on rows as they arrive: when to stop, valid at every row.
 
-``PairStream`` is a value: ``add`` returns another one, so that a service may keep it as a few
-numbers (``to_json``, ``of``) and go on after a restart. Sibling: ``verdict`` for rows that are all
-there.
+``PairStream`` is an immutable value: ``add`` returns another one, so that a service may store it as
+a few numbers (``to_json``, ``of``) and continue after a restart. Sibling: ``verdict``, for a fixed
+set of rows.
 """
 
 from __future__ import annotations
@@ -20,68 +20,68 @@ from holdfast.stats.paired_tests import Bools
 from holdfast.stats.streams.rates import below_evidence, win_evidence
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
-# Evidence that is never there by chance in more than 2.5 % of streams, for better and for worse, so
-# 5 % for both; and 5 % for each side of "equivalent", of which one is wrong at most.
-WIN, SIDE = 40.0, 20.0
+# Evidence that is reached by chance in at most 2.5 % of streams, for better and for worse, so 5 %
+# for both; and 5 % for each side of "equivalent", of which at most one can be wrong.
+WIN_EVIDENCE, SIDE_EVIDENCE = 40.0, 20.0
 ROWS_AT_ONCE = 20_000
 CLAIMS = ("better", "worse", "less_than_margin_better", "less_than_margin_worse")
 # The largest log e-value so far of each claim.
 Peaks = tuple[float, float, float, float]
 
 
-def peaks_of(logs: Floats, before: Peaks) -> Floats:
-    """The largest log e-values so far [rows, 4] of those of each row, and of ``before``."""
-    found: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
-    return found
+def running_peaks(logs: Floats, before: Peaks) -> Floats:
+    """The largest log e-values so far [rows, 4]: of each row's, and of ``before``."""
+    result: Floats = np.maximum.accumulate(np.maximum(logs, np.asarray(before)), axis=0)
+    return result
 
 
 def pair_peaks(
     wins: Ints, losses: Ints, counts: Ints, margin: float, before: Peaks, *stakes: Floats
 ) -> Floats:
-    """The largest log e-values so far [rows, 4] of the four claims of a pair of models, after so
-    many ``wins`` and ``losses`` of so many ``counts``, all [rows]."""
+    """The largest log e-values so far [rows, 4] of the four claims about a pair of models, after
+    ``wins`` and ``losses`` of ``counts`` rows, all [rows]."""
     logs = [
         win_evidence(wins, losses),
         win_evidence(losses, wins),
         below_evidence(wins, losses, counts, margin, *stakes),
         below_evidence(losses, wins, counts, margin, *stakes),
     ]
-    return peaks_of(np.column_stack(logs), before)
+    return running_peaks(np.column_stack(logs), before)
 
 
 def first_verdict(
-    decided: Verdict, peaks: Floats, counts: Ints | Floats, side: float
+    decided: Verdict, peaks: Floats, counts: Ints | Floats, side_evidence: float
 ) -> dict[str, Any]:
     """``decided`` and ``decided_at`` by the peaks [rows, 4] so far, where there was no verdict
-    before and now is one: the first, after so many of ``counts`` [rows]. ``side`` is the evidence
-    that each side of "equivalent" needs."""
-    both = (peaks[:, 2] >= math.log(side)) & (peaks[:, 3] >= math.log(side))
-    claims = [peaks[:, 0] >= math.log(WIN), peaks[:, 1] >= math.log(WIN), both]
+    before and now is one: the first, after so many of ``counts`` [rows]. ``side_evidence`` is the
+    evidence that each side of "equivalent" needs."""
+    both = (peaks[:, 2] >= math.log(side_evidence)) & (peaks[:, 3] >= math.log(side_evidence))
+    claims = [peaks[:, 0] >= math.log(WIN_EVIDENCE), peaks[:, 1] >= math.log(WIN_EVIDENCE), both]
     verdicts = np.select(claims, ["better", "worse", "equivalent"], "undecided")
-    settled = verdicts != "undecided"
-    if decided != "undecided" or not settled.any():
+    has_verdict = verdicts != "undecided"
+    if decided != "undecided" or not has_verdict.any():
         return {}
-    at = int(np.argmax(settled))
+    at = int(np.argmax(has_verdict))
     return {"decided": verdicts[at].item(), "decided_at": int(counts[at])}
 
 
-def evidence_of(peaks: Peaks) -> dict[str, float]:
-    """The largest e-value so far of each claim."""
-    # Beyond e⁷⁰⁰ a float64 ends.
+def e_values(peaks: Peaks) -> dict[str, float]:
+    """The largest e-value of each claim so far."""
+    # A float64 overflows beyond about e⁷⁰⁰.
     return {name: math.exp(min(peak, 700.0)) for name, peak in zip(CLAIMS, peaks, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
 class PairStream:
-    """What is known of two models after ``rows`` rows, of which the first alone had ``wins`` right
-    and the second alone ``losses``.
+    """The evidence about two models after ``rows`` rows, of which only the first had ``wins``
+    correct and only the second ``losses``.
 
     ``margin`` (a share, 0.01 is one point) is the difference that does not matter. ``peaks`` are
     the largest log e-values so far: the first is better, the second is, the first is better by less
-    than the margin, the second is. ``decided_at`` is the row after which a verdict was first there
-    (1 for the first row); evidence that was there once stays, so a verdict never goes back.
-    ``futile_at`` is the row after which it was first shown that the first is not better by the
-    margin: whoever waits for that may stop, whoever asks whether the two are alike goes on.
+    than the margin, the second is. ``decided_at`` is the row after which a verdict was first
+    reached (1 for the first row); peaks never fall, so a verdict stays. ``futile_at`` is the row
+    after which it was first shown that the first is not better by the margin: a test for
+    superiority may stop there, a test for equivalence continues.
     """
 
     margin: float = 0.01
@@ -94,16 +94,16 @@ class PairStream:
     futile_at: int | None = None
 
     def add(self, first: Bools, second: Bools) -> PairStream:
-        """The stream after more rows, in their order: whether each model had them right, both
-        [n]. It equals adding them one by one."""
-        one, two = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
-        if one.shape != two.shape or one.ndim != 1:
-            raise Defect("rows of two models", "must be as many", (one.shape, two.shape))
-        found = self
-        for start in range(0, len(one), ROWS_AT_ONCE):
+        """The stream after more rows, in order: whether each model was correct, both [n]. Equals
+        adding them one by one."""
+        first_right, second_right = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
+        if first_right.shape != second_right.shape or first_right.ndim != 1:
+            raise Defect("rows of two models", "must be as many", (first_right.shape, second_right.shape))
+        stream = self
+        for start in range(0, len(first_right), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
-            found = found._added(one[part], two[part])
-        return found
+            stream = stream._added(first_right[part], second_right[part])
+        return stream
 
     def _added(self, first: Bools, second: Bools) -> PairStream:
         wins = self.wins + np.cumsum(first & ~second)
@@ -118,36 +118,36 @@ class PairStream:
             peaks=tuple(peaks[-1].tolist()),
         )
         # Whether it is futile to wait for a gain of the margin [rows].
-        futile = peaks[:, 2] >= math.log(SIDE)
+        futile = peaks[:, 2] >= math.log(SIDE_EVIDENCE)
         if self.futile_at is None and futile.any():
             after = replace(after, futile_at=int(rows[np.argmax(futile)]))
-        return replace(after, **first_verdict(self.decided, peaks, rows, SIDE))
+        return replace(after, **first_verdict(self.decided, peaks, rows, SIDE_EVIDENCE))
 
     @property
     def difference(self) -> float:
-        """How much more often the first was right so far; NaN without rows."""
+        """The first model's accuracy gain so far; NaN without rows."""
         return (self.wins - self.losses) / self.rows if self.rows else math.nan
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The largest e-value so far of each claim."""
-        return evidence_of(self.peaks)
+        """The largest e-value of each claim so far."""
+        return e_values(self.peaks)
 
     @property
     def because(self) -> str:
-        """What the stream shows, in a sentence."""
-        seen = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
-        seen += " by the second"
+        """The result so far, in a sentence."""
+        counts_text = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+        counts_text += " by the second"
         points = f"{100 * self.margin:g} points"
-        open_ = "not decided yet"
+        undecided = "not decided yet"
         if self.futile_at is not None:
-            open_ = f"the first is not {points} better; whether they are alike is not decided yet"
-        said = {
+            undecided = f"the first is not {points} better; whether they are alike is not decided yet"
+        sentences = {
             "better": "the first is right more often",
             "worse": "the second is right more often",
             "equivalent": f"neither is {points} better than the other",
         }
-        return f"{said.get(self.decided, open_)} ({seen})"
+        return f"{sentences.get(self.decided, undecided)} ({counts_text})"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -164,7 +164,7 @@ class PairStream:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> PairStream:
-        """The stream that ``to_json`` wrote down."""
+        """The stream from ``to_json``."""
         names = ("margin", "rows", "wins", "losses", "decided_at", "futile_at")
         plain = {name: stored[name] for name in names}
         return cls(**plain, peaks=tuple(stored["peaks"]), decided=stored["verdict"])

@@ -1,4 +1,4 @@
-"""What a live comparison says: one JSON for ``/comparison``, the dashboard and ``promote``."""
+"""The summary of a live comparison: one JSON for ``/comparison``, the dashboard and ``promote``."""
 
 from __future__ import annotations
 
@@ -11,176 +11,176 @@ import numpy as np
 from holdfast.analyses.compare.verdict import required_rows
 from holdfast.core.records import to_json
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.live.arms import MISMATCH, SCALE_USERS, Arms
+from holdfast.plugins.live.arms import MISMATCH_LIMIT, SCALE_USERS, Arms
 from holdfast.plugins.live.shadow import Shadow
 
-# How many times the rows of a fixed number it takes where one may look after each: measured, see
+# The cost of evaluating after every row, as a factor of a fixed sample size: measured, see
 # benchmarks/live.py.
 SHADOW_COST, ARMS_COST = 1.6, 2.0
 NEXT = {"better": "promote", "equivalent": "either", "worse": "keep", "undecided": "go on"}
-# The most users whose spread is spelled out for the estimate of how many are needed.
-SPELLED = 20_000
+# Maximum users whose spread is expanded for the sample-size estimate.
+MAX_SPELLED_USERS = 20_000
 
 
-def told(found: Shadow | Arms) -> dict[str, Any]:
-    """The evidence as JSON; the challenger is what "better" is said of."""
-    verdict = found.verdict
-    value, low, high = found.difference
-    said: dict[str, Any] = {
-        "way": "shadow" if isinstance(found, Shadow) else "ab",
+def comparison_summary(evidence: Shadow | Arms) -> dict[str, Any]:
+    """The evidence as JSON; "better" refers to the challenger."""
+    verdict = evidence.verdict
+    value, low, high = evidence.difference
+    summary: dict[str, Any] = {
+        "way": "shadow" if isinstance(evidence, Shadow) else "ab",
         "verdict": verdict,
-        "because": _shadow_words(found) if isinstance(found, Shadow) else _arms_words(found),
-        "next": "stop" if found.spent else NEXT[verdict],
-        "decided_at": found.decided_at,
+        "because": _shadow_sentence(evidence) if isinstance(evidence, Shadow) else _arms_sentence(evidence),
+        "next": "stop" if evidence.budget_spent else NEXT[verdict],
+        "decided_at": evidence.decided_at,
         "difference": {"value": value, "low": low, "high": high, "level": 0.95},
-        "margin": found.margin,
-        "evidence": found.evidence,
-        "budget": found.budget,
-        "budget_spent": found.spent,
-        "needed": needed(found),
+        "margin": evidence.margin,
+        "evidence": evidence.evidence,
+        "budget": evidence.budget,
+        "budget_spent": evidence.budget_spent,
+        "needed": rows_needed(evidence),
     }
-    said |= _of_shadow(found) if isinstance(found, Shadow) else _of_arms(found)
-    plain: dict[str, Any] = to_json(said)
-    return plain
+    summary |= _shadow_fields(evidence) if isinstance(evidence, Shadow) else _arms_fields(evidence)
+    result: dict[str, Any] = to_json(summary)
+    return result
 
 
-def _of_shadow(found: Shadow) -> dict[str, Any]:
-    share, least, most = found.share
+def _shadow_fields(evidence: Shadow) -> dict[str, Any]:
+    share, least, most = evidence.share
     return {
-        "rows": found.rows,
-        "unlike": found.unlike,
-        "labels": found.labels,
+        "rows": evidence.rows,
+        "unlike": evidence.unlike,
+        "labels": evidence.labels,
         "agreement": {"value": 1 - share, "low": 1 - most, "high": 1 - least, "level": 0.995},
         "counted": {
-            "challenger_right": found.wins,
-            "shown_right": found.losses,
-            "neither": found.neither,
-            "alike": found.alike,
+            "challenger_right": evidence.wins,
+            "shown_right": evidence.losses,
+            "neither": evidence.neither,
+            "alike": evidence.alike,
         },
         "apart": [
             {"because": name, "challenger_right": a, "shown_right": b, "neither": c}
-            for name, (a, b, c) in found.apart.items()
+            for name, (a, b, c) in evidence.apart.items()
         ],
     }
 
 
-def _of_arms(found: Arms) -> dict[str, Any]:
-    shown, challenger = found.means
+def _arms_fields(evidence: Arms) -> dict[str, Any]:
+    shown, challenger = evidence.means
     return {
-        "users": found.sums.rows,
+        "users": evidence.sums.rows,
         "arms": {
-            "shown": {"users": found.sums.users[0], "mean": shown},
-            "challenger": {"users": found.sums.users[1], "mean": challenger},
+            "shown": {"users": evidence.sums.users[0], "mean": shown},
+            "challenger": {"users": evidence.sums.users[1], "mean": challenger},
         },
-        "margin": found.margin * found.range if found.range is not None else None,
+        "margin": evidence.margin * evidence.range if evidence.range is not None else None,
         "scale": {
-            "least": found.least,
-            "most": found.most,
-            "beyond": found.held,
-            "tried": found.tried,
+            "least": evidence.least,
+            "most": evidence.most,
+            "beyond": evidence.held,
+            "tried": evidence.tried,
         },
         "ratio": {
-            "asked": found.share,
-            "shown": found.entered[0],
-            "challenger": found.entered[1],
-            "evidence": math.exp(min(found.mismatch, 700.0)),
-            "alarm_at": MISMATCH,
-            "skewed": found.skewed,
+            "asked": evidence.share,
+            "shown": evidence.entered[0],
+            "challenger": evidence.entered[1],
+            "evidence": math.exp(min(evidence.mismatch, 700.0)),
+            "alarm_at": MISMATCH_LIMIT,
+            "skewed": evidence.skewed,
         },
     }
 
 
-def _shadow_words(found: Shadow) -> str:
-    points = 100 * found.margin
+def _shadow_sentence(evidence: Shadow) -> str:
+    points = 100 * evidence.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
-    seen = (
-        f"of {count_phrase(found.labels, 'labelled row')} on which the two differ the challenger alone "
-        f"has {found.wins:,} right, the shown model alone {found.losses:,}"
+    counts_text = (
+        f"of {count_phrase(evidence.labels, 'labelled row')} on which the two differ the challenger "
+        f"alone has {evidence.wins:,} right, the shown model alone {evidence.losses:,}"
     )
-    if found.decided == "equivalent":
-        share, _, most = found.share
-        if not found.labels or most <= found.margin:
+    if evidence.decided == "equivalent":
+        share, _, most = evidence.share
+        if not evidence.labels or most <= evidence.margin:
             return (
                 f"neither is {margin} better: they answer differently on {100 * share:.3g} % of "
-                f"{count_phrase(found.rows, 'row')} only"
+                f"{count_phrase(evidence.rows, 'row')} only"
             )
-        return f"neither is {margin} better than the other; {seen}"
-    if found.decided != "undecided":
-        return f"the challenger is {found.decided}: {seen}"
-    if not found.rows:
+        return f"neither is {margin} better than the other; {counts_text}"
+    if evidence.decided != "undecided":
+        return f"the challenger is {evidence.decided}: {counts_text}"
+    if not evidence.rows:
         return "no row that both answered is counted yet; one is serve.lag_s seconds later"
-    if found.spent:
-        return f"the budget of {found.budget:,} labels is spent without a verdict; {seen}"
-    return f"not decided yet; {seen}{_more(needed(found))}"
+    if evidence.budget_spent:
+        return f"the budget of {evidence.budget:,} labels is spent without a verdict; {counts_text}"
+    return f"not decided yet; {counts_text}{_needed_text(rows_needed(evidence))}"
 
 
-def _arms_words(found: Arms) -> str:
-    if found.skewed:
-        asked = f"{100 * found.share:g} %"
-        got = found.entered[1] / max(sum(found.entered), 1)
+def _arms_sentence(evidence: Arms) -> str:
+    if evidence.skewed:
+        requested = f"{100 * evidence.share:g} %"
+        observed = evidence.entered[1] / max(sum(evidence.entered), 1)
         return (
-            f"no verdict: {100 * got:.3g} % of {sum(found.entered):,} users came to the challenger "
-            f"where {asked} were asked for, which is no chance; whatever keeps users of one arm "
-            "from being counted makes any difference between the arms mean nothing"
+            f"no verdict: {100 * observed:.3g} % of {sum(evidence.entered):,} users came to "
+            f"the challenger where {requested} were asked for, which is no chance; whatever keeps "
+            "users of one arm from being counted makes any difference between the arms mean nothing"
         )
-    if found.range is None:
+    if evidence.range is None:
         return (
             "not compared yet: how large a value can be is learned from the first "
-            f"{SCALE_USERS} users ({found.tried:,} so far); serve.ab.most says it at once"
+            f"{SCALE_USERS} users ({evidence.tried:,} so far); serve.ab.most says it at once"
         )
-    if not min(found.sums.users):
+    if not min(evidence.sums.users):
         return "nobody's time is over yet in both arms"
-    value, low, high = found.difference
+    value, low, high = evidence.difference
     means = (
-        f"a user of the challenger brings {found.means[1]:.4g}, of the shown model "
-        f"{found.means[0]:.4g}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
-        f"by {count_phrase(found.sums.rows, 'user')}"
+        f"a user of the challenger brings {evidence.means[1]:.4g}, of the shown model "
+        f"{evidence.means[0]:.4g}; the difference is {value:+.3g} ({low:+.3g} to {high:+.3g}) "
+        f"by {count_phrase(evidence.sums.rows, 'user')}"
     )
-    if found.decided == "equivalent":
-        return f"they differ by less than {found.margin * found.range:.3g} a user: {means}"
-    if found.decided != "undecided":
-        return f"the challenger is {found.decided}: {means}"
-    if found.spent:
-        return f"the budget of {found.budget:,} users is spent without a verdict: {means}"
-    return f"not decided yet: {means}{_more(needed(found))}"
+    if evidence.decided == "equivalent":
+        return f"they differ by less than {evidence.margin * evidence.range:.3g} a user: {means}"
+    if evidence.decided != "undecided":
+        return f"the challenger is {evidence.decided}: {means}"
+    if evidence.budget_spent:
+        return f"the budget of {evidence.budget:,} users is spent without a verdict: {means}"
+    return f"not decided yet: {means}{_needed_text(rows_needed(evidence))}"
 
 
-def needed(found: Shadow | Arms) -> dict[str, int] | None:
-    """About how many more would settle it with a chance of 80 %, if what comes is like what came:
-    ``labels`` of rows on which the two differ and the ``rows`` that bring so many, or ``users``.
-    ``None`` where it is settled, where nothing can be said yet, or no number would do."""
-    if found.decided != "undecided":
+def rows_needed(evidence: Shadow | Arms) -> dict[str, int] | None:
+    """About how many more would decide with a probability of 80 %, if future rows are like past
+    ones: ``labels`` of differing rows and the ``rows`` that yield so many, or ``users``. ``None``
+    where there is a verdict, where nothing can be said yet, or no number would suffice."""
+    if evidence.decided != "undecided":
         return None
-    if isinstance(found, Arms):
-        sums = found.sums
+    if isinstance(evidence, Arms):
+        sums = evidence.sums
         if min(sums.users) < 2:
             return None
-        # The same mean and spread in as many numbers, which is all that the estimate reads.
-        count = min(sums.rows, SPELLED)
+        # The same mean and spread in as many values, which is all that the estimate uses.
+        count = min(sums.rows, MAX_SPELLED_USERS)
         wide = math.sqrt(sums.spread / sums.rows)
         mean = sums.effect / sums.rows
         gap = mean + wide * np.where(np.arange(count) % 2, 1.0, -1.0) if wide else np.zeros(count)
-        total = required_rows(gap, found.margin)
+        total = required_rows(gap, evidence.margin)
         if total is None:
             return None
         return {"users": max(math.ceil(total * ARMS_COST) - sums.rows, 1)}
-    if not found.labels or not found.unlike:
+    if not evidence.labels or not evidence.unlike:
         return None
-    gap = np.repeat([1.0, -1.0, 0.0], [found.wins, found.losses, found.neither])
-    share = found.unlike / found.rows
-    total = required_rows(gap, min(found.margin / share, 0.999))
+    gap = np.repeat([1.0, -1.0, 0.0], [evidence.wins, evidence.losses, evidence.neither])
+    share = evidence.unlike / evidence.rows
+    total = required_rows(gap, min(evidence.margin / share, 0.999))
     if total is None:
         return None
-    labels = max(math.ceil(total * SHADOW_COST) - found.labels, 1)
+    labels = max(math.ceil(total * SHADOW_COST) - evidence.labels, 1)
     return {"labels": labels, "rows": math.ceil(labels / share)}
 
 
-def _more(more: Mapping[str, int] | None) -> str:
-    if more is None:
+def _needed_text(needed: Mapping[str, int] | None) -> str:
+    if needed is None:
         return ""
-    if "users" in more:
-        return f"; about {more['users']:,} more users would settle it"
+    if "users" in needed:
+        return f"; about {needed['users']:,} more users would settle it"
     return (
-        f"; about {more['labels']:,} more labels of such rows would settle it (in some "
-        f"{more['rows']:,} rows)"
+        f"; about {needed['labels']:,} more labels of such rows would settle it (in some "
+        f"{needed['rows']:,} rows)"
     )

@@ -1,6 +1,5 @@
-"""A run and what was asked for → a service that can be started: the one place where its parts are
-put together: which model it serves, who is compared with it, and who follows the promotions.
-"""
+"""A run and a request to serve it → a service that can be started. Its parts are put together here:
+the model it serves, the challenger, and the follower of promotions."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RecipeError, StoreError
 from holdfast.core.machine import usable_cores
 from holdfast.core.tasks import DECODER_TASKS
-from holdfast.plugins.service.live.lineup import Lineup, Setup, refuse_unlike
-from holdfast.plugins.service.live.observer import Comparing, Shadowing
-from holdfast.plugins.service.promotion import ServedModel, Successor, started
+from holdfast.plugins.service.live.observer import ComparisonObserver, ShadowRunner
+from holdfast.plugins.service.live.router import ComparisonSetup, EngineRouter, refuse_incompatible
+from holdfast.plugins.service.promotion import PromotionFollower, ServedModel, record_start
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes import ENDPOINTS
-from holdfast.plugins.service.server import Running, connections_within, listen
+from holdfast.plugins.service.server import RunningService, connection_limit, listen
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.application import Application
-from holdfast.plugins.service.web.guard import MAKE, AccessRules, is_local, read_token
+from holdfast.plugins.service.web.guard import MAKE_TOKEN, AccessRules, is_local, read_token
 from holdfast.runs.threshold import served_name
 
 if TYPE_CHECKING:
@@ -35,14 +34,14 @@ Log = Callable[[str], None]
 NO_STORE = "none"
 ENDING = ".store.db"
 PRECISIONS = ("float32", "auto")
-# An engine of a run; beside another, whose thread it shares and to whom it gives way.
+# Loads an engine of a run; given another engine, it shares its thread and yields to it.
 Load = Callable[[Path, ServiceEngine | None], ServiceEngine]
 
 
 @dataclass(frozen=True, slots=True)
 class ServeRequest:
-    """What ``holdfast serve`` was asked for. ``store`` is a file or URL, ``none`` for none, and
-    ``None`` for the file beside the run's folder."""
+    """What ``holdfast serve`` was called with. ``store`` is a file or URL, ``none`` for none, and
+    ``None`` for the file next to the run's folder."""
 
     run: Path
     host: str = "127.0.0.1"
@@ -56,65 +55,66 @@ class ServeRequest:
 
 
 def compose(
-    wanted: ServeRequest, ready: Callable[[ServiceEngine], None], log: Log, notify: DecisionListener
-) -> Running:
-    """Check what can be checked without the model, open the store and take the port; the model is
-    loaded by ``run()``. ``ready`` hears when requests are answered.
+    request: ServeRequest, on_ready: Callable[[ServiceEngine], None], log: Log, notify: DecisionListener
+) -> RunningService:
+    """Check what can be checked without the model, open the store and bind the port; ``run()``
+    loads the model. ``on_ready`` is called when requests are answered.
 
-    Raises ``RecipeError`` where others can reach the host and no token is named, or an option is
-    none; ``RunError`` for what is no finished run; ``StoreError`` for a store that cannot be used.
+    Raises ``RecipeError`` for an invalid option, or where other machines can reach the host and no
+    token is named; ``RunError`` for a run that is not finished; ``StoreError`` for a store that
+    cannot be used.
     """
     with decisions_to(notify):
-        token = _token(wanted)
-    if wanted.precision not in PRECISIONS:
+        token = _token(request)
+    if request.precision not in PRECISIONS:
         raise RecipeError(
-            "--precision", "is not known", wanted.precision, f"There are: {', '.join(PRECISIONS)}."
+            "--precision", "is not known", request.precision, f"There are: {', '.join(PRECISIONS)}."
         )
-    for run in filter(None, (wanted.run, wanted.challenger)):
+    for run in filter(None, (request.run, request.challenger)):
         need_run(run)
     with decisions_to(notify):
-        connections = connections_within(wanted.settings.max_connections)
-    settings = wanted.settings.model_copy(update={"max_connections": connections})
-    place = listen(wanted.host, wanted.port)
+        connections = connection_limit(request.settings.max_connections)
+    settings = request.settings.model_copy(update={"max_connections": connections})
+    address = listen(request.host, request.port)
     try:
-        store = _store(wanted)
+        store = _store(request)
     except BaseException:
-        place.sock.close()
+        address.sock.close()
         raise
-    guard = AccessRules.of(wanted.host, token, settings.hosts)
+    guard = AccessRules.for_server(request.host, token, settings.hosts)
     service = Service(settings, guard, store, log)
-    return Running(
+    return RunningService(
         service,
         Application(service, ENDPOINTS),
-        place,
-        lambda: loaded(wanted, store, log, notify),
-        ready,
-        lambda: watch_drift_of(service, notify),
+        address,
+        lambda: load_engine(request, store, log, notify),
+        on_ready,
+        lambda: start_drift_observer(service, notify),
     )
 
 
-def _token(wanted: ServeRequest) -> str | None:
-    if wanted.token_file is not None:
-        return read_token(wanted.token_file)
-    if is_local(wanted.host):
+def _token(request: ServeRequest) -> str | None:
+    if request.token_file is not None:
+        return read_token(request.token_file)
+    if is_local(request.host):
         return None
     raise RecipeError(
-        f"--host {wanted.host}",
+        f"--host {request.host}",
         "can be reached by other machines, so that a token is needed",
         None,
-        f"Name a file that holds one: --token-file FILE, e.g. made by {MAKE.format('FILE')}.",
+        f"Name a file that holds one: --token-file FILE, e.g. made by {MAKE_TOKEN.format('FILE')}.",
     )
 
 
-def _store(wanted: ServeRequest) -> Store | None:
-    if wanted.store == NO_STORE:
+def _store(request: ServeRequest) -> Store | None:
+    if request.store == NO_STORE:
         return None
     from holdfast.plugins.store.store import open_store
 
-    if wanted.store is not None:
-        return open_store(wanted.store)
-    # Beside the run's folder, which nothing is added to.
-    folder = wanted.run.resolve()
+    if request.store is not None:
+        return open_store(request.store)
+    # Next to the run's folder: nothing is added inside it.
+    folder = request.run.resolve()
     try:
         return open_store(str(folder.with_name(folder.name + ENDING)))
     except StoreError as error:
@@ -122,71 +122,71 @@ def _store(wanted: ServeRequest) -> Store | None:
         raise StoreError(error.what, error.rule, error.value, remedy) from error
 
 
-def loaded(
-    wanted: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
+def load_engine(
+    request: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
 ) -> tuple[ServiceEngine, Sequence[ServiceObserver]]:
-    """Who answers, and the observers of a live comparison; raises as ``compose`` does."""
+    """The engine, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
     from holdfast.plugins.service.engine.open import open_engine
 
-    def load(run: Path, beside: ServiceEngine | None) -> ServiceEngine:
-        first = beside if isinstance(beside, ModelEngine) else None
+    def load(run: Path, share_with: ServiceEngine | None) -> ServiceEngine:
+        first = share_with if isinstance(share_with, ModelEngine) else None
         return open_engine(
-            run, wanted.precision, threads=wanted.threads, beside=first, notify=notify
+            run, request.precision, threads=request.threads, share_with=first, notify=notify
         )
 
-    return lined_up(
-        wanted.run,
+    return build_router(
+        request.run,
         load,
-        challenger=wanted.challenger,
+        challenger=request.challenger,
         store=store,
-        settings=wanted.settings,
+        settings=request.settings,
         log=log,
     )
 
 
-def watch_drift_of(service: Service, notify: DecisionListener) -> None:
-    """Have drift watched, once the service answers."""
+def start_drift_observer(service: Service, notify: DecisionListener) -> None:
+    """Start drift detection, once the service answers."""
     from holdfast.plugins.service.drift_observer import drift_observers
 
     try:
         engine = service.engine
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
-        # Nobody waits for it, and the service must not be silent about a defect.
+        # Nobody waits for it, and a defect must be reported.
         service.log(f"drift is not watched, for a defect: {type(error).__name__}")
         return
-    if service.watching is not None:
-        for one in observers:
-            service.watching.add(one)
+    if service.observer_thread is not None:
+        for observer in observers:
+            service.observer_thread.add(observer)
 
 
-def stood_in(run: Path, store: Store | None, log: Log) -> ServedModel:
-    """The run that a server started with ``run`` serves: itself, or what was promoted in its place.
-    Raises ``InputError`` where that one is not there or is another by now."""
+def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
+    """The run that a server started with ``run`` serves: itself, or one promoted in its place.
+    Raises ``InputError`` where that run is missing or was replaced."""
     result = open_run(run)
     first = served_name(run)
     if store is None:
         return ServedModel(first, run)
     facts = {"task": result.get("task"), "classes": result.get("classes")}
-    now = started(store, first, facts, run)
-    if now.model == first:
-        # The folder of the command line, which may have been moved since.
-        return ServedModel(first, run, now.before, now.since)
-    remedy = f"Bring it back, or go back: holdfast promote {now.run} --store … --undo"
+    current = record_start(store, first, facts, run)
+    if current.model == first:
+        # The folder of the command line; the stored one may have been moved.
+        return ServedModel(first, run, current.before, current.since)
+    remedy = f"Bring it back, or go back: holdfast promote {current.run} --store … --undo"
     try:
-        found = served_name(now.run)
+        name_found = served_name(current.run)
     except InputError as error:
         rule = f"was promoted in the place of {first}, and cannot be served"
-        raise RecipeError(now.model, rule, str(error).splitlines()[0], remedy) from error
-    if found != now.model:
+        raise RecipeError(current.model, rule, str(error).splitlines()[0], remedy) from error
+    if name_found != current.model:
         rule = f"was promoted in the place of {first}, and its folder holds another model"
-        raise RecipeError(now.model, rule, found, remedy)
-    log(f"{now.model} ({now.run}) was promoted in the place of {first}, and is served")
-    return now
+        raise RecipeError(current.model, rule, name_found, remedy)
+    log(f"{current.model} ({current.run}) was promoted in the place of {first}, and is served")
+    return current
 
 
-def lined_up(
+def build_router(
     run: Path,
     load: Load,
     *,
@@ -194,9 +194,9 @@ def lined_up(
     store: Store | None,
     settings: Serving,
     log: Log,
-) -> tuple[Lineup, list[ServiceObserver]]:
-    """The engine of a server started with ``run``, and the observers that the comparison needs;
-    closing the engine ends all threads. Raises ``InputError`` for what cannot be served or
+) -> tuple[EngineRouter, list[ServiceObserver]]:
+    """The engine of a server started with ``run``, and the observers that the comparison needs.
+    Closing the engine ends all threads. Raises ``InputError`` for a run that cannot be served or
     compared; then no thread is left."""
     if challenger is not None and store is None:
         raise RecipeError(
@@ -205,42 +205,45 @@ def lined_up(
             None,
             "Add --store FILE or URL.",
         )
-    now = stood_in(run, store, log)
+    current = current_model(run, store, log)
     first = served_name(run)
-    if challenger is not None and served_name(challenger) == now.model:
-        log(f"the challenger {now.model} is what is served since its promotion: nothing to compare")
+    if challenger is not None and served_name(challenger) == current.model:
+        log(
+            f"the challenger {current.model} is what is served since its promotion: "
+            "nothing to compare"
+        )
         challenger = None
-    shown, shares = load(now.run, None), usable_cores() == 1
-    lineup = Lineup(shown)
+    shown, one_core = load(current.run, None), usable_cores() == 1
+    router = EngineRouter(shown)
     observers: list[ServiceObserver] = []
     try:
         if challenger is not None and store is not None:
-            lineup, watcher = _compared(
+            router, observer = _with_challenger(
                 shown,
-                # With a core of its own it keeps nobody waiting, where one thread that both share
-                # would end its turn first (benchmarks/RESULTS.md); those whom it answers itself
-                # must not wait for the others.
-                load(challenger, shown if shares and settings.compare == "shadow" else None),
+                # Given a core, the challenger delays nobody, whereas a shared thread would end its
+                # turn first (benchmarks/RESULTS.md). In an A/B test its users must not wait for the
+                # others.
+                load(challenger, shown if one_core and settings.compare == "shadow" else None),
                 store,
                 settings,
                 log,
             )
-            observers.append(watcher)
+            observers.append(observer)
         if store is not None:
-            enrol = partial(stood_in, run, store, log)
-            successor = Successor(store, lineup, first, load, enrol, log)
-            lineup.followed_by(successor.close, successor.figures)
+            enrol = partial(current_model, run, store, log)
+            successor = PromotionFollower(store, router, first, load, enrol, log)
+            router.set_follower(successor.close, successor.figures)
     except BaseException:
-        lineup.close()
+        router.close()
         raise
-    return lineup, observers
+    return router, observers
 
 
-def _compared(
+def _with_challenger(
     shown: ServiceEngine, challenger: ServiceEngine, store: Store, settings: Serving, log: Log
-) -> tuple[Lineup, Comparing]:
+) -> tuple[EngineRouter, ComparisonObserver]:
     try:
-        refuse_unlike(shown.facts, challenger.facts)
+        refuse_incompatible(shown.facts, challenger.facts)
         if settings.compare == "ab" and shown.facts.task in DECODER_TASKS:
             raise RecipeError(
                 "--set serve.compare",
@@ -252,7 +255,7 @@ def _compared(
     except BaseException:
         challenger.close()
         raise
-    setup = Setup(
+    setup = ComparisonSetup(
         shown.facts.model,
         challenger.facts.model,
         shown.facts.task,
@@ -262,11 +265,11 @@ def _compared(
         **settings.ab.model_dump(),
         lag_s=settings.lag_s,
     )
-    lineup = Lineup(shown, challenger, setup)
-    shadowing = None
+    router = EngineRouter(shown, challenger, setup)
+    shadow_runner = None
     if setup.way == "shadow":
-        patience = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
-        shadowing = Shadowing(challenger, store, lambda: lineup.busy, patience, log, settings.mask)
-    watcher = Comparing(setup, store, shadowing, log)
-    lineup.end_comparison = watcher.close
-    return lineup, watcher
+        max_delay_s = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
+        shadow_runner = ShadowRunner(challenger, store, lambda: router.busy, max_delay_s, log, settings.mask)
+    observer = ComparisonObserver(setup, store, shadow_runner, log)
+    router.end_comparison = observer.close
+    return router, observer

@@ -1,14 +1,13 @@
-"""Drift as an observer of the service: what arrives and what is answered, watched as it comes.
+"""Drift detection as an observer of the service: inputs and predictions are monitored as they come.
 
-One alarm a change, which is written down; when the new regime is known, what it is like is written
-down too. Accuracy without labels stands among the numbers, or why it cannot be told; labels of rows
-that were drawn evenly say whether the model has become worse.
+Each change raises one alarm, which is stored. Once enough rows of the new distribution are known,
+its description is stored too. The summary estimates accuracy without labels, or says why it cannot.
+Labels of rows drawn uniformly show whether the model has become worse.
 
-The reference lies in the run's folder. Where it does not yet, it is made of the rows that the run
-was made of, by a pass of the model, in the thread of the observers when the first request was seen:
-no answer waits for it (``StartingDrift``). Where it cannot be made the service goes on without the
-watch, and says why. When another model takes the place of the one in service the watch begins anew,
-by its reference.
+The reference lies in the run's folder. Where it is missing, the observers' thread computes it from
+the run's validation rows after the first request; no response waits for it (``LazyDriftObserver``).
+Where it cannot be computed, the service continues without drift detection and says why. When
+another model is promoted, monitoring restarts with that model's reference.
 """
 
 from __future__ import annotations
@@ -52,140 +51,141 @@ from holdfast.recipe import DataPart
 from holdfast.runs.finished_run import FinishedRun
 
 NAME = "drift"
-ALARM, REGIME, HARM = "drift", "drift regime", "harm"
-MODEL, WORDS = "model", "words"
+ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
+BY_MODEL, BY_WORDS = "model", "words"
 FLOAT32 = "float32"
-# Answers that wait for a label, confidences that accuracy is estimated of, and labels, at most.
-REMEMBERED, WINDOW, LABELS = 20_000, 1000, 5000
-# Rows after which accuracy is estimated anew: a tenth of those that came, within these.
-SOONEST, LATEST = 50, 2000
+# Maximum predictions that wait for a label, confidences for the accuracy estimate, and labels.
+MAX_UNLABELLED, WINDOW_ROWS, MAX_LABELS = 20_000, 1000, 5000
+# Accuracy is estimated again after a tenth of the rows so far, within these limits.
+MIN_WAIT_ROWS, MAX_WAIT_ROWS = 50, 2000
 
 
-class Drifting:
-    """The observer of one run. ``data`` is what its recipe says of its rows; with ``log_texts``
-    examples are written down with their texts, masked where ``mask`` is set, else by their names
-    alone. Words are written down where three rows hold them."""
+class DriftObserver:
+    """The drift observer of one run. ``data`` is the recipe's description of the rows. With
+    ``log_texts`` examples are stored with their texts, masked where ``mask`` is set; otherwise only
+    with their names. Words are stored where three rows contain them."""
 
     def __init__(
         self,
-        held: RunReference,
+        reference: RunReference,
         facts: EngineFacts,
         data: DataPart,
         *,
-        between: int = ROWS_BETWEEN_ALARMS,
+        alarm_distance: int = ROWS_BETWEEN_ALARMS,
         log_texts: bool = False,
         mask: bool = True,
     ) -> None:
-        self._held, self._facts, self._data = held, facts, data
-        self._between, self._log_texts, self._mask = between, log_texts, mask
-        self._by: str | None = None
+        self._run_reference, self._facts, self._data = reference, facts, data
+        self._alarm_distance, self._log_texts, self._mask = alarm_distance, log_texts, mask
+        self._vector_source: str | None = None
         self._monitor: DriftMonitor | None = None
         self._waiting: list[DriftRows] = []
         self._recent: DriftRows | None = None
         self._events: list[tuple[str, Mapping[str, Any]]] = []
-        self._answers: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
-        self._kept = 0
-        right = held.reference.correct
-        self._harm = None if right is None else HarmWatch.of_reference(right)
-        self._harmful: dict[str, Any] | None = None
+        self._predictions: OrderedDict[str, list[tuple[Any, float] | None]] = OrderedDict()
+        self._unlabelled_rows = 0
+        right = reference.reference.correct
+        self._harm_watch = None if right is None else HarmWatch.of_reference(right)
+        self._harm_found: dict[str, Any] | None = None
         self._labels: list[tuple[float, float]] = []
-        self._uneven = self._unknown = self._again = self._others = 0
+        self._uneven_labels = self._unknown_labels = self._repeated_labels = self._other_model_rows = 0
         self._accuracy: tuple[int, Estimate] | None = None
 
     @property
     def name(self) -> str:
         return NAME
 
-    def seen(self, served: Served) -> None:
-        """Kept until somebody asks what it comes to, so that many requests are one step."""
-        if served.answered.model != self._facts.model:
-            self._others += len(served.rows)
+    def observe(self, served: Served) -> None:
+        """Buffer the request until a summary is requested, so that many requests are processed in
+        one step."""
+        if served.predictions.model != self._facts.model:
+            self._other_model_rows += len(served.rows)
             return
-        if self._by is None:
-            # The model's vectors tell rows from others where they are those of the reference, in
-            # the precision of the reference; else words do.
-            own, vectors = self._held.reference.rows.vectors, served.answered.vectors
-            same = own is not None and vectors is not None and vectors.shape[1] == own.shape[1]
-            self._begin(MODEL if same and self._facts.precision == FLOAT32 else WORDS)
-        answers = served.answered.answers
-        rows = self._rows_of(served)
+        if self._vector_source is None:
+            # The model's vectors are comparable where they have the width and the precision of the
+            # reference's; otherwise hashed words are used.
+            reference_vectors, vectors = self._run_reference.reference.rows.vectors, served.predictions.vectors
+            comparable = reference_vectors is not None and vectors is not None and vectors.shape[1] == reference_vectors.shape[1]
+            self._start_monitor(BY_MODEL if comparable and self._facts.precision == FLOAT32 else BY_WORDS)
+        predictions = served.predictions.answers
+        rows = self._drift_rows(served)
         self._waiting.append(rows)
-        sure = rows.numbers.get(CONFIDENCE, np.full(len(rows), np.nan))
-        self._answers[served.request] = [
-            (_answered(one), float(p)) for one, p in zip(answers, sure, strict=True)
+        confidence = rows.numbers.get(CONFIDENCE, np.full(len(rows), np.nan))
+        self._predictions[served.request] = [
+            (_top_prediction(one), float(probability)) for one, probability in zip(predictions, confidence, strict=True)
         ]
-        self._kept += len(answers)
-        while self._kept > REMEMBERED and len(self._answers) > 1:
-            self._kept -= len(self._answers.popitem(last=False)[1])
+        self._unlabelled_rows += len(predictions)
+        while self._unlabelled_rows > MAX_UNLABELLED and len(self._predictions) > 1:
+            self._unlabelled_rows -= len(self._predictions.popitem(last=False)[1])
 
-    def labelled(self, feedback: Feedback) -> None:
-        """Only labels of rows that were drawn evenly speak for all rows."""
-        if self._harm is None or (feedback.model or self._facts.model) != self._facts.model:
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Count a label; only labels of rows drawn uniformly represent all rows."""
+        if self._harm_watch is None or (feedback.model or self._facts.model) != self._facts.model:
             return
         if feedback.drawn != "uniform" or feedback.source == "model":
-            self._uneven += 1
+            self._uneven_labels += 1
             return
-        said = self._answers.get(feedback.request)
-        if said is None or not 0 <= feedback.index < len(said):
-            self._unknown += 1
+        predictions = self._predictions.get(feedback.request)
+        if predictions is None or not 0 <= feedback.index < len(predictions):
+            self._unknown_labels += 1
             return
-        if (answered := said[feedback.index]) is None:
-            # Sent twice, or by two people: it is one row all the same.
-            self._again += 1
+        if (stored := predictions[feedback.index]) is None:
+            # Sent twice, or by two annotators: it is still one row.
+            self._repeated_labels += 1
             return
-        prediction, sure = answered
-        said[feedback.index] = None
+        prediction, confidence = stored
+        predictions[feedback.index] = None
         in_order = self._facts.task in TAGGING_TASKS
         wrong = float(not same_answer(prediction, feedback.label, in_order))
-        self._labels = [*self._labels[-LABELS + 1 :], (1 - wrong, sure)]
-        self._harm, at = self._harm.add(np.array([wrong]), self._between)
-        if at is not None:
-            self._harmful = {
-                "labels": self._harm.rows,
-                "wrong": self._harm.wrong,
-                "allowed": self._harm.allowed,
-                "since_label": self._harm.detector.since,
+        self._labels = [*self._labels[-MAX_LABELS + 1 :], (1 - wrong, confidence)]
+        self._harm_watch, alarm_at = self._harm_watch.add(np.array([wrong]), self._alarm_distance)
+        if alarm_at is not None:
+            self._harm_found = {
+                "labels": self._harm_watch.rows,
+                "wrong": self._harm_watch.wrong,
+                "allowed": self._harm_watch.allowed,
+                "since_label": self._harm_watch.detector.since,
             }
-            self._events.append((HARM, self._harmful))
-            # One change is told once; the watch begins anew.
-            assert self._held.reference.correct is not None
-            self._harm = HarmWatch.of_reference(self._held.reference.correct)
+            self._events.append((HARM, self._harm_found))
+            # Each change is reported once; then monitoring restarts.
+            assert self._run_reference.reference.correct is not None
+            self._harm_watch = HarmWatch.of_reference(self._run_reference.reference.correct)
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        self._catch_up()
-        found, self._events = self._events, []
-        return found
+        self._process_waiting()
+        events, self._events = self._events, []
+        return events
 
-    def said(self) -> Mapping[str, Any]:
-        self._catch_up()
+    def summary(self) -> Mapping[str, Any]:
+        self._process_waiting()
         monitor = self._monitor
         if monitor is None:
-            return {"rows": 0, "alarms": 0, "reference_rows": len(self._held.reference)}
-        last = monitor.alarms[-1].to_json() if monitor.alarms else None
-        made: dict[str, Any] = {
+            return {"rows": 0, "alarms": 0, "reference_rows": len(self._run_reference.reference)}
+        last_alarm = monitor.alarms[-1].to_json() if monitor.alarms else None
+        result: dict[str, Any] = {
             "rows": monitor.rows,
             "alarms": len(monitor.alarms),
             "changed": int(bool(monitor.alarms)),
             "since_row": monitor.last_change,
             "gathering": 0 if monitor.gathering is None else len(monitor.gathering),
-            "reference_rows": len(self._held.reference),
-            "other_model_rows": self._others,
+            "reference_rows": len(self._run_reference.reference),
+            "other_model_rows": self._other_model_rows,
             **{f"evidence_{name}": level for name, level in monitor.levels.items()},
             "between_alarms": monitor.between,
-            "by": self._by,
+            "by": self._vector_source,
             "against": monitor.reference.description,
             "unwatched": monitor.unwatched,
-            "last_alarm": last,
+            "last_alarm": last_alarm,
         }
-        return {**made, **self._accuracy_said(monitor.rows), **self._labels_said()}
+        return {**result, **self._accuracy_summary(monitor.rows), **self._label_summary()}
 
     def state(self) -> Mapping[str, Any]:
-        self._catch_up()
+        self._process_waiting()
         return {
-            "by": self._by,
+            "by": self._vector_source,
             "monitor": None if self._monitor is None else self._monitor.to_json(),
-            "harm": None if self._harm is None else self._harm.to_json(),
-            "harmful": self._harmful,
+            "harm": None if self._harm_watch is None else self._harm_watch.to_json(),
+            "harmful": self._harm_found,
             "labels": self._labels,
         }
 
@@ -193,130 +193,130 @@ class Drifting:
         try:
             if state["by"] is None:
                 return
-            self._begin(str(state["by"]))
+            self._start_monitor(str(state["by"]))
             assert self._monitor is not None
             self._monitor = DriftMonitor.from_json(state["monitor"], self._monitor.reference)
-            # The service may have been told otherwise since.
-            self._monitor = replace(self._monitor, between=self._between)
-            if self._harm is not None and state["harm"] is not None:
-                self._harm = self._harm.with_saved_state(state["harm"])
-            self._harmful = state["harmful"]
+            # The setting may have changed since.
+            self._monitor = replace(self._monitor, between=self._alarm_distance)
+            if self._harm_watch is not None and state["harm"] is not None:
+                self._harm_watch = self._harm_watch.with_saved_state(state["harm"])
+            self._harm_found = state["harmful"]
             self._labels = [(float(a), float(b)) for a, b in state["labels"]]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
-    def _begin(self, by: str) -> None:
-        self._by = by
-        self._monitor = DriftMonitor.of_reference(self._reference, self._between)
+    def _start_monitor(self, source: str) -> None:
+        self._vector_source = source
+        self._monitor = DriftMonitor.of_reference(self._reference, self._alarm_distance)
 
     @property
     def _reference(self) -> Reference:
-        return self._held.reference if self._by == MODEL else self._held.with_word_vectors()
+        return self._run_reference.reference if self._vector_source == BY_MODEL else self._run_reference.with_word_vectors()
 
-    def _rows_of(self, served: Served) -> DriftRows:
+    def _drift_rows(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
-        answers, vectors = served.answered.answers, served.answered.vectors
-        said, sure = [_answered(one) for one in answers], [one.confidence for one in answers]
-        if self._by == WORDS:
+        answers, vectors = served.predictions.answers, served.predictions.vectors
+        labels, confidence = [_top_prediction(one) for one in answers], [one.confidence for one in answers]
+        if self._vector_source == BY_WORDS:
             vectors = None if texts is None else hashed_word_vectors(texts)
         names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
-        classes = self._held.reference.classes
-        return drift_rows(self._facts.task, classes, texts, said, sure, vectors, names)
+        classes = self._run_reference.reference.classes
+        return drift_rows(self._facts.task, classes, texts, labels, confidence, vectors, names)
 
-    def _catch_up(self) -> None:
-        """What waits, in one step; alarms and new regimes on the way are written down."""
+    def _process_waiting(self) -> None:
+        """Process the buffered rows in one step; store alarms and new distributions as events."""
         if not self._waiting or self._monitor is None:
             return
         rows, self._waiting = concatenate_rows(self._waiting), []
-        known = [] if self._recent is None else [self._recent]
-        whole = concatenate_rows([*known, rows])
-        self._recent = whole.take(slice(max(0, len(whole) - WINDOW), None))
+        recent = [] if self._recent is None else [self._recent]
+        window = concatenate_rows([*recent, rows])
+        self._recent = window.take(slice(max(0, len(window) - WINDOW_ROWS), None))
         before = self._monitor
         self._monitor = before.add(rows)
         for alarm in self._monitor.alarms[len(before.alarms) :]:
-            self._events.append((ALARM, self._told(alarm)))
+            self._events.append((ALARM, self._alarm_event(alarm)))
         regime = self._monitor.new_reference_rows
         if regime is not None and before.first_row != self._monitor.first_row:
-            self._events.append((REGIME, self._like(regime)))
+            self._events.append((NEW_DISTRIBUTION, self._distribution_event(regime)))
 
-    def _told(self, alarm: Alarm) -> dict[str, Any]:
+    def _alarm_event(self, alarm: Alarm) -> dict[str, Any]:
         when = f"since about row {alarm.since:,}, noticed at row {alarm.at:,}"
         by = "" if alarm.by == ROW_VECTORS else f" ({alarm.by})"
         because = f"{alarm.side} are not like the {alarm.against}{by}, {when}"
-        return {**alarm.to_json(), "because": because, "between_alarms": self._between}
+        return {**alarm.to_json(), "because": because, "between_alarms": self._alarm_distance}
 
-    def _like(self, regime: DriftRows) -> dict[str, Any]:
-        """What the new regime is like, against the rows that the model was judged by."""
+    def _distribution_event(self, rows: DriftRows) -> dict[str, Any]:
+        """Describe the new distribution, compared with the validation rows."""
         assert self._monitor is not None
-        found = compare_rows(self._reference, regime, between=self._between).to_json()
-        shown = mask_personal if self._mask else str
+        comparison = compare_rows(self._reference, rows, between=self._alarm_distance).to_json()
+        hide = mask_personal if self._mask else str
         examples = [
-            {"row": one["row"], **({"text": shown(one["text"])} if self._log_texts else {})}
-            for one in found["examples"]
+            {"row": one["row"], **({"text": hide(one["text"])} if self._log_texts else {})}
+            for one in comparison["examples"]
         ]
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
-        body = {key: found[key] for key in keys}
-        sides = ", ".join(found["differ"]) or "nothing that is sure"
-        body["because"] = f"{len(regime):,} rows of the new kind are known; they differ in: {sides}"
-        body |= {"examples": examples, "since": self._monitor.last_change, "rows": len(regime)}
-        made: dict[str, Any] = to_json(body)
-        return made
+        event = {key: comparison[key] for key in keys}
+        differences = ", ".join(comparison["differ"]) or "nothing that is sure"
+        event["because"] = f"{len(rows):,} rows of the new kind are known; they differ in: {differences}"
+        event |= {"examples": examples, "since": self._monitor.last_change, "rows": len(rows)}
+        result: dict[str, Any] = to_json(event)
+        return result
 
-    def _accuracy_said(self, rows: int) -> dict[str, Any]:
-        due = 0 if self._accuracy is None else self._accuracy[0]
-        if self._recent is not None and rows >= due:
-            wait = int(np.clip(rows // 10, SOONEST, LATEST))
-            self._accuracy = (rows + wait, self._estimated(self._recent))
+    def _accuracy_summary(self, rows: int) -> dict[str, Any]:
+        due_at = 0 if self._accuracy is None else self._accuracy[0]
+        if self._recent is not None and rows >= due_at:
+            wait = int(np.clip(rows // 10, MIN_WAIT_ROWS, MAX_WAIT_ROWS))
+            self._accuracy = (rows + wait, self._estimate_accuracy(self._recent))
         if self._accuracy is None:
             return {}
-        found = self._accuracy[1]
-        if found.value is None:
-            return {"accuracy_estimated": None, "accuracy_why": found.why}
+        estimate = self._accuracy[1]
+        if estimate.value is None:
+            return {"accuracy_estimated": None, "accuracy_why": estimate.why}
         return {
-            "accuracy_estimated": found.value,
-            "accuracy_low": found.low,
-            "accuracy_high": found.high,
+            "accuracy_estimated": estimate.value,
+            "accuracy_low": estimate.low,
+            "accuracy_high": estimate.high,
             "accuracy_rows": len(self._recent or ()),
         }
 
-    def _estimated(self, recent: DriftRows) -> Estimate:
+    def _estimate_accuracy(self, recent: DriftRows) -> Estimate:
         reference = self._reference
-        sure, now = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
-        if reference.correct is None or sure is None or now is None:
+        reference_confidence, confidence = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
+        if reference.correct is None or reference_confidence is None or confidence is None:
             return Estimate(None, why="answers of this task are not right or wrong")
         support = weights = None
         if reference.rows.vectors is not None and recent.vectors is not None:
-            read = np.isfinite(recent.vectors).all(axis=1)
-            found = compare_vectors(reference.rows.vectors, recent.vectors[read])
-            if found is not None:
-                share = float(found.outside.mean())
-                support = support_problem(found.weights, share, int(read.sum()))
-                weights = found.weights if (found.area.low or 0) > 0.5 else None
-        return estimate_accuracy(sure, reference.correct, now, weights=weights, support=support)
+            finite = np.isfinite(recent.vectors).all(axis=1)
+            separation = compare_vectors(reference.rows.vectors, recent.vectors[finite])
+            if separation is not None:
+                outside_share = float(separation.outside.mean())
+                support = support_problem(separation.weights, outside_share, int(finite.sum()))
+                weights = separation.weights if (separation.area.low or 0) > 0.5 else None
+        return estimate_accuracy(reference_confidence, reference.correct, confidence, weights=weights, support=support)
 
-    def _labels_said(self) -> dict[str, Any]:
-        if self._harm is None:
+    def _label_summary(self) -> dict[str, Any]:
+        if self._harm_watch is None:
             return {}
-        made: dict[str, Any] = {
+        result: dict[str, Any] = {
             "labels": len(self._labels),
-            "labels_not_even": self._uneven,
-            "labels_of_unknown_rows": self._unknown,
-            "labels_of_a_row_again": self._again,
-            "harm_evidence": self._harm.detector.level,
-            "harmful": int(self._harmful is not None),
+            "labels_not_even": self._uneven_labels,
+            "labels_of_unknown_rows": self._unknown_labels,
+            "labels_of_a_row_again": self._repeated_labels,
+            "harm_evidence": self._harm_watch.detector.level,
+            "harmful": int(self._harm_found is not None),
         }
         if self._labels and self._recent is not None:
-            right, sure = np.array(self._labels).T
-            others = self._recent.numbers.get(CONFIDENCE, np.zeros(0))
-            found = powered_accuracy(right, sure, others)
-            made["accuracy_labelled"] = found.value
-            made |= {"accuracy_labelled_low": found.low, "accuracy_labelled_high": found.high}
-        return made
+            correct, confidence = np.array(self._labels).T
+            unlabelled = self._recent.numbers.get(CONFIDENCE, np.zeros(0))
+            estimate = powered_accuracy(correct, confidence, unlabelled)
+            result["accuracy_labelled"] = estimate.value
+            result |= {"accuracy_labelled_low": estimate.low, "accuracy_labelled_high": estimate.high}
+        return result
 
 
 def texts_of(rows: Sequence[Row], facts: EngineFacts, data: DataPart) -> tuple[str, ...] | None:
-    """What was asked, as ``analyses.row_texts.read_texts`` says of a table; ``None`` of pictures,
-    and where a template makes the text of columns."""
+    """The input texts, as ``analyses.row_texts.read_texts`` gives them for a table; ``None`` for
+    images, and where a template makes the text from columns."""
     if facts.task in IMAGE_TASKS or data.template:
         return None
     columns = facts.columns[: max(1, len(data.text or ()))]
@@ -329,130 +329,130 @@ def _text(cell: Any) -> str:
     return "" if cell is None else str(cell)
 
 
-def _answered(answer: RowPrediction) -> Any:
-    """What the model says, also where a threshold leaves the row to a person."""
+def _top_prediction(answer: RowPrediction) -> Any:
+    """The model's prediction, also where the threshold leaves the row to an annotator."""
     if answer.prediction is None and answer.probabilities:
         return max(answer.probabilities, key=lambda name: answer.probabilities[name])  # type: ignore[index]
     return answer.prediction
 
 
 def same_answer(prediction: Any, label: Any, in_order: bool = True) -> bool:
-    """Whether a label is what the model said; lists by their members, ``in_order`` or as sets."""
+    """Whether a label equals the prediction; lists by their members, ``in_order`` or as sets."""
     if isinstance(prediction, list | tuple) and isinstance(label, list | tuple):
         one, other = [str(x) for x in prediction], [str(x) for x in label]
         return one == other if in_order else sorted(one) == sorted(other)
     return str(prediction).strip().casefold() == str(label).strip().casefold()
 
 
-class StartingDrift:
-    """The observer, before and after it knows its reference; ``load`` makes it, of the model in
-    service, whose name ``model`` tells."""
+class LazyDriftObserver:
+    """A drift observer that ``load`` creates on first use, for the model in service, whose name
+    ``model`` returns."""
 
     def __init__(
         self,
-        load: Callable[[], Drifting],
+        load: Callable[[], DriftObserver],
         log: Callable[[str], None],
         model: Callable[[], str] = lambda: "",
     ) -> None:
         self._load, self._log, self._model = load, log, model
-        self._of = model()
-        self._inner: Drifting | None = None
-        self._pending: Mapping[str, Any] | None = None
-        self._why = ""
-        # Of the model before, not told yet.
-        self._left: list[tuple[str, Mapping[str, Any]]] = []
+        self._model_name = model()
+        self._observer: DriftObserver | None = None
+        self._pending_state: Mapping[str, Any] | None = None
+        self._reason = ""
+        # Events of the previous model that were not collected yet.
+        self._pending_events: list[tuple[str, Mapping[str, Any]]] = []
 
     @property
     def name(self) -> str:
         return NAME
 
-    def begin(self) -> None:
-        """Make the watch, or learn why there is none."""
-        if self._inner is not None or self._why:
+    def start(self) -> None:
+        """Create the observer, or record why there is none."""
+        if self._observer is not None or self._reason:
             return
         try:
-            self._inner = self._load()
+            self._observer = self._load()
         except InputError as error:
-            self._why = str(error).split("\n")[0]
+            self._reason = str(error).split("\n")[0]
             self._log(f"drift is not watched: {error}")
             return
-        if self._pending is not None:
-            state, self._pending = self._pending, None
+        if self._pending_state is not None:
+            state, self._pending_state = self._pending_state, None
             try:
-                self._inner.restore(state)
+                self._observer.restore(state)
             except ValueError as error:
                 self._log(f"drift begins anew: {error}")
 
-    def seen(self, served: Served) -> None:
-        if (now := self._model()) != self._of:
-            self._log(f"drift: from here on of {now}, which took the place of {self._of}")
-            if self._inner is not None:
-                self._left += self._inner.events()
-            self._of, self._inner, self._pending, self._why = now, None, None, ""
-        self.begin()
-        if self._inner is not None:
-            self._inner.seen(served)
+    def observe(self, served: Served) -> None:
+        if (model := self._model()) != self._model_name:
+            self._log(f"drift: from here on of {model}, which took the place of {self._model_name}")
+            if self._observer is not None:
+                self._pending_events += self._observer.events()
+            self._model_name, self._observer, self._pending_state, self._reason = model, None, None, ""
+        self.start()
+        if self._observer is not None:
+            self._observer.observe(served)
 
-    def labelled(self, feedback: Feedback) -> None:
-        if self._inner is not None:
-            self._inner.labelled(feedback)
+    def add_feedback(self, feedback: Feedback) -> None:
+        if self._observer is not None:
+            self._observer.add_feedback(feedback)
 
     def state(self) -> Mapping[str, Any]:
         # A service may end when another model serves already and has answered nothing yet.
-        mine = {"model": self._of}
-        if self._inner is not None:
-            return {**mine, **self._inner.state()}
-        return {**mine, **(self._pending or {"by": None})}
+        own_state = {"model": self._model_name}
+        if self._observer is not None:
+            return {**own_state, **self._observer.state()}
+        return {**own_state, **(self._pending_state or {"by": None})}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        if (of := state.get("model", self._of)) != self._of:
-            raise ValueError(f"what is stored is of {of}")
-        if self._inner is None:
-            self._pending = dict(state)
+        if (stored_model := state.get("model", self._model_name)) != self._model_name:
+            raise ValueError(f"what is stored is of {stored_model}")
+        if self._observer is None:
+            self._pending_state = dict(state)
         else:
-            self._inner.restore(state)
+            self._observer.restore(state)
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        left, self._left = self._left, []
-        return [*left, *(() if self._inner is None else self._inner.events())]
+        events, self._pending_events = self._pending_events, []
+        return [*events, *(() if self._observer is None else self._observer.events())]
 
-    def said(self) -> Mapping[str, Any]:
-        if self._inner is not None:
-            return {"watched": 1, **self._inner.said()}
-        return {"watched": 0, "why": self._why or "no request was seen yet"}
+    def summary(self) -> Mapping[str, Any]:
+        if self._observer is not None:
+            return {"watched": 1, **self._observer.summary()}
+        return {"watched": 0, "why": self._reason or "no request was seen yet"}
 
 
 def drift_observers(
-    served: Callable[[], EngineFacts],
+    served_facts: Callable[[], EngineFacts],
     settings: Serving,
     log: Callable[[str], None],
     notify: DecisionListener,
-) -> list[StartingDrift]:
-    """The watch for drift of the run that is ``served`` at a time; none where ``serve.drift`` is
+) -> list[LazyDriftObserver]:
+    """The drift observer of the model in service (``served_facts``); none where ``serve.drift`` is
     false."""
     if not settings.drift:
         return []
 
-    def load() -> Drifting:
-        facts = served()
-        # In a thread of its own, where nobody else listens.
+    def load() -> DriftObserver:
+        facts = served_facts()
+        # In a separate thread, where nothing else listens.
         with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
-            again = FinishedRun(facts.run)
-            # Made where it is not there yet, by a pass of the model over the validation rows.
-            held = load_reference(again)
-        return Drifting(
-            held,
+            finished_run = FinishedRun(facts.run)
+            # Computed where it is missing, by predicting the validation rows.
+            reference = load_reference(finished_run)
+        return DriftObserver(
+            reference,
             facts,
-            again.recipe.data,
-            between=settings.between_alarms,
+            finished_run.recipe.data,
+            alarm_distance=settings.between_alarms,
             log_texts=settings.log_texts,
             mask=settings.mask,
         )
 
-    made = StartingDrift(load, log, lambda: served().model)
-    run = served().run
+    observer = LazyDriftObserver(load, log, lambda: served_facts().model)
+    run = served_facts().run
     if (run / REFERENCE).is_file():
-        made.begin()
+        observer.start()
     else:
         because = f"{run} has no {REFERENCE} yet; it is made when the first request was seen"
         notify(Decision("drift", "watched from the first request on", because))
@@ -461,10 +461,10 @@ def drift_observers(
     except RunError:
         rows = None
     if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS:
-        few = (
+        because_few = (
             f"the run has {count_phrase(rows, 'validation row')} to compare them with, and it takes "
             f"{MIN_REFERENCE_ROWS}; the classes that are answered and how sure the model is are "
             f"watched from {MIN_ROWS} rows on"
         )
-        notify(Decision("drift", "inputs are not watched", few, prominent=True))
-    return [made]
+        notify(Decision("drift", "inputs are not watched", because_few, prominent=True))
+    return [observer]

@@ -1,11 +1,12 @@
-"""What a page for labelling asks: the next row, the model's answer to it, a label, a skip, an undo.
+"""The labelling page's requests: the next row, the model's prediction, a label, a skip, an undo.
 
-The queue is that of ``plugins/labelling``: a fifth evenly at random, the rest where a label teaches
-most. It is made of the rows whose texts the service keeps, anew after every ``AFRESH`` labels. Two
-people never have the same row: who gets one has it alone for ``LEASE`` seconds, whichever process
-shows the page. A row that was labelled through the endpoint may still be drawn evenly; what
-somebody volunteered speaks for no other row. While a challenger is compared, two of five rows are
-drawn evenly of those that the two models answer differently, which alone tell them apart.
+The queue is that of ``plugins/labelling``: a fifth is drawn uniformly at random, the rest where a
+label teaches most. It is made from the rows whose texts the service keeps, and refilled after
+``REFILL_AFTER_LABELS`` labels. Two annotators never have the same row: a row is leased for
+``LEASE_S`` seconds, whichever process shows the page. A row labelled through the endpoint may still
+be drawn uniformly, since a volunteered label represents no other row. While a challenger is
+compared, two of five rows are drawn uniformly from those with different predictions, the only ones
+that tell the two models apart.
 """
 
 from __future__ import annotations
@@ -22,43 +23,48 @@ import numpy as np
 
 from holdfast.core.errors import DataError
 from holdfast.core.records import Estimate, Floats
-from holdfast.plugins.labelling.draw import (
-    SHARE,
-    LabelPool,
-    doubt_of,
-    even_accuracy,
-    next_rows,
-    places,
-    scaled,
-    updated,
+from holdfast.plugins.labelling.labels import (
+    LabelRule,
+    ResolvedLabels,
+    resolve_labels,
+    rule_from_predictions,
 )
-from holdfast.plugins.labelling.draw import DrawnRow as Drawn
-from holdfast.plugins.labelling.labels import LabelRule, Settled, rule_of_answers, settled
-from holdfast.plugins.service.live.look import LATEST, both_answers, requests_named
+from holdfast.plugins.labelling.sampling import (
+    EVEN_SHARE,
+    LabelPool,
+    center_and_scale,
+    next_rows,
+    order_keys,
+    prediction_uncertainty,
+    random_sample_accuracy,
+    update_probabilities,
+)
+from holdfast.plugins.labelling.sampling import DrawnRow as Drawn
+from holdfast.plugins.service.live.comparison import LATEST, both_answers, requests_by_id
 from holdfast.plugins.store.records import Claim, Feedback, Row, StoredPrediction, StoredRow
 from holdfast.plugins.store.records import Drawn as Way
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
-# The newest rows among which labels are looked for, and how many are laid out at a time.
-WINDOW, LAID_OUT = 5000, 40
-AFRESH = 20
-# The queue is made anew for rows that came since [s].
-STALE = 60.0
-LEASE = 600.0
-LONGEST_WHO = 200
-# Of all rows, by their places: those of which none is chosen for what it teaches while two models
-# are compared, unless both answer it alike.
-COMPARED = 0.4
+# Rows are drawn from the newest ones; how many of them, and the length of a queue.
+WINDOW_ROWS, QUEUE_LENGTH = 5000, 40
+REFILL_AFTER_LABELS = 20
+# The queue is also refilled for new rows after this time [s].
+MAX_QUEUE_AGE_S = 60.0
+LEASE_S = 600.0
+MAX_NAME_LENGTH = 200
+# The share of rows reserved for the comparison while two models are compared: none of them is drawn
+# by informativeness, unless both models predict the same.
+COMPARED_SHARE = 0.4
 Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTask:
-    """A row to label: its columns, how it was drawn and why, what a label may be, and when the
-    service was asked. The model's answer is not here: ``Labelling.suggestion`` tells it to those
-    who ask, and it is written down that they did."""
+    """A row to label: its columns, how it was drawn and why, the valid labels, and when the request
+    came. The model's prediction is not included: ``Labelling.suggestion`` returns it on request and
+    records that the annotator saw it."""
 
     request: str
     index: int
@@ -72,9 +78,9 @@ class LabelTask:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Labels so far, each row once: how many by how the row was drawn, how many rows two people saw
-    differently, how many were skipped, and of rows drawn evenly the share that the model answered
-    rightly, by model. ``rows`` are those whose text is kept, within the window."""
+    """Labels so far, each row once: how many by draw method, rows with several annotators and with
+    disagreement, skipped rows, and for each model the accuracy on rows drawn uniformly. ``rows``
+    are those within the window whose text is kept."""
 
     rows: int
     labelled: int
@@ -86,9 +92,9 @@ class Progress:
 
 
 class Labelling:
-    """The queue of one store. Any thread may call it; each call may read the database.
+    """The labelling queue of one store. Thread-safe; each call may read the database.
 
-    ``rule`` is what a label may be; without it, what the model answered tells it.
+    ``rule`` says which labels are valid; without it, the rule is inferred from the predictions.
     """
 
     def __init__(
@@ -97,247 +103,247 @@ class Labelling:
         rule: LabelRule | None = None,
         *,
         clock: Callable[[], float] = time.time,
-        lease: float = LEASE,
+        lease_s: float = LEASE_S,
     ) -> None:
         self._store = store
         self._rule = rule
         self._clock = clock
-        self._lease = lease
+        self._lease_s = lease_s
         self._lock = threading.Lock()
-        self._laid: deque[tuple[StoredRow, Drawn]] = deque()
-        self._laid_at = -np.inf
-        self._since = 0
-        self._found_rule = rule or LabelRule("text")
+        self._queue: deque[tuple[StoredRow, Drawn]] = deque()
+        self._queue_filled_at = -np.inf
+        self._labels_since = 0
+        self._inferred_rule = rule or LabelRule("text")
 
-    def next_item(self, who: str) -> LabelTask | None:
-        """The next row for this person, his alone for a while; ``None`` where nothing is left: no
-        text is kept, or all rows are labelled, skipped or taken. A row that he has not finished
-        comes first."""
-        who = _named(who)
+    def next_item(self, annotator: str) -> LabelTask | None:
+        """The next row for this annotator, leased for a while; an unfinished row comes first.
+        ``None`` where no row is left: no text is kept, or all rows are labelled, skipped or
+        leased."""
+        annotator = _checked_name(annotator)
         now = self._clock()
         with self._lock:
             claims = self._store.claims(now)
-            mine = {_key(one) for one in claims if one.who == who}
-            taken = {_key(one) for one in claims if one.who != who}
-            skipped = {(id, at) for id, at, whose, _ in self._store.skipped() if whose == who}
+            own_keys = {_key(candidate) for candidate in claims if candidate.who == annotator}
+            taken_keys = {_key(candidate) for candidate in claims if candidate.who != annotator}
+            skipped = {(id, at) for id, at, whose, _ in self._store.skipped() if whose == annotator}
             for fresh in (False, True):
-                if fresh or not self._laid or self._since >= AFRESH or now - self._laid_at > STALE:
-                    self._lay_out(now)
+                if fresh or not self._queue or self._labels_since >= REFILL_AFTER_LABELS or now - self._queue_filled_at > MAX_QUEUE_AGE_S:
+                    self._fill_queue(now)
                     fresh = True
-                for one in sorted(self._laid, key=lambda one: _key(one[0]) not in mine):
-                    key = _key(one[0])
-                    if key in skipped or key in taken:
+                for candidate in sorted(self._queue, key=lambda candidate: _key(candidate[0]) not in own_keys):
+                    key = _key(candidate[0])
+                    if key in skipped or key in taken_keys:
                         continue
-                    if self._store.claim(*key, who, now, now + self._lease):
-                        # Only now: another process may have had it labelled a moment ago.
-                        if self._wanted(one):
-                            return self._item(one, now)
-                        self._store.release(*key, who)
+                    if self._store.claim(*key, annotator, now, now + self._lease_s):
+                        # Checked only now: another process may have labelled it a moment ago.
+                        if self._still_needed(candidate):
+                            return self._task(candidate, now)
+                        self._store.release(*key, annotator)
                 if fresh:
                     return None
         return None
 
-    def item(self, request: str, index: int, who: str) -> LabelTask:
-        """This row once more, for one who has not finished it. Raises ``DataError`` where it is
-        gone, or somebody else has it by now."""
-        found, now = self._there(request, index), self._clock()
-        if not self._store.claim(request, index, _named(who), now, now + self._lease):
+    def item(self, request: str, index: int, annotator: str) -> LabelTask:
+        """This row once more, for an annotator who has not finished it. Raises ``DataError`` where
+        it was deleted, or somebody else has it."""
+        kept, now = self._kept_row(request, index), self._clock()
+        if not self._store.claim(request, index, _checked_name(annotator), now, now + self._lease_s):
             raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
-        return self._item((found, Drawn(0, self._way(request, index), "asked again")), now)
+        return self._task((kept, Drawn(0, self._draw_method(request, index), "asked again")), now)
 
-    def suggestion(self, request: str, index: int, who: str) -> StoredPrediction:
-        """What the model answered, for one who asks to see it; from now on his label of this row
-        says so. Raises ``DataError`` where there is no such row."""
-        found = self._there(request, index)
-        self._store.mark_seen(request, index, _named(who))
-        return found.prediction
+    def suggestion(self, request: str, index: int, annotator: str) -> StoredPrediction:
+        """The model's prediction; the annotator's label of this row will record that it was seen.
+        Raises ``DataError`` where there is no such row."""
+        kept = self._kept_row(request, index)
+        self._store.mark_seen(request, index, _checked_name(annotator))
+        return kept.prediction
 
-    def answer(self, request: str, index: int, who: str, label: Any) -> Feedback:
-        """Write a label down, durably. Raises ``DataError`` for one that the task does not have, or
-        a row that is gone, ``StoreGone`` where it cannot be written now."""
-        who = _named(who)
+    def answer(self, request: str, index: int, annotator: str, label: Any) -> Feedback:
+        """Store a label durably. Raises ``DataError`` for an invalid label or a deleted row,
+        ``StoreGone`` where the store cannot be written."""
+        annotator = _checked_name(annotator)
         now = self._clock()
-        kept = self._there(request, index)
+        kept = self._kept_row(request, index)
         label = self.rule.check(label, kept.row)
-        # Also one whose time is over: what somebody saw he has seen.
+        # Also of an expired lease: the annotator has seen the prediction.
         key = (request, index)
-        seen = [one.seen for one in self._store.claims(0.0) if (*_key(one), one.who) == (*key, who)]
-        made = self._store.add_feedback(
+        suggestion_seen = [one.seen for one in self._store.claims(0.0) if (*_key(one), one.who) == (*key, annotator)]
+        stored = self._store.add_feedback(
             Feedback(
                 request,
                 index,
                 label,
-                who,
+                annotator,
                 now,
                 kept.prediction.model,
                 "page",
-                self._way(request, index),
-                ("seen" if seen[0] else "hidden") if seen else "unknown",
+                self._draw_method(request, index),
+                ("seen" if suggestion_seen[0] else "hidden") if suggestion_seen else "unknown",
                 row=kept.row,
                 expires_at=kept.expires_at,
             )
         )
-        self._store.release(request, index, who)
+        self._store.release(request, index, annotator)
         with self._lock:
-            self._since += 1
-            self._laid = deque(one for one in self._laid if _key(one[0]) != key)
-        return made
+            self._labels_since += 1
+            self._queue = deque(one for one in self._queue if _key(one[0]) != key)
+        return stored
 
-    def skip(self, request: str, index: int, who: str) -> None:
-        """Somebody else shall label it."""
-        who = _named(who)
-        self._store.skip(request, index, who, self._clock())
-        self._store.release(request, index, who)
+    def skip(self, request: str, index: int, annotator: str) -> None:
+        """Leave the row to other annotators."""
+        annotator = _checked_name(annotator)
+        self._store.skip(request, index, annotator, self._clock())
+        self._store.release(request, index, annotator)
 
-    def undo(self, who: str) -> LabelTask | None:
-        """Take the last label or skip of this person back, and give him the row again; ``None``
-        where there is none. The label is deleted for good."""
-        who = _named(who)
+    def undo(self, annotator: str) -> LabelTask | None:
+        """Delete the annotator's last label or skip, and return that row; ``None`` where there is
+        none. A deleted label cannot be restored."""
+        annotator = _checked_name(annotator)
         now = self._clock()
-        skips = [(at, id, place) for id, place, whose, at in self._store.skipped() if whose == who]
-        own = self._store.feedback_by(who, source="page")
-        label, skip = (own[-1] if own else None), (skips[-1] if skips else None)
+        skips = [(at, id, place) for id, place, whose, at in self._store.skipped() if whose == annotator]
+        own_labels = self._store.feedback_by(annotator, source="page")
+        label, skip = (own_labels[-1] if own_labels else None), (skips[-1] if skips else None)
         if label is None and skip is None:
             return None
         if skip is not None and (label is None or skip[0] > label.at):
             key = skip[1], skip[2]
-            self._store.unskip(*key, who)
+            self._store.unskip(*key, annotator)
         else:
             assert label is not None
             key = _key(label)
             self._store.delete(now, by="label", value=str(label.id))
-        found = self._store.stored_row(*key)
-        if found is None or not self._store.claim(*key, who, now, now + self._lease):
+        kept = self._store.stored_row(*key)
+        if kept is None or not self._store.claim(*key, annotator, now, now + self._lease_s):
             return None
         if label is not None and label.suggestion == "seen" and key == _key(label):
-            self._store.mark_seen(*key, who)
-        return self._item((found, Drawn(0, self._way(*key), "taken back")), now)
+            self._store.mark_seen(*key, annotator)
+        return self._task((kept, Drawn(0, self._draw_method(*key), "taken back")), now)
 
     def progress(self) -> Progress:
-        """What was labelled so far."""
-        found = settled(self._store.feedback(limit=None))
-        counts: Counter[str] = Counter(one.drawn for one in found.labels)
+        """The labels so far."""
+        resolved = resolve_labels(self._store.feedback(limit=None))
+        counts: Counter[str] = Counter(one.drawn for one in resolved.labels)
         return Progress(
-            len(self._store.stored_rows(WINDOW)),
-            len(found.labels),
+            len(self._store.stored_rows(WINDOW_ROWS)),
+            len(resolved.labels),
             dict(counts),
-            found.several,
-            found.disagreed,
+            resolved.several,
+            resolved.disagreed,
             len({(id, place) for id, place, _, _ in self._store.skipped()}),
-            self._accuracy(found),
+            self._accuracy(resolved),
         )
 
     @property
     def rule(self) -> LabelRule:
-        """What a label may be."""
-        return self._rule or self._found_rule
+        """Which labels are valid."""
+        return self._rule or self._inferred_rule
 
-    def _wanted(self, one: tuple[StoredRow, Drawn]) -> bool:
-        """Whether it is still there, and nobody labelled it since the queue was made."""
-        kept, drawn = one
+    def _still_needed(self, candidate: tuple[StoredRow, Drawn]) -> bool:
+        """Whether the row still exists and nobody labelled it since the queue was filled."""
+        kept, drawn = candidate
         if self._store.stored_row(kept.request, kept.index) is None:
             return False
-        given = self._store.feedback_of(kept.request, kept.index)
+        feedback = self._store.feedback_of(kept.request, kept.index)
         if drawn.drawn == "uniform":
-            return not any(each.drawn == "uniform" for each in given)
-        return not given
+            return not any(each.drawn == "uniform" for each in feedback)
+        return not feedback
 
-    def _way(self, request: str, index: int) -> Way:
-        place = float(places([(request, index)])[0])
-        if place < SHARE:
+    def _draw_method(self, request: str, index: int) -> Way:
+        position = float(order_keys([(request, index)])[0])
+        if position < EVEN_SHARE:
             return "uniform"
-        if place >= SHARE + COMPARED or (models := _compared(self._store)) is None:
+        if position >= EVEN_SHARE + COMPARED_SHARE or (models := _compared_models(self._store)) is None:
             return "chosen"
-        found = self._store.request(request)
-        one, two = both_answers(found, *models).get(index, (None, None)) if found else (None, None)
-        return "unlike" if one != two else "chosen"
+        stored = self._store.request(request)
+        first, second = both_answers(stored, *models).get(index, (None, None)) if stored else (None, None)
+        return "unlike" if first != second else "chosen"
 
-    def _there(self, request: str, index: int) -> StoredRow:
-        found = self._store.stored_row(request, index)
-        if found is None:
+    def _kept_row(self, request: str, index: int) -> StoredRow:
+        kept = self._store.stored_row(request, index)
+        if kept is None:
             rule = "is gone: it was deleted, or its time is over"
             raise DataError("this row", rule, None, "Take the next one.")
-        return found
+        return kept
 
-    def _item(self, one: tuple[StoredRow, Drawn], now: float) -> LabelTask:
-        kept, drawn = one
-        until = now + self._lease
+    def _task(self, candidate: tuple[StoredRow, Drawn], now: float) -> LabelTask:
+        kept, drawn = candidate
+        until = now + self._lease_s
         return LabelTask(
             *_key(kept), kept.row, drawn.drawn, drawn.reason, self.rule, kept.at, until
         )
 
-    def _lay_out(self, now: float) -> None:
-        rows = self._store.stored_rows(WINDOW)
+    def _fill_queue(self, now: float) -> None:
+        rows = self._store.stored_rows(WINDOW_ROWS)
         feedback = self._store.feedback(limit=None)
-        # Emptied first: should the rest fail, the next one who asks has them laid out again.
-        self._laid, self._laid_at, self._since = deque(), now, 0
+        # Emptied first: should the rest fail, the next request fills it again.
+        self._queue, self._queue_filled_at, self._labels_since = deque(), now, 0
         if not rows:
             return
         if self._rule is None:
-            self._found_rule = rule_of_answers(
-                [(one.prediction.prediction, one.prediction.probabilities) for one in rows]
+            self._inferred_rule = rule_from_predictions(
+                [(drawn.prediction.prediction, drawn.prediction.probabilities) for drawn in rows]
             )
-        pool = pool_of(rows, feedback, self.rule, differing(self._store, rows))
-        self._laid = deque((rows[one.position], one) for one in next_rows(pool, LAID_OUT))
+        pool = label_pool(rows, feedback, self.rule, models_differ(self._store, rows))
+        self._queue = deque((rows[drawn.position], drawn) for drawn in next_rows(pool, QUEUE_LENGTH))
 
-    def _accuracy(self, found: Settled) -> dict[str, Estimate]:
-        if self.rule.kind in ("number", "text"):
+    def _accuracy(self, resolved: ResolvedLabels) -> dict[str, Estimate]:
+        if self.rule.label_type in ("number", "text"):
             return {}
-        even = [one for one in found.labels if one.drawn == "uniform"]
-        right: Counter[str] = Counter()
+        evenly_drawn = [one for one in resolved.labels if one.drawn == "uniform"]
+        correct: Counter[str] = Counter()
         total: Counter[str] = Counter()
-        said: dict[Key, StoredPrediction] = {}
-        for request in requests_named(self._store, (one.request for one in even)):
-            said |= {(request.id, one.index): one for one in request.predictions if one.shown}
-        for one in even:
-            answer = said.get(_key(one))
-            # What the model left to people is no answer, neither right nor wrong.
-            if answer is not None and answer.prediction is not None:
-                total[answer.model] += 1
-                right[answer.model] += _same(answer.prediction, one.label, self.rule)
-        return {model: even_accuracy(right[model], n) for model, n in total.items()}
+        predictions: dict[Key, StoredPrediction] = {}
+        for request in requests_by_id(self._store, (one.request for one in evenly_drawn)):
+            predictions |= {(request.id, one.index): one for one in request.predictions if one.shown}
+        for one in evenly_drawn:
+            prediction = predictions.get(_key(one))
+            # A row that the model left to an annotator is neither correct nor wrong.
+            if prediction is not None and prediction.prediction is not None:
+                total[prediction.model] += 1
+                correct[prediction.model] += _same(prediction.prediction, one.label, self.rule)
+        return {model: random_sample_accuracy(correct[model], n) for model, n in total.items()}
 
 
-def differing(store: Store, rows: Sequence[StoredRow]) -> dict[Key, bool] | None:
-    """Of rows that two compared models both answered whether they differ; ``None`` where nothing is
-    compared, or there is a verdict."""
-    models = _compared(store)
+def models_differ(store: Store, rows: Sequence[StoredRow]) -> dict[Key, bool] | None:
+    """For rows that both compared models predicted, whether the predictions differ; ``None`` where
+    nothing is compared, or there is a verdict."""
+    models = _compared_models(store)
     if models is None:
         return None
     return {
-        (request.id, index): one != two
-        for request in requests_named(store, (row.request for row in rows))
-        for index, (one, two) in both_answers(request, *models).items()
+        (request.id, index): first != second
+        for request in requests_by_id(store, (row.request for row in rows))
+        for index, (first, second) in both_answers(request, *models).items()
     }
 
 
-def _compared(store: Store) -> tuple[str, str] | None:
+def _compared_models(store: Store) -> tuple[str, str] | None:
     latest = store.state(LATEST) or {}
     if latest.get("way") != "shadow" or latest.get("verdict") != "undecided":
         return None
     return latest["shown"], latest["challenger"]
 
 
-def pool_of(
+def label_pool(
     rows: Sequence[StoredRow],
     feedback: Sequence[Feedback],
     rule: LabelRule,
     pairs: Mapping[Key, bool] | None = None,
 ) -> LabelPool:
-    """What the queue is drawn from: rows with their answers, and labels so far; ``pairs`` is what
-    ``differing`` says of them."""
+    """The rows that the queue is drawn from, with their predictions and labels; ``pairs`` is the
+    result of ``models_differ``."""
     keys = [_key(one) for one in rows]
-    labels = {_key(one): one.label for one in settled(feedback).labels}
-    evenly = {_key(one) for one in feedback if one.drawn == "uniform"}
-    known = np.array([key in labels for key in keys])
+    labels = {_key(one): one.label for one in resolve_labels(feedback).labels}
+    drawn_evenly = {_key(one) for one in feedback if one.drawn == "uniform"}
+    labelled = np.array([key in labels for key in keys])
     model = Counter(one.prediction.model for one in rows).most_common(1)[0][0]
-    free = ~known & np.array([one.prediction.model == model for one in rows])
-    written = [json.dumps(one.row, sort_keys=True) for one in rows]
-    seen = {text for text, there in zip(written, known, strict=True) if there}
-    for row, text in enumerate(written):
-        # A second copy of a text teaches nothing.
-        free[row] &= text not in seen
-        seen.add(text)
+    eligible = ~labelled & np.array([one.prediction.model == model for one in rows])
+    row_texts = [json.dumps(one.row, sort_keys=True) for one in rows]
+    labelled_texts = {text for text, there in zip(row_texts, labelled, strict=True) if there}
+    for row, text in enumerate(row_texts):
+        # A duplicate of a labelled text teaches nothing.
+        eligible[row] &= text not in labelled_texts
+        labelled_texts.add(text)
     vectors = _vectors(rows, model)
     doubt = np.array(
         [np.nan if one.prediction.confidence is None else 1 - one.prediction.confidence for one in rows]
@@ -345,50 +351,50 @@ def pool_of(
     probabilities = _probabilities(rows, rule)
     if probabilities is not None and rule.classes is not None:
         if vectors is not None:
-            place = {name: at for at, name in enumerate(rule.classes)}
-            given = [place.get(str(labels[key]), -1) if key in labels else -1 for key in keys]
-            probabilities = updated(vectors, np.array(given), probabilities)
-        doubt = doubt_of(probabilities)
-    due = np.array([key not in evenly for key in keys])
-    at, unlike = places(keys), None
+            class_index = {name: positions for positions, name in enumerate(rule.classes)}
+            label_indices = [class_index.get(str(labels[key]), -1) if key in labels else -1 for key in keys]
+            probabilities = update_probabilities(vectors, np.array(label_indices), probabilities)
+        doubt = prediction_uncertainty(probabilities)
+    due = np.array([key not in drawn_evenly for key in keys])
+    positions, unlike = order_keys(keys), None
     if pairs is not None:
-        mine = (at >= SHARE) & (at < SHARE + COMPARED)
-        other = np.array([pairs.get(key, False) for key in keys])
-        alike = np.array([not pairs.get(key, True) for key in keys])
-        # A row that is not answered by both yet may turn out to be one of them.
-        unlike, free = free & mine & other, free & (~mine | alike)
-    return LabelPool(at, due, free, known, np.clip(doubt, 0, 1), vectors, unlike)
+        set_apart = (positions >= EVEN_SHARE) & (positions < EVEN_SHARE + COMPARED_SHARE)
+        differ = np.array([pairs.get(key, False) for key in keys])
+        same = np.array([not pairs.get(key, True) for key in keys])
+        # A row that only one model has predicted may still turn out to differ.
+        unlike, eligible = eligible & set_apart & differ, eligible & (~set_apart | same)
+    return LabelPool(positions, due, eligible, labelled, np.clip(doubt, 0, 1), vectors, unlike)
 
 
 def _vectors(rows: Sequence[StoredRow], model: str) -> Floats | None:
-    """The vectors of the rows that this model answered; of others the middle, which teaches
-    nothing. ``None`` where most rows have none."""
-    raw = [one.vector if one.prediction.model == model else None for one in rows]
-    sizes = Counter(len(one) for one in raw if one)
+    """The vectors of the rows that this model predicted, zeros for the others. ``None`` where most
+    rows have no vector."""
+    stored = [one.vector if one.prediction.model == model else None for one in rows]
+    sizes = Counter(len(one) for one in stored if one)
     if not sizes or sizes.total() * 2 < len(rows):
         return None
     size = sizes.most_common(1)[0][0]
-    there = np.array([one is not None and len(one) == size for one in raw])
-    own = b"".join(one for one, use in zip(raw, there, strict=True) if use and one is not None)
-    read = np.frombuffer(own, dtype="<f2").reshape(int(there.sum()), -1).astype(np.float32)
-    sound = np.isfinite(read).all(axis=1)
-    vectors = np.zeros((len(rows), read.shape[1]), dtype=np.float32)
-    vectors[np.flatnonzero(there)[sound]] = scaled(read[sound])
+    has_vector = np.array([one is not None and len(one) == size for one in stored])
+    data = b"".join(one for one, use in zip(stored, has_vector, strict=True) if use and one is not None)
+    array = np.frombuffer(data, dtype="<f2").reshape(int(has_vector.sum()), -1).astype(np.float32)
+    finite = np.isfinite(array).all(axis=1)
+    vectors = np.zeros((len(rows), array.shape[1]), dtype=np.float32)
+    vectors[np.flatnonzero(has_vector)[finite]] = center_and_scale(array[finite])
     return vectors
 
 
 def _probabilities(rows: Sequence[StoredRow], rule: LabelRule) -> Floats | None:
-    if rule.kind != "class" or not rule.classes or len(rule.classes) < 2:
+    if rule.label_type != "class" or not rule.classes or len(rule.classes) < 2:
         return None
-    given = [one.prediction.probabilities or {} for one in rows]
-    found = np.array([[one.get(name, 0.0) for name in rule.classes] for one in given], dtype=float)
-    total = found.sum(axis=1, keepdims=True)
-    even = 1 / len(rule.classes)
-    return np.where(total > 0, found / np.where(total > 0, total, 1), even)
+    stored = [one.prediction.probabilities or {} for one in rows]
+    probabilities = np.array([[one.get(name, 0.0) for name in rule.classes] for one in stored], dtype=float)
+    total = probabilities.sum(axis=1, keepdims=True)
+    uniform = 1 / len(rule.classes)
+    return np.where(total > 0, probabilities / np.where(total > 0, total, 1), uniform)
 
 
 def _same(prediction: Any, label: Any, rule: LabelRule) -> bool:
-    if rule.kind == "several":
+    if rule.label_type == "several":
         return set(prediction) == set(label)
     return bool(prediction == label)
 
@@ -397,8 +403,8 @@ def _key(one: StoredRow | Feedback | Claim) -> Key:
     return one.request, one.index
 
 
-def _named(who: str) -> str:
-    name = " ".join(who.split()) if isinstance(who, str) else ""
-    if not name or len(name) > LONGEST_WHO or not name.isprintable():
-        raise DataError("who labels", "has no name", who, f"Give 1 to {LONGEST_WHO} characters.")
+def _checked_name(annotator: str) -> str:
+    name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise DataError("who labels", "has no name", annotator, f"Give 1 to {MAX_NAME_LENGTH} characters.")
     return name

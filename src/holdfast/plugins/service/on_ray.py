@@ -1,10 +1,9 @@
-"""The service as a Ray Serve deployment: the same application, once a replica.
+"""The service as a Ray Serve deployment: the same application in each replica.
 
     serve run holdfast.plugins.service.on_ray:app run=/runs/served replicas=2 store=postgresql://…
 
-Ray's proxies take the connections and choose a replica for each request; every bound, route and
-answer is that of ``holdfast serve``. Replicas know nothing of one another but what stands in the
-store.
+Ray's proxies accept the connections and choose a replica for each request; every limit, route and
+response is that of ``holdfast serve``. Replicas share nothing but the store.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ ARGUMENTS = (
     "set",
 )
 NAME = "holdfast"
-# Beyond the longest answer, for what is left to be written [s].
+# Extra time after the longest answer, for responses that are still being sent [s].
 GRACE_S = 20.0
-# Requests that wait in front of a replica, which bounds its rows and conversations itself.
-ONGOING = 256
+# Requests that wait for a replica, which limits its rows and conversations itself.
+MAX_ONGOING = 256
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One loaded service, and the application that asks it."""
+    """One loaded service and its application."""
 
     service: Any
     application: Asgi
 
     @classmethod
-    def of(cls, told: Mapping[str, str]) -> Replica:
-        """Load the run, open the store, and be warm; as ``holdfast serve`` does."""
-        from holdfast.plugins.service.compose import ServeRequest, loaded, watch_drift_of
+    def of(cls, arguments: Mapping[str, str]) -> Replica:
+        """Load the run, open the store and warm up, as ``holdfast serve`` does."""
+        from holdfast.plugins.service.compose import ServeRequest, load_engine, start_drift_observer
         from holdfast.plugins.service.routes import ENDPOINTS
         from holdfast.plugins.service.service import Service
         from holdfast.plugins.service.web.application import Application
@@ -68,22 +67,22 @@ class Replica:
         def notify(one: Decision | Finding) -> None:
             log(one.because)
 
-        settings = serving(told.get("set", "").split())
-        token = None if "token_file" not in told else read_token(Path(told["token_file"]))
-        store = open_store(told["store"]) if "store" in told else None
-        hosts = told.get("hosts", "").replace(",", " ").split()
-        guard = AccessRules.of("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
+        settings = serving(arguments.get("set", "").split())
+        token = None if "token_file" not in arguments else read_token(Path(arguments["token_file"]))
+        store = open_store(arguments["store"]) if "store" in arguments else None
+        hosts = arguments.get("hosts", "").replace(",", " ").split()
+        guard = AccessRules.for_server("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
         service = Service(settings, guard, store, log)
-        wanted = ServeRequest(
-            Path(told["run"]),
-            challenger=Path(told["challenger"]) if "challenger" in told else None,
-            precision=told.get("precision", "float32"),
-            threads=int(told["threads"]) if "threads" in told else None,
+        request = ServeRequest(
+            Path(arguments["run"]),
+            challenger=Path(arguments["challenger"]) if "challenger" in arguments else None,
+            precision=arguments.get("precision", "float32"),
+            threads=int(arguments["threads"]) if "threads" in arguments else None,
             settings=settings,
         )
-        engine, observers = loaded(wanted, store, log, notify)
+        engine, observers = load_engine(request, store, log, notify)
         service.load(engine, observers)
-        watch = partial(watch_drift_of, service, notify)
+        watch = partial(start_drift_observer, service, notify)
         threading.Thread(target=watch, name="afterwards", daemon=True).start()
         application: Asgi = Application(service, ENDPOINTS)
         return cls(service, application if token is not None else _local_only(application))
@@ -102,88 +101,88 @@ def app(arguments: Mapping[str, Any]) -> Any:
     Raises ``RecipeError`` for what is no such argument, ``RunError`` for no finished run,
     ``MachineError`` where Ray Serve is not installed.
     """
-    told = _told(arguments)
-    settings = serving(told.get("set", "").split())
+    checked = _checked_arguments(arguments)
+    settings = serving(checked.get("set", "").split())
     try:
         from ray import serve
     except ImportError:
         rule = "needs Ray Serve, which is not installed"
         raise MachineError("serve run", rule, None, "pip install 'holdfast[ray-serve]'") from None
 
-    # What is sent to a replica has a copy of each object that it names, but functions of this
-    # module go by their names: those alone find the replica's own ``HELD``.
+    # An object sent to a replica is pickled with copies of the objects that it names, but functions
+    # of this module go by name: only those find the replica's own ``REPLICAS``.
     def build() -> Asgi:
-        return _open_replica(told).application
+        return _open_replica(checked).application
 
     class Holdfast:
         def check_health(self) -> None:
             _check_replica()
 
         def __del__(self) -> None:
-            # Ray waits for what is being answered before it comes here.
+            # Ray waits for open requests before it calls this.
             _close_replica()
 
     deployment: Any = serve.deployment(
         serve.ingress(build)(Holdfast),
         name=NAME,
-        num_replicas=int(told.get("replicas", "1")),
-        max_ongoing_requests=ONGOING,
+        num_replicas=int(checked.get("replicas", "1")),
+        max_ongoing_requests=MAX_ONGOING,
         graceful_shutdown_timeout_s=max(settings.timeout_s, settings.chat_timeout_s) + GRACE_S,
-        ray_actor_options={"num_cpus": int(told.get("threads", "1"))},
+        ray_actor_options={"num_cpus": int(checked.get("threads", "1"))},
     )
     return deployment.bind()
 
 
-# Of the process of a replica: Ray makes the application apart from the class around it.
-HELD: list[Replica] = []
+# Of the replica's process: Ray creates the application apart from the class around it.
+REPLICAS: list[Replica] = []
 
 
-def _open_replica(told: Mapping[str, str]) -> Replica:
-    HELD.append(Replica.of(told))
-    return HELD[-1]
+def _open_replica(arguments: Mapping[str, str]) -> Replica:
+    REPLICAS.append(Replica.of(arguments))
+    return REPLICAS[-1]
 
 
 def _check_replica() -> None:
-    if not HELD[-1].service.ready:
+    if not REPLICAS[-1].service.ready:
         raise RuntimeError("the service is not ready")
 
 
 def _close_replica() -> None:
-    while HELD:
-        HELD.pop().service.close()
+    while REPLICAS:
+        REPLICAS.pop().service.close()
 
 
-def _told(arguments: Mapping[str, Any]) -> dict[str, str]:
-    told = {str(name): str(value) for name, value in arguments.items() if value is not None}
-    for name in told:
+def _checked_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
+    checked = {str(name): str(value) for name, value in arguments.items() if value is not None}
+    for name in checked:
         if name not in ARGUMENTS:
             remedy = suggest_name(name, ARGUMENTS)
             raise RecipeError("serve run", "names an unknown argument", name, remedy)
-    if "run" not in told:
+    if "run" not in checked:
         raise RecipeError("serve run", "needs run=FOLDER", None, "Name a finished run.")
     for name in ("replicas", "threads"):
-        if not told.get(name, "1").isdecimal() or not int(told.get(name, "1")):
-            raise RecipeError(name, "must be a whole number from 1", told[name], "E.g. 2.")
-    for name in {"run", "challenger"} & set(told):
-        need_run(Path(told[name]))
-    for name in {"run", "challenger", "token_file", "store"} & set(told):
+        if not checked.get(name, "1").isdecimal() or not int(checked.get(name, "1")):
+            raise RecipeError(name, "must be a whole number from 1", checked[name], "E.g. 2.")
+    for name in {"run", "challenger"} & set(checked):
+        need_run(Path(checked[name]))
+    for name in {"run", "challenger", "token_file", "store"} & set(checked):
         # Replicas start in folders of their own.
-        if name != "store" or "://" not in told[name]:
-            told[name] = str(Path(told[name]).resolve())
-    return told
+        if name != "store" or "://" not in checked[name]:
+            checked[name] = str(Path(checked[name]).resolve())
+    return checked
 
 
 def _local_only(application: Asgi) -> Asgi:
-    """``application`` for clients of this machine alone: where the proxies listen is Ray's to
-    decide, and others need a token."""
+    """``application`` for clients of this machine alone: Ray decides where the proxies listen, and
+    other clients need a token."""
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:
         from holdfast.plugins.service.web.endpoint import as_json
-        from holdfast.plugins.service.web.faults import Fault, plain
+        from holdfast.plugins.service.web.faults import Fault, default_body
         from holdfast.plugins.service.web.guard import is_local
 
         client = scope.get("client")
-        # The beginning and the end of the application come from nobody.
+        # Startup and shutdown events have no client.
         if scope["type"] != "http" or (client and is_local(str(client[0]))):
             await application(scope, receive, send)
             return
@@ -195,6 +194,6 @@ def _local_only(application: Asgi) -> Asgi:
             "Start it with token_file=FILE.",
             reason="token",
         )
-        await as_json(plain(fault), 403)(scope, receive, send)
+        await as_json(default_body(fault), 403)(scope, receive, send)
 
     return answer

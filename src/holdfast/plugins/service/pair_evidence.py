@@ -1,9 +1,9 @@
-"""What is known of a served model and a run that would take its place: the gate of an update, and
+"""The evidence about a served model and a run that would replace it: the gate of an update, and
 live comparisons of the two.
 
-The gate decides before the run is finished, and a comparison needs a finished run: whatever a
-comparison found is the later evidence. Of several comparisons the one that came to its verdict last
-counts. One that found the new run better replaces an inconclusive gate; a gate that rejected stays.
+The gate decides before the run is finished, and a comparison needs a finished run, so any
+comparison is later evidence. Of several comparisons, the one that reached its verdict last counts.
+A verdict "better" for the new run replaces an inconclusive gate; a gate that rejected stays.
 """
 
 from __future__ import annotations
@@ -16,26 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import InputError, RecipeError
 from holdfast.core.wording import GATE_OUTCOMES
-from holdfast.plugins.service.live.look import LATEST, VERDICT, LiveState, look
+from holdfast.plugins.service.live.comparison import (
+    LATEST,
+    VERDICT,
+    ComparisonState,
+    update_comparison,
+)
 from holdfast.runs.threshold import served_name
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 ACCEPTED, REJECTED = "taken", "kept_aside"
-# The verdict on the other of the two.
+# The verdict seen from the other model.
 REVERSED = {"better": "worse", "worse": "better"}
-ANYWAY = "or promote it anyway with --force."
+FORCE_HINT = "or promote it anyway with --force."
 
 
 @dataclass(frozen=True, slots=True)
 class PairEvidence:
-    """What is known of the run ``model`` in the place of ``served``, both by their names
-    (``NAME@MARK``); ``served_run`` is the folder of the latter.
+    """The evidence about replacing ``served`` by the run ``model``, both by name (``NAME@MARK``);
+    ``served_run`` is the folder of the served model.
 
-    ``gate`` is that of the update, with ``from`` (the run that it is an update of), ``None`` where
-    the run is none; ``live`` the comparison that counts, whose ``verdict`` and ``difference`` are
-    about the new run, ``None`` where the two were never compared in this store.
+    ``gate`` is the update's gate with ``from`` (the run that was updated), ``None`` where the run
+    is no update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference`` are
+    about the new run; ``None`` where the two were never compared in this store.
     """
 
     model: str
@@ -46,21 +51,21 @@ class PairEvidence:
 
     @property
     def decision(self) -> str | None:
-        """What the gate decided."""
+        """The gate's decision."""
         return None if self.gate is None else str(self.gate["decision"])
 
     @property
     def verdict(self) -> str | None:
-        """What the comparison found: better, equivalent, worse or undecided."""
+        """The comparison's verdict: better, equivalent, worse or undecided."""
         return None if self.live is None else str(self.live["verdict"])
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def sentences(self) -> tuple[str, ...]:
         """The evidence in sentences, the gate's first."""
-        return *((self._gate_words(),) if self.gate else ()), self._live_words()
+        return *((self._gate_sentence(),) if self.gate else ()), self._live_sentence()
 
     def refuse(self, run: Path, store: str) -> None:
-        """Raise ``RecipeError`` where the latest evidence is against the change, or lacking."""
+        """Raise ``RecipeError`` where the latest evidence is against the promotion, or missing."""
         if may_replace(self.decision, self.verdict):
             return
         because = (self.live or {}).get("because")
@@ -71,9 +76,9 @@ class PairEvidence:
                 else ""
             )
             rule = f"is shown to be worse than {self.served} ({because}){after}"
-            raise RecipeError(self.model, rule, None, f"Keep the served model, {ANYWAY}")
+            raise RecipeError(self.model, rule, None, f"Keep the served model, {FORCE_HINT}")
         if self.decision == REJECTED:
-            remedy = f"No live comparison overrides a rejection. Keep the served model, {ANYWAY}"
+            remedy = f"No live comparison overrides a rejection. Keep the served model, {FORCE_HINT}"
             first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
             rule = f"was rejected by the gate as an update of {first}: {why}"
             raise RecipeError(self.model, rule, None, remedy)
@@ -84,24 +89,24 @@ class PairEvidence:
         serve += f"{shlex.quote(str(run))} --store {shlex.quote(store)}"
         raise RecipeError(
             self.model,
-            f"is not shown to be better than {self.served}: {self._gate_words()}; {live}",
+            f"is not shown to be better than {self.served}: {self._gate_sentence()}; {live}",
             None,
             f"Compare the two live until the new model is shown to be better ({serve}), update "
-            f"again with more feedback, {ANYWAY}",
+            f"again with more feedback, {FORCE_HINT}",
         )
 
-    def _gate_words(self) -> str:
+    def _gate_sentence(self) -> str:
         gate = self.gate or {}
         outcome = GATE_OUTCOMES.get(str(self.decision), str(self.decision))
         first = Path(gate["from"]).name
         return f"the gate called it {outcome} as an update of {first}: {gate.get('because')}"
 
-    def _live_words(self) -> str:
+    def _live_sentence(self) -> str:
         other = self.served
         if self.live is None:
-            alone = f"this store has no live comparison with {other}"
+            none_found = f"this store has no live comparison with {other}"
             shown = self.decision == ACCEPTED and self._is_served(Path((self.gate or {})["from"]))
-            return alone if shown else f"{alone}, so nothing shows that it is better"
+            return none_found if shown else f"{none_found}, so nothing shows that it is better"
         return {
             "better": f"it is shown to be better than {other}",
             "equivalent": f"it is shown to be as good as {other} within the margin, not better",
@@ -112,7 +117,7 @@ class PairEvidence:
         )
 
     def _is_served(self, run: Path) -> bool:
-        """Whether ``run`` is the served model, also where it lies elsewhere by now."""
+        """Whether ``run`` is the served model, also where its folder was moved."""
         if run.resolve() == self.served_run.resolve():
             return True
         try:
@@ -137,59 +142,59 @@ def may_replace(decision: str | None, verdict: str | None) -> bool:
 def pair_evidence(
     store: Store, served: str, served_run: Path, model: str, result: Mapping[str, Any], at: float
 ) -> PairEvidence:
-    """What is known at the moment ``at`` of the run ``model`` with this ``result.json``."""
+    """The evidence at time ``at`` about the run ``model`` with this ``result.json``."""
     block = result.get("update") or {}
     gate = block.get("gate") or {}
-    found = {**gate, "from": block.get("from")} if gate.get("decision") else None
+    gate_with_parent = {**gate, "from": block.get("from")} if gate.get("decision") else None
     live = live_evidence(store, served, model, at)
-    return PairEvidence(model, served, served_run, found, live)
+    return PairEvidence(model, served, served_run, gate_with_parent, live)
 
 
 def live_evidence(store: Store, served: str, model: str, at: float) -> Mapping[str, Any] | None:
-    """The live comparison of two models that counts: of those that came to a verdict and still have
-    it, the last; else the one that goes on. Its verdict is about ``model``, also where ``model``
-    was the one in service then (``reversed``)."""
+    """The live comparison of two models that counts: the latest of those with a verdict, else the
+    running one. Its verdict is about ``model``, also where ``model`` was the served one then
+    (``reversed``)."""
     pair = {served, model}
-    going = _going_on(store, pair, at)
+    running = _running_comparison(store, pair, at)
     last = {}
     for event in store.events(VERDICT, limit=None):
         body = event.body
         if {body["shown"], body["challenger"]} == pair:
-            # A verdict may be withdrawn, when users of one arm are found not to be counted.
+            # A verdict may be withdrawn, when users of one arm turn out not to be counted.
             last[body["shown"], body["way"]] = event
     decided = [one for one in last.values() if one.body["verdict"] != "undecided"]
     if not decided:
-        return None if going is None else _about(model, going)
-    found = max(decided, key=lambda one: one.id or 0).body
+        return None if running is None else _from_side_of(model, running)
+    latest_decided = max(decided, key=lambda one: one.id or 0).body
     same = ("shown", "way", "verdict")
-    if going is not None and all(going[name] == found[name] for name in same):
-        # The same finding, with all that it stands on.
-        return _about(model, going)
-    return _about(model, found)
+    if running is not None and all(running[name] == latest_decided[name] for name in same):
+        # The same verdict, with the latest numbers.
+        return _from_side_of(model, running)
+    return _from_side_of(model, latest_decided)
 
 
-def _going_on(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
-    """The comparison that the store saw last, as it stands now, where it is of these two."""
+def _running_comparison(store: Store, pair: set[str], at: float) -> Mapping[str, Any] | None:
+    """The store's latest comparison, updated, where it is of these two models."""
     latest = store.state(LATEST) or {}
     if {latest.get("shown"), latest.get("challenger")} != pair:
         return None
-    kept = store.state(latest["key"])
-    return latest if kept is None else look(store, LiveState.of(kept).setup, at).said()
+    stored = store.state(latest["key"])
+    return latest if stored is None else update_comparison(store, ComparisonState.of(stored).setup, at).summary()
 
 
-def _about(model: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The finding as one about ``model``."""
-    if found["challenger"] == model:
-        return found
-    gap = found["difference"]
-    turned = {
+def _from_side_of(model: str, comparison: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The comparison seen from the side of ``model``."""
+    if comparison["challenger"] == model:
+        return comparison
+    gap = comparison["difference"]
+    reversed_gap = {
         name: None if gap.get(other) is None else -gap[other]
         for name, other in (("value", "value"), ("low", "high"), ("high", "low"))
     }
     return {
-        **found,
-        "verdict": REVERSED.get(found["verdict"], found["verdict"]),
-        "difference": {**gap, **turned},
-        "because": f"with {found['challenger']} as the challenger: {found['because']}",
+        **comparison,
+        "verdict": REVERSED.get(comparison["verdict"], comparison["verdict"]),
+        "difference": {**gap, **reversed_gap},
+        "because": f"with {comparison['challenger']} as the challenger: {comparison['because']}",
         "reversed": True,
     }

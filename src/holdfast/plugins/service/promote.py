@@ -47,19 +47,19 @@ def command(
     from holdfast.plugins.store.store import open_store
 
     with closing(open_store(store)) as opened:
-        made = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
-    output.show(made.to_json(), lambda columns: shown(made, opened.name, columns))
+        promotion = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
+    output.show(promotion.to_json(), lambda columns: promotion_text(promotion, opened.name, columns))
 
 
-def shown(made: Promotion, store: str, columns: int) -> str:
-    """What was changed, by whom, and on what evidence; ``store`` is named without a password."""
-    back = "back to" if made.undo else "to"
-    told = [("Serves", f"from {made.before} {back} {made.after} ({made.run})")]
-    told += [("Evidence", line) for line in made.told]
-    if made.evidence is not None:
-        told.append(("Compared", made.evidence["because"]))
-    told.append(("By", f"{made.who}; event {made.number} of the store"))
-    if not made.undo:
-        told.append(("Take back", f"holdfast promote {made.run} --store {store} --undo"))
-    told.append(("Servers", "those of this store change over within seconds"))
-    return "\n".join(entries(told, columns))
+def promotion_text(promotion: Promotion, store: str, columns: int) -> str:
+    """The change, who made it, and the evidence; ``store`` is named without a password."""
+    direction = "back to" if promotion.undo else "to"
+    lines = [("Serves", f"from {promotion.before} {direction} {promotion.after} ({promotion.run})")]
+    lines += [("Evidence", line) for line in promotion.notes]
+    if promotion.evidence is not None:
+        lines.append(("Compared", promotion.evidence["because"]))
+    lines.append(("By", f"{promotion.user}; event {promotion.number} of the store"))
+    if not promotion.undo:
+        lines.append(("Take back", f"holdfast promote {promotion.run} --store {store} --undo"))
+    lines.append(("Servers", "those of this store change over within seconds"))
+    return "\n".join(entries(lines, columns))

@@ -1,8 +1,8 @@
-"""The words of the service: what is asked, what is answered, who answers and who looks on.
+"""Records and protocols of the service: requests, predictions, engines and observers.
 
-An *engine* answers rows (``service/engine/``). When an answer is out, what was *served* goes to the
-*observers* (drift, the comparison with a challenger) in a thread beside it: they cost no answer a
-moment, and where they cannot keep up what they miss is counted.
+An *engine* predicts rows (``service/engine/``). After a response is sent, the served request goes
+to the *observers* (drift, the comparison with a challenger) in a separate thread: they delay no
+response, and requests that they miss under load are counted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from holdfast.plugins.store.records import Feedback, Row, StoredPrediction
 
 @dataclass(frozen=True, slots=True)
 class RowPrediction:
-    """What the model says of one row: ``prediction`` is JSON (``None``: left to a person, and
-    ``because`` says why), ``confidence`` in [0, 1] where it can tell, and of each class its
-    probability."""
+    """The prediction for one row: ``prediction`` is JSON (``None``: left to an annotator, and
+    ``because`` says why), ``confidence`` in [0, 1] where the model has one, and the probability of
+    each class."""
 
     prediction: Any
     confidence: float | None = None
@@ -30,10 +30,10 @@ class RowPrediction:
 
 @dataclass(frozen=True, slots=True)
 class RowPredictions:
-    """The answers to the rows of a request, in their order, by ``model`` (``NAME@MARK``).
+    """The predictions for the rows of a request, in order, by ``model`` (``NAME@MARK``).
 
-    ``vectors`` [rows, width] is what the model's last layer read of each row, ``None`` where the
-    engine does not give them; a row that could not be read is NaN.
+    ``vectors`` [rows, width] are the inputs of the model's last layer, ``None`` where the engine
+    does not give them; NaN for a row that could not be read.
     """
 
     answers: tuple[RowPrediction, ...]
@@ -41,7 +41,7 @@ class RowPredictions:
     vectors: Floats | None = None
 
     def stored(self, *, shown: bool = True) -> tuple[StoredPrediction, ...]:
-        """The answers as the store keeps them; ``shown``: they went out."""
+        """The predictions as the store keeps them; ``shown``: they were sent to the client."""
         return tuple(
             StoredPrediction(
                 place, self.model, a.prediction, a.confidence, a.probabilities, a.because, shown
@@ -52,10 +52,10 @@ class RowPredictions:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What is known of an engine before it is asked.
+    """What is known of an engine before it predicts.
 
-    ``columns`` are those that a row must have (the first is that of a plain text), ``classes`` what
-    there are probabilities of, ``precision`` what it computes in and ``because`` why.
+    ``columns`` are those that a row must have (the first is that of a plain text), ``classes``
+    those with probabilities, ``precision`` the precision it computes in and ``because`` why.
     """
 
     task: str
@@ -67,8 +67,8 @@ class EngineFacts:
     because: str
 
 
-class Full(Exception):
-    """More is waiting than can be answered in time: come again after ``retry_after`` seconds."""
+class QueueFull(Exception):
+    """More is waiting than can be answered in time: retry after ``retry_after`` seconds."""
 
     def __init__(self, retry_after: float, because: str) -> None:
         super().__init__(because)
@@ -76,12 +76,12 @@ class Full(Exception):
         self.because = because
 
 
-class Late(Exception):
-    """The time of a request was over before its rows were answered."""
+class DeadlineExceeded(Exception):
+    """A request's deadline passed before its rows were predicted."""
 
 
 class ServiceEngine(Protocol):
-    """One model, asked by one thread. All but ``answer`` and ``drain`` may block."""
+    """One model, used by one thread. All methods but ``answer`` and ``drain`` may block."""
 
     @property
     def facts(self) -> EngineFacts: ...
@@ -91,20 +91,20 @@ class ServiceEngine(Protocol):
         """Whether it is loaded and warm, and takes requests."""
 
     def warm(self) -> None:
-        """Answer rows of every shape once, so that the first request is as quick as others."""
+        """Predict rows of every shape once, so that the first request is as fast as others."""
 
     async def answer(self, rows: Sequence[Row], deadline: float | None = None) -> RowPredictions:
-        """The answers to rows, in their order, before ``deadline`` (``time.monotonic``).
+        """The predictions for rows, in order, before ``deadline`` (``time.monotonic``).
 
-        Raises ``Full`` at once where too much is waiting, ``Late`` where the time is over,
-        ``InputError`` where rows cannot be read. Cancelled, it costs no more time.
+        Raises ``QueueFull`` at once where too much is waiting, ``DeadlineExceeded`` after the
+        deadline, ``InputError`` where rows cannot be read. A cancelled call costs no more time.
         """
 
     def figures(self) -> Mapping[str, float]:
         """Numbers for /metrics: rows and tokens waiting, batches, seconds in the model."""
 
     async def drain(self) -> None:
-        """Take nothing more, and finish what was taken."""
+        """Accept no more requests, and finish the accepted ones."""
 
     def close(self) -> None:
         """End the thread."""
@@ -112,40 +112,39 @@ class ServiceEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A request that was answered: its rows and what went out (``answered``); ``user`` is the hash
-    that is stored. The answer to a ``conversation`` may have been drawn at chance."""
+    """An answered request: its rows and the ``predictions`` sent; ``user`` is the stored hash. The
+    answer to a ``conversation`` may have been sampled at random."""
 
     request: str
     at: float
     rows: tuple[Row, ...]
-    answered: RowPredictions
+    predictions: RowPredictions
     user: str | None = None
     conversation: bool = False
 
 
 class ServiceObserver(Protocol):
-    """Who looks on, in a thread of its own. A defect in one is told once and switches it off; no
-    answer ever waits for it."""
+    """An observer of served requests, in a separate thread. One that raises is reported once and
+    removed; no response ever waits for it."""
 
     @property
     def name(self) -> str:
-        """One word, by which its state is stored and its gauges are called."""
+        """One word: the key of its state in the store, and the prefix of its gauges."""
 
-    def seen(self, served: Served) -> None:
-        """A request was answered."""
+    def observe(self, served: Served) -> None:
+        """Process an answered request."""
 
-    def labelled(self, feedback: Feedback) -> None:
-        """Somebody said what is right."""
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Process a label."""
 
     def state(self) -> Mapping[str, Any]:
-        """Everything that it must know to go on after a restart, as JSON."""
+        """Everything that it needs to continue after a restart, as JSON."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a stored state. Raises ``ValueError`` for one of another form."""
+        """Continue from a stored state. Raises ``ValueError`` for an invalid one."""
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        """What befell since it was asked last, kinds and bodies: alarms, verdicts."""
+        """New events since the last call, as types and bodies: alarms, verdicts."""
 
-    def said(self) -> Mapping[str, Any]:
-        """What it knows now, as JSON: for pages and for /metrics (the numbers of its first
-        level)."""
+    def summary(self) -> Mapping[str, Any]:
+        """What it knows now, as JSON: for pages and for /metrics (the top-level numbers)."""

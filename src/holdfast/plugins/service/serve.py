@@ -82,17 +82,17 @@ def command(
     def log(line: str) -> None:
         notify(f"holdfast: {printable(line)}\n")
 
-    def ready(engine: ServiceEngine) -> None:
+    def on_ready(engine: ServiceEngine) -> None:
         facts = engine.facts
-        opened = running.service.store
-        kept = "no store" if opened is None else opened.name
+        store = running.service.store
+        store_name = "no store" if store is None else store.name
         line = f"{facts.model} ({facts.task}), {facts.precision} ({facts.because})"
-        typer.echo(printable(f"{running.place.url} answers: {line}; store: {kept}"))
+        typer.echo(printable(f"{running.address.url} answers: {line}; store: {store_name}"))
 
     teller = MessagePrinter(quiet)
     teller.title(f"holdfast serve {run}")
-    wanted = ServeRequest(run, **asdict(given), settings=settings)
-    running = compose(wanted, ready, log, teller)
-    teller.line(f"loading the model; until then {running.place.url} answers 503")
+    request = ServeRequest(run, **asdict(given), settings=settings)
+    running = compose(request, on_ready, log, teller)
+    teller.line(f"loading the model; until then {running.address.url} answers 503")
     if code := running.run():
         raise typer.Exit(code)

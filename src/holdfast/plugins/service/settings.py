@@ -1,4 +1,4 @@
-"""``Serving``: what ``holdfast serve --set serve.KEY=VALUE`` may be told, in which range."""
+"""``Serving``: the settings of ``holdfast serve --set serve.KEY=VALUE`` and their ranges."""
 
 from __future__ import annotations
 
@@ -73,29 +73,29 @@ class Serving(Part):
 
     @property
     def body_bytes(self) -> int:
-        """The longest body of a request."""
+        """The maximum size of a request body."""
         return int(self.max_body_mb * MB)
 
 
 def serving(settings: Iterable[str] = ()) -> Serving:
-    """The settings from ``serve.KEY=VALUE`` texts; a later one counts. Raises ``RecipeError`` for
-    an unknown key, naming the nearest, or a value out of range."""
-    known = known_settings()
-    plain: dict[str, Any] = {}
+    """The settings from ``serve.KEY=VALUE`` texts; a later one overrides. Raises ``RecipeError``
+    for an unknown key, naming the nearest, or a value out of range."""
+    known_keys = known_settings()
+    values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         key = name.strip()
         if not equals:
-            raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known[0]}=true.")
-        if key not in known:
-            raise RecipeError("--set", "names an unknown key", key, suggest_name(key, known))
-        *parts, last = key.removeprefix(PREFIX).split(".")
-        place = plain
+            raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known_keys[0]}=true.")
+        if key not in known_keys:
+            raise RecipeError("--set", "names an unknown key", key, suggest_name(key, known_keys))
+        *parts, leaf = key.removeprefix(PREFIX).split(".")
+        section = values
         for part in parts:
-            place = place.setdefault(part, {})
-        place[last] = _value(key, text)
+            section = section.setdefault(part, {})
+        section[leaf] = _value(key, text)
     try:
-        return Serving.model_validate(plain)
+        return Serving.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
         key = PREFIX + ".".join(str(step) for step in fault["loc"])
@@ -109,20 +109,20 @@ def serving(settings: Iterable[str] = ()) -> Serving:
 
 
 def known_settings() -> list[str]:
-    """Every key, as it is typed."""
+    """Every key, as users type it."""
     return [PREFIX + name for name in _names(Serving)]
 
 
 def _names(part: type[Part]) -> list[str]:
-    """The keys of a part, those of the parts within it behind a dot."""
-    found = []
+    """The keys of a part; those of nested parts follow a dot."""
+    names = []
     for name, field in part.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Part):
-            found += [f"{name}.{one}" for one in _names(inner)]
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Part):
+            names += [f"{name}.{one}" for one in _names(annotation)]
         else:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _value(key: str, text: str) -> Any:

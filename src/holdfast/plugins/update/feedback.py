@@ -16,7 +16,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import refuse_missing
-from holdfast.plugins.labelling.labels import settled
+from holdfast.plugins.labelling.labels import resolve_labels
 from holdfast.recipe import DataPart
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     with closing(open_store(where)) as store:
         while more := store.feedback(after=all_feedback[-1].id or 0 if all_feedback else 0):
             all_feedback += more
-        final_labels = settled(all_feedback)
+        final_labels = resolve_labels(all_feedback)
         feedback, name = final_labels.labels, store.name
         texts = _request_rows(store, feedback)
     lines, used = [], []

@@ -315,14 +315,14 @@ def count_feedback(options: UpdateOptions) -> int:
 def served_run(options: UpdateOptions) -> Path:
     """The run now in service in place of the requested one, by the store that the feedback comes
     from; else the requested run."""
-    from holdfast.plugins.service.promotion import standings
+    from holdfast.plugins.service.promotion import served_models
     from holdfast.plugins.store.store import open_store
     from holdfast.runs.threshold import served_name
 
     if options.feedback is None or not is_store(options.feedback):
         return options.run
     with closing(open_store(options.feedback)) as store:
-        standing = standings(store).get(served_name(options.run))
+        standing = served_models(store).get(served_name(options.run))
     return options.run if standing is None else standing.run
 
 

@@ -1,2 +1,2 @@
-"""Language models over HTTP, as OpenAI's clients ask them: conversations that are answered beside
-one another by one thread."""
+"""Language models over HTTP with OpenAI's API: one thread answers several conversations in
+parallel."""

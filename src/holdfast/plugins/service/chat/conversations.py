@@ -1,7 +1,7 @@
-"""``Chats``: conversations that wait, are answered beside one another by one thread, and end.
+"""``Chats``: conversations that wait, are answered together by one thread, and end.
 
-Everything is bounded: how many wait and are answered at once, their places in the model, their
-time. Whoever asks hears of his own conversation on his own event loop and blocks nobody.
+Everything is bounded: the number of waiting and running conversations, the positions in the cache,
+and the time. Each client receives its conversation on its own event loop and blocks no other.
 """
 
 from __future__ import annotations
@@ -23,20 +23,26 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision
 from holdfast.models.loading.tokenizer import position_limit
-from holdfast.plugins.service.chat.decoder import DecodedText, Decoder, Pieces, chooser, decoder_of
-from holdfast.plugins.service.chat.request import Ask, ChatError
+from holdfast.plugins.service.chat.decoder import (
+    DecodedText,
+    Decoder,
+    TextPieces,
+    decoder_of,
+    token_chooser,
+)
+from holdfast.plugins.service.chat.request import ChatError, ChatRequest
 from holdfast.plugins.store.records import new_id
 from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
 
-Ending = Literal["stop", "length", "gone", "deadline", "failed"]
+EndReason = Literal["stop", "length", "gone", "deadline", "failed"]
 LOG = logging.getLogger(__name__)
-# Tokens at the end of an answer in which the words that close it are looked for, as ``chat`` does.
+# Tokens at the end of an answer that are searched for the closing text, as in ``chat``.
 TAIL = 32
-# Other users of the model, who wait for the same lock, get it between two steps.
-BREATH_S = 0.0005
-COUNTED = (
+# Between two steps, other users of the model can take the lock.
+PAUSE_S = 0.0005
+COUNTERS = (
     "taken",
     "tokens",
     "stop",
@@ -47,35 +53,36 @@ COUNTED = (
     "refused_full",
     "refused_ending",
 )
-# Does a job that needs the model alone, and gives what it gives.
-Within = Callable[[Callable[[], Any]], Any]
-# A text of more characters than this for each place cannot fit, whatever the tokenizer.
-LONGEST_TOKEN = 128
+# Runs a job with exclusive use of the model and returns its result.
+RunExclusively = Callable[[Callable[[], Any]], Any]
+# A text with more characters than this for each position cannot fit, whatever the tokenizer.
+MAX_TOKEN_CHARACTERS = 128
 
 
-def at_once(job: Callable[[], Any]) -> Any:
-    """Do ``job`` here and now: nobody else asks the model."""
+def run_now(job: Callable[[], Any]) -> Any:
+    """Run ``job`` immediately: nothing else uses the model."""
     return job()
 
 
 @dataclass(frozen=True, slots=True)
-class ChatBounds:
-    """How many conversations are answered at once (``together``) and may wait besides; after how
-    many seconds one ends unfinished; how many bytes of keys and values all of them may take."""
+class ChatLimits:
+    """At most ``max_running`` conversations are answered at once and ``max_waiting`` more may wait;
+    one ends unfinished after ``deadline_s`` seconds. Their keys and values take at most
+    ``cache_bytes`` bytes together."""
 
-    together: int = 8
-    waiting: int = 32
+    max_running: int = 8
+    max_waiting: int = 32
     deadline_s: float = 300.0
-    memory: int = 2**30
+    cache_bytes: int = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How an answer ended: its ``text``, why, its tokens and those of what was asked, and the
-    geometric mean of its tokens' probabilities (``None`` where it has none)."""
+class ChatResult:
+    """A finished answer: its ``text``, why it ended, the tokens of the prompt and of the answer,
+    and the geometric mean of its tokens' probabilities (``None`` without tokens)."""
 
     text: str
-    why: Ending
+    end_reason: EndReason
     prompt_tokens: int
     tokens: int
     confidence: float | None = None
@@ -83,47 +90,47 @@ class Ended:
 
 @dataclass(eq=False)
 class Conversation:
-    """One that was taken on: ``heard`` gets its answer piece by piece, last how it ended. Whoever
-    has begun one calls ``leave`` when he reads no more."""
+    """One accepted conversation: ``updates`` receives the answer piece by piece, then the result.
+    Whoever began one calls ``leave`` when the client stops reading."""
 
     id: str
-    ask: Ask
-    row: DecodedText
+    request: ChatRequest
+    decoded: DecodedText
     new_tokens: int
-    written: Pieces
-    at: float
+    written: TextPieces
+    started_at: float
     deadline: float
     loop: asyncio.AbstractEventLoop
-    heard: asyncio.Queue[str | Ended] = field(default_factory=asyncio.Queue)
-    gone: bool = False
-    ended: Ended | None = None
+    updates: asyncio.Queue[str | ChatResult] = field(default_factory=asyncio.Queue)
+    abandoned: bool = False
+    result: ChatResult | None = None
 
-    def tell(self, what: str | Ended) -> None:
-        # The loop of somebody who left may be closed by now.
+    def notify(self, update: str | ChatResult) -> None:
+        # The event loop of a client that left may be closed.
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.heard.put_nowait, what)
+            self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
 
     def leave(self) -> None:
-        """Nobody reads any more: the answer is written no further."""
-        self.gone = True
+        """The client stopped reading: generate no further."""
+        self.abandoned = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """A causal model of Transformers (``plain``) with its tokenizer: whether it was trained on
-    plain text (``of_text``), and how many tokens an answer has that nobody limits."""
+    """A causal language model of Transformers with its tokenizer. ``trained_on_text``: it was
+    trained on plain text. ``new_tokens`` is the default answer length."""
 
-    plain: Any
+    causal_lm: Any
     tokenizer: Any
-    of_text: bool
+    trained_on_text: bool
     new_tokens: int | None = None
 
 
 class Chats:
     """The conversations with one language model.
 
-    ``within`` does what needs the model alone, where others use it too (by the one thread that asks
-    it); ``name`` is what a client calls the model, ``mark`` the name by which it is stored.
+    ``run_exclusively`` runs a job with exclusive use of the model, where others use it too.
+    ``name`` is the model's name for clients, ``stored_name`` its name in the store.
     """
 
     def __init__(
@@ -131,77 +138,77 @@ class Chats:
         model: ChatModel,
         name: str,
         *,
-        mark: str | None = None,
-        within: Within = at_once,
-        bounds: ChatBounds | None = None,
+        stored_name: str | None = None,
+        run_exclusively: RunExclusively = run_now,
+        limits: ChatLimits | None = None,
     ) -> None:
-        plain = model.plain
-        self.name, self.of_text = printable(name), model.of_text
-        self.bounds = bounds or ChatBounds()
+        causal_lm = model.causal_lm
+        self.name, self.trained_on_text = printable(name), model.trained_on_text
+        self.limits = limits or ChatLimits()
         self.decisions: tuple[Decision, ...] = ()
         self.counts: Counter[str] = Counter()
         self.since = time.time()
-        self.mark = mark or self.name
-        self._plain, self._within = plain, within
-        # A tokenizer keeps its padding as a state, which others of its users set.
+        self.stored_name = stored_name or self.name
+        self._causal_lm, self._run_exclusively = causal_lm, run_exclusively
+        # A tokenizer keeps its padding as state, which its other users change.
         self._tokenizer = copy.deepcopy(model.tokenizer)
         self._new_tokens = model.new_tokens or LONGEST_ANSWER
-        self._end = "" if self.of_text else closing(self._tokenizer)
-        config = getattr(plain, "generation_config", None)
+        self._end = "" if self.trained_on_text else closing(self._tokenizer)
+        config = getattr(causal_lm, "generation_config", None)
         self._stops = stop_tokens(self._tokenizer, self._end, getattr(config, "eos_token_id", None))
-        learnt = getattr(plain, "active_peft_config", None)
-        taken = int(getattr(learnt, "num_virtual_tokens", None) or 0)
-        self._room = position_limit(plain.config) - taken
-        self._places = max(1, self.bounds.memory // _bytes_a_place(plain.config))
-        # Texts are read by one thread of its own: it may wait for the model, and nobody else must.
+        peft_config = getattr(causal_lm, "active_peft_config", None)
+        virtual_tokens = int(getattr(peft_config, "num_virtual_tokens", None) or 0)
+        self._position_limit = position_limit(causal_lm.config) - virtual_tokens
+        self._cache_positions = max(1, self.limits.cache_bytes // _bytes_per_position(causal_lm.config))
+        # A separate thread tokenizes: it may wait for the model, and nothing else must.
         self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
         self._entering = 0
         self._waiting: deque[Conversation] = deque()
         self._running: list[Conversation] = []
         self._changed = threading.Condition()
         self._draining = False
-        self._seconds = 1.0
+        self._mean_seconds = 1.0
         self._thread: threading.Thread | None = None
         self._decoder: Decoder | None = None
 
     @classmethod
-    def of(
+    def from_predictor(
         cls,
-        use: Any,
+        model_use: Any,
         name: str,
         *,
-        mark: str | None = None,
-        within: Within = at_once,
-        bounds: ChatBounds | None = None,
+        stored_name: str | None = None,
+        run_exclusively: RunExclusively = run_now,
+        limits: ChatLimits | None = None,
     ) -> Chats | None:
-        """The conversations with a model that already answers rows (``Predictor.model``), of which
-        nothing is loaded twice; ``None`` where it is no causal language model."""
+        """The conversations with a loaded model (``Predictor.model``), which is not loaded again;
+        ``None`` where it is no causal language model."""
         from holdfast.tasks.generation.base import best_device
         from holdfast.tasks.lm.answers import CausalLMPredictor
 
-        if not isinstance(use, CausalLMPredictor):
+        if not isinstance(model_use, CausalLMPredictor):
             return None
-        plain, longest = use.network.to(best_device()).plain, use.recipe.generate.max_new_tokens
-        model = ChatModel(plain, use.tokenizer, use.of_text, longest)
-        return cls(model, name, mark=mark, within=within, bounds=bounds)
+        plain, longest = model_use.network.to(best_device()).plain, model_use.recipe.generate.max_new_tokens
+        model = ChatModel(plain, model_use.tokenizer, model_use.of_text, longest)
+        return cls(model, name, stored_name=stored_name, run_exclusively=run_exclusively, limits=limits)
 
     @property
     def context(self) -> int:
-        """The places that a prompt and its answer have together."""
-        return min(self._room, self._places)
+        """The positions available to a prompt and its answer together."""
+        return min(self._position_limit, self._cache_positions)
 
     def warm(self) -> None:
-        """Ask the model how its conversations can be joined, and start the thread."""
+        """Choose the decoder that the model supports, and start the thread."""
         if self._thread is not None:
             return
-        self._decoder, decision = self._within(lambda: decoder_of(self._plain))
+        self._decoder, decision = self._run_exclusively(lambda: decoder_of(self._causal_lm))
         self.decisions = (decision,)
         self._thread = threading.Thread(target=self._work, name="holdfast chat", daemon=True)
         self._thread.start()
 
     def drain(self) -> None:
-        """Take on no further conversation, end those that were taken on, and wait for it. May be
-        called twice."""
+        """Accept no further conversation, and wait until the accepted ones end. May be called
+        twice."""
         with self._changed:
             self._draining = True
             self._changed.notify()
@@ -210,35 +217,35 @@ class Chats:
         self._reader.shutdown()
 
     def figures(self) -> dict[str, float]:
-        """Numbers for /metrics: who ``waiting`` and ``running`` now; since the start conversations
-        by how they came to their end, those refused, and tokens."""
+        """Numbers for /metrics: ``waiting`` and ``running`` conversations now; since the start,
+        conversations by how they ended, refused ones, and tokens."""
         with self._changed:
             return {
                 "waiting": float(len(self._waiting) + self._entering),
                 "running": float(len(self._running)),
-                **{f"{name}_total": float(self.counts[name]) for name in COUNTED},
+                **{f"{name}_total": float(self.counts[name]) for name in COUNTERS},
             }
 
-    async def begin(self, ask: Ask) -> Conversation:
-        """Take on a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
-        where too many wait or the server ends."""
+    async def start(self, request: ChatRequest) -> Conversation:
+        """Accept a conversation. Raises ``ChatError``: 400 where it does not fit the model, 503
+        where too many wait or the server is shutting down."""
         now = time.monotonic()
         with self._changed:
             if self._draining or self._thread is None:
                 self.counts["refused_ending"] += 1
                 raise ChatError(503, "The server is ending or not ready yet.", retry_after=5)
             waiting = len(self._waiting) + self._entering
-            if waiting >= self.bounds.waiting:
+            if waiting >= self.limits.max_waiting:
                 self.counts["refused_full"] += 1
-                turns = (waiting + len(self._running)) / self.bounds.together
+                turns = (waiting + len(self._running)) / self.limits.max_running
                 rule = f"{waiting} conversations wait already, which is as many as may."
-                after = min(60, max(1, math.ceil(self._seconds * turns)))
+                after = min(60, max(1, math.ceil(self._mean_seconds * turns)))
                 raise ChatError(503, rule, code="full", retry_after=after)
             self._entering += 1
         try:
             loop = asyncio.get_running_loop()
-            ids = await loop.run_in_executor(self._reader, self._ids, ask)
-            new = self._new(ask, len(ids))
+            ids = await loop.run_in_executor(self._reader, self._prompt_ids, request)
+            new = self._answer_limit(request, len(ids))
         except BaseException:
             with self._changed:
                 self._entering -= 1
@@ -246,12 +253,12 @@ class Chats:
             raise
         conversation = Conversation(
             new_id(),
-            ask,
-            DecodedText(ids, _not_yet),
+            request,
+            DecodedText(ids, _no_token_yet),
             new,
-            Pieces(self._decode, (self._end, *ask.stops)),
+            TextPieces(self._decode, (self._end, *request.stops)),
             time.time(),
-            now + self.bounds.deadline_s,
+            now + self.limits.deadline_s,
             loop,
         )
         with self._changed:
@@ -261,45 +268,46 @@ class Chats:
             self._changed.notify()
         return conversation
 
-    def _ids(self, ask: Ask) -> list[int]:
-        said = [ask.text] if ask.kind == "text" else [turn["content"] for turn in ask.turns]
-        length, most = sum(map(len, said)), self.context * LONGEST_TOKEN
+    def _prompt_ids(self, request: ChatRequest) -> list[int]:
+        texts = [request.text] if request.prompt_type == "text" else [turn["content"] for turn in request.turns]
+        length, most = sum(map(len, texts)), self.context * MAX_TOKEN_CHARACTERS
         if length > most:
             rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
             rule += f"{self.context:,} places of this model."
             raise ChatError(400, rule, code="context_length_exceeded")
         try:
-            # Alone: a chat template runs within bounds that hold for the whole process.
-            ids: list[int] = self._within(lambda: self._rendered(ask))
+            # With exclusive use: a chat template runs within limits that hold for the whole
+            # process.
+            ids: list[int] = self._run_exclusively(lambda: self._tokenize(request))
         except HoldfastError as error:
             raise ChatError(400, f"{error.what}: {error.rule}", param="messages") from None
         return ids
 
-    def _rendered(self, ask: Ask) -> list[int]:
-        if ask.kind == "text":
-            if self.of_text:
-                return whole_prompts([ask.text], self._tokenizer)[0]
-            ids: list[int] = self._tokenizer(ask.text, verbose=False)["input_ids"]
+    def _tokenize(self, request: ChatRequest) -> list[int]:
+        if request.prompt_type == "text":
+            if self.trained_on_text:
+                return whole_prompts([request.text], self._tokenizer)[0]
+            ids: list[int] = self._tokenizer(request.text, verbose=False)["input_ids"]
             return ids
-        if not self.of_text:
-            return prompt_tokens(self._tokenizer, ask.turns)
-        if len(ask.turns) > 1 or ask.turns[0]["role"] != "user":
+        if not self.trained_on_text:
+            return prompt_tokens(self._tokenizer, request.turns)
+        if len(request.turns) > 1 or request.turns[0]["role"] != "user":
             rule = "This model was trained on plain text: it knows no turns and goes on with one "
             rule += "text. Send one message of the user, or ask /v1/completions."
             raise ChatError(400, rule, param="messages")
-        return whole_prompts([ask.turns[0]["content"]], self._tokenizer)[0]
+        return whole_prompts([request.turns[0]["content"]], self._tokenizer)[0]
 
-    def _new(self, ask: Ask, prompt: int) -> int:
+    def _answer_limit(self, request: ChatRequest, prompt: int) -> int:
         """The longest answer to a prompt of so many tokens."""
         most = self.context - prompt
-        wanted = ask.tokens
-        if most >= 1 and wanted is None:
-            return min(self._new_tokens, max(1, self._room // 2), most)
-        if wanted is not None and wanted <= most:
-            return wanted
-        asked = f"an answer of up to {wanted:,} tokens" if wanted else "an answer of one token"
+        requested = request.tokens
+        if most >= 1 and requested is None:
+            return min(self._new_tokens, max(1, self._position_limit // 2), most)
+        if requested is not None and requested <= most:
+            return requested
+        requested_text = f"an answer of up to {requested:,} tokens" if requested else "an answer of one token"
         rule = f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
-        rule += f"{asked} as many more. Shorten the messages or max_tokens."
+        rule += f"{requested_text} as many more. Shorten the messages or max_tokens."
         raise ChatError(400, rule, param="messages", code="context_length_exceeded")
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -316,113 +324,114 @@ class Chats:
                         return
                     self._changed.wait()
             try:
-                self._leave_over()
-                self._join_one()
+                self._end_overdue()
+                self._join_next()
                 self._step()
-            # One defect must not take the thread, and everybody's answers, with it.
+            # One defect must not stop the thread, and with it every other conversation.
             except Exception:
                 LOG.exception("conversations failed")
                 with self._changed:
                     failed, self._running = self._running, []
-                # Half of a step may be in the old one.
-                kind: Any = type(self._decoder)
-                self._decoder = kind(self._plain)
-                for one in failed:
-                    self._over(one, "failed")
-            time.sleep(BREATH_S)
+                # The old decoder may hold half of a step.
+                decoder_class: Any = type(self._decoder)
+                self._decoder = decoder_class(self._causal_lm)
+                for conversation in failed:
+                    self._finish(conversation, "failed")
+            time.sleep(PAUSE_S)
 
-    def _leave_over(self) -> None:
-        """Those whose client has left, or whose time is up."""
+    def _end_overdue(self) -> None:
+        """End conversations whose client left or whose deadline passed."""
         now = time.monotonic()
         with self._changed:
-            over = [c for c in (*self._waiting, *self._running) if c.gone or c.deadline < now]
-        for one in over:
-            self._end_of(one, "gone" if one.gone else "deadline")
+            over = [c for c in (*self._waiting, *self._running) if c.abandoned or c.deadline < now]
+        for conversation in over:
+            self._end_conversation(conversation, "gone" if conversation.abandoned else "deadline")
 
-    def _join_one(self) -> None:
-        """At most one newcomer between two steps: reading its prompt keeps the others waiting."""
+    def _join_next(self) -> None:
+        """Join at most one new conversation between two steps: reading its prompt delays the
+        others."""
         assert self._decoder is not None
         with self._changed:
             if not self._waiting or not self._fits(self._waiting[0]):
                 return
-            one = self._waiting.popleft()
-            self._running.append(one)
-        self._wrote(one, self._within(lambda: self._begun(one)))
+            conversation = self._waiting.popleft()
+            self._running.append(conversation)
+        self._add_token(conversation, self._run_exclusively(lambda: self._first_token(conversation)))
 
-    def _begun(self, one: Conversation) -> int:
-        """Read the prompt; the first token."""
+    def _first_token(self, conversation: Conversation) -> int:
+        """Read the prompt; return the first token."""
         assert self._decoder is not None
-        one.row.choose = chooser(
-            self._plain,
-            one.row.prompt,
-            one.ask.seed,
-            max_new_tokens=one.new_tokens,
+        conversation.decoded.choose = token_chooser(
+            self._causal_lm,
+            conversation.decoded.prompt,
+            conversation.request.seed,
+            max_new_tokens=conversation.new_tokens,
             pad_token_id=self._tokenizer.pad_token_id or 0,
             eos_token_id=list(self._stops) or None,
-            **drawing(one.ask.temperature, one.ask.top_p),
+            **drawing(conversation.request.temperature, conversation.request.top_p),
         )
-        return self._decoder.join(one.row)
+        return self._decoder.join(conversation.decoded)
 
     def _fits(self, newcomer: Conversation) -> bool:
         if not self._running:
             return True
         together = [newcomer, *self._running]
-        widest = max(len(one.row.prompt) + one.new_tokens for one in together)
-        return len(together) <= self.bounds.together and len(together) * widest <= self._places
+        widest = max(len(one.decoded.prompt) + one.new_tokens for one in together)
+        return len(together) <= self.limits.max_running and len(together) * widest <= self._cache_positions
 
     def _step(self) -> None:
         assert self._decoder is not None
         if not (rows := list(self._decoder.rows)):
             return
-        tokens = self._within(self._decoder.step)
-        owner = {id(one.row): one for one in self._running}
+        tokens = self._run_exclusively(self._decoder.step)
+        owner = {id(one.decoded): one for one in self._running}
         for row, token in zip(rows, tokens, strict=True):
-            self._wrote(owner[id(row)], token)
+            self._add_token(owner[id(row)], token)
 
-    def _wrote(self, one: Conversation, token: int) -> None:
+    def _add_token(self, conversation: Conversation, token: int) -> None:
         self.counts["tokens"] += 1
-        full = len(one.row.written) >= one.new_tokens
+        full = len(conversation.decoded.written) >= conversation.new_tokens
         stopped = token in self._stops
-        piece = one.written.add(token, last=full or stopped)
-        tail = one.row.written[-TAIL:]
-        # The words that close an answer may be tokens that its text does not show.
+        piece = conversation.written.add(token, last=full or stopped)
+        tail = conversation.decoded.written[-TAIL:]
+        # The closing text may be tokens that the decoded text does not show.
         closed = bool(self._end) and self._end in self._tokenizer.decode(tail)
-        if closed and not (full or stopped or one.written.ended):
-            piece += one.written.finish()
+        if closed and not (full or stopped or conversation.written.ended):
+            piece += conversation.written.finish()
         if piece:
-            one.tell(piece)
-        if stopped or closed or one.written.ended:
-            self._end_of(one, "stop")
+            conversation.notify(piece)
+        if stopped or closed or conversation.written.ended:
+            self._end_conversation(conversation, "stop")
         elif full:
-            self._end_of(one, "length")
+            self._end_conversation(conversation, "length")
 
-    def _end_of(self, one: Conversation, why: Ending) -> None:
+    def _end_conversation(self, conversation: Conversation, why: EndReason) -> None:
         assert self._decoder is not None
         with self._changed:
-            waits = one in self._waiting
+            waits = conversation in self._waiting
         if not waits:
-            self._decoder.leave(one.row)
+            self._decoder.leave(conversation.decoded)
         with self._changed:
-            (self._waiting if waits else self._running).remove(one)
-        self._over(one, why)
+            (self._waiting if waits else self._running).remove(conversation)
+        self._finish(conversation, why)
 
-    def _over(self, one: Conversation, why: Ending) -> None:
-        seconds = time.time() - one.at
+    def _finish(self, conversation: Conversation, why: EndReason) -> None:
+        seconds = time.time() - conversation.started_at
         self.counts[why] += 1
-        self._seconds += 0.2 * (seconds - self._seconds)
-        logs = [log for log in one.row.logs if math.isfinite(log)]
-        sure = math.exp(sum(logs) / len(logs)) if logs else None
-        one.ended = Ended(one.written.text, why, len(one.row.prompt), one.written.tokens, sure)
-        one.tell(one.ended)
+        self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+        log_probabilities = [log for log in conversation.decoded.log_probabilities if math.isfinite(log)]
+        confidence = math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else None
+        conversation.result = ChatResult(conversation.written.text, why, len(conversation.decoded.prompt), conversation.written.tokens, confidence)
+        conversation.notify(conversation.result)
 
 
-def _not_yet(*_: Any) -> tuple[int, float]:
+def _no_token_yet(*_: Any) -> tuple[int, float]:
     raise AssertionError("a token is chosen only once the text was taken on")
 
 
-def _bytes_a_place(config: Any) -> int:
+def _bytes_per_position(config: Any) -> int:
     """Keys and values of one token in float32; an upper bound where a model has no heads."""
     heads = int(getattr(config, "num_attention_heads", None) or 1)
-    kept = getattr(config, "num_key_value_heads", None) or heads
+    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or int(config.hidden_size) // heads
-    return 2 * 4 * int(config.num_hidden_layers) * int(kept) * int(size)
+    return 2 * 4 * int(config.num_hidden_layers) * int(key_value_heads) * int(size)

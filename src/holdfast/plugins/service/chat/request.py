@@ -1,8 +1,8 @@
-"""What a client of OpenAI's API asks, read: ``ChatBody`` and ``CompletionBody`` → ``Ask``, or
-``ChatError`` in the shape that these clients read.
+"""Requests of OpenAI's API: ``ChatBody`` and ``CompletionBody`` → ``ChatRequest``, or ``ChatError``
+in the shape that OpenAI's clients read.
 
-What would change the answer and cannot be done is refused by its name, never passed over; fields
-that a client sends for the sake of its own books are let through.
+A field that would change the answer and is not supported is refused by name, never ignored. Fields
+for the client's own bookkeeping are accepted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from holdfast.data.chats.turns import Turn, read_turns
 
-MOST_STOPS = 4
-LONGEST_STOP = 500
-MOST_MESSAGES = 1_000
-# Neutral values that clients send as a matter of course, and names that say who asks and why.
+MAX_STOPS = 4
+MAX_STOP_LENGTH = 500
+MAX_MESSAGES = 1_000
+# Neutral values that clients send by default, and names that say who asks and why.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -39,20 +39,20 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "store": (False,),
 }
-BOOKS = frozenset(
+BOOKKEEPING = frozenset(
     {"metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 )
 B = TypeVar("B", bound="Settings")
-Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
-ASKING = ("system", "developer", "user", "assistant", "tool", "function")
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
-KINDS = {400: "invalid_request_error", 404: "invalid_request_error", 504: "timeout_error"}
+ERROR_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 504: "timeout_error"}
 
 
 @dataclass(eq=False, repr=False)
 class ChatError(Exception):
-    """No answer: the HTTP ``status``, a sentence, the field at fault (``param``), a ``code`` for
-    programs, and after how many seconds it may be tried again (``retry_after``)."""
+    """An error response: the HTTP ``status``, a sentence, the field at fault (``param``), a
+    ``code`` for programs, and the seconds until a retry makes sense (``retry_after``)."""
 
     status: int
     message: str
@@ -69,7 +69,7 @@ class ChatError(Exception):
         return {
             "error": {
                 "message": self.message,
-                "type": KINDS.get(self.status, "server_error"),
+                "type": ERROR_TYPES.get(self.status, "server_error"),
                 "param": self.param,
                 "code": self.code,
             }
@@ -92,7 +92,7 @@ class StreamOptions(BaseModel):
 class Settings(BaseModel):
     """What both endpoints take."""
 
-    # Other fields are looked at one by one, in ``_checked``.
+    # ``_checked`` checks other fields one by one.
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: str | None = Field(None, max_length=500)
@@ -109,7 +109,7 @@ class Settings(BaseModel):
 class ChatBody(Settings):
     """The body of ``POST /v1/chat/completions``."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
 
 
@@ -120,15 +120,15 @@ class CompletionBody(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One conversation to be answered: its ``turns``, or a ``text`` to go on with.
+class ChatRequest:
+    """One conversation to answer: its ``turns``, or a ``text`` to continue.
 
-    ``tokens`` is the longest answer (``None``: as the run has it), ``temperature`` 0 the likeliest
-    token at each place, ``top_p`` the share of probability that is drawn from, ``stops`` texts that
-    end the answer.
+    ``tokens`` is the longest answer (``None``: the run's setting), ``temperature`` 0 means greedy
+    decoding, ``top_p`` is the probability mass to sample from, ``stops`` are texts that end the
+    answer.
     """
 
-    kind: Literal["chat", "text"]
+    prompt_type: Literal["chat", "text"]
     turns: tuple[Turn, ...] = ()
     text: str = ""
     tokens: int | None = None
@@ -141,74 +141,75 @@ class Ask:
     user: str | None = None
 
 
-def read_chat(body: object, *models: str) -> Ask:
-    """``Ask`` of a body of ``/v1/chat/completions``; ``models`` are the names of the one that is
-    served.
+def read_chat(body: object, *models: str) -> ChatRequest:
+    """``ChatRequest`` from a body of ``/v1/chat/completions``; ``models`` are the names of the
+    served model.
 
-    Raises ``ChatError`` for what is no such body, another model, or what cannot be done.
+    Raises ``ChatError`` for an invalid body, another model, or an unsupported field.
     """
-    read = _checked(ChatBody, body, models)
-    if read.max_tokens and read.max_completion_tokens:
+    parsed = _checked(ChatBody, body, models)
+    if parsed.max_tokens and parsed.max_completion_tokens:
         rule = "max_tokens and max_completion_tokens are two names of one limit: send one."
         raise ChatError(400, rule, param="max_tokens")
-    turns = _turns(read.messages)
-    return Ask("chat", turns=turns, **_shared(read, read.max_completion_tokens))
+    turns = _turns(parsed.messages)
+    return ChatRequest("chat", turns=turns, **_shared_options(parsed, parsed.max_completion_tokens))
 
 
-def read_completion(body: object, *models: str) -> Ask:
-    """``Ask`` of a body of ``/v1/completions``; raises ``ChatError`` as ``read_chat`` does."""
-    read = _checked(CompletionBody, body, models)
-    text = read.prompt if isinstance(read.prompt, str) else read.prompt[0]
+def read_completion(body: object, *models: str) -> ChatRequest:
+    """``ChatRequest`` from a body of ``/v1/completions``; raises ``ChatError`` as ``read_chat``
+    does."""
+    parsed = _checked(CompletionBody, body, models)
+    text = parsed.prompt if isinstance(parsed.prompt, str) else parsed.prompt[0]
     _refuse_unwritable(text, "prompt")
     if not text:
         raise ChatError(400, "prompt is empty: there is nothing to go on with.", param="prompt")
-    return Ask("text", text=text, **_shared(read, None))
+    return ChatRequest("text", text=text, **_shared_options(parsed, None))
 
 
-def _checked(kind: type[B], body: object, models: Sequence[str]) -> B:
+def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
     if not isinstance(body, Mapping):
         raise ChatError(400, "The body must be a JSON object.")
     try:
-        read = kind.model_validate(dict(body))
+        parsed = schema.model_validate(dict(body))
     except ValidationError as error:
-        raise _named(error) from None
-    if read.model is not None and read.model not in models:
-        raise other_model(read.model, models[0])
-    for name, value in (read.model_extra or {}).items():
+        raise _validation_error(error) from None
+    if parsed.model is not None and parsed.model not in models:
+        raise unknown_model(parsed.model, models[0])
+    for name, value in (parsed.model_extra or {}).items():
         neutral = NEUTRAL.get(name, ())
-        # True is no 1 here, and False no 0.
-        same = any(
-            value == ok and isinstance(value, bool) == isinstance(ok, bool) for ok in neutral
+        # True is not 1 here, and False is not 0.
+        is_neutral = any(
+            value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral
         )
-        if value is None or name in BOOKS or same:
+        if value is None or name in BOOKKEEPING or is_neutral:
             continue
         rule, code = "is no field of this endpoint: leave it out", "unknown_parameter"
         if name in NEUTRAL:
-            able = " or ".join(repr(one) for one in neutral)
-            rule = f"cannot be done here, where it is {able}: leave it out"
+            allowed_values = " or ".join(repr(one) for one in neutral)
+            rule = f"cannot be done here, where it is {allowed_values}: leave it out"
             code = "unsupported_parameter"
         rule = f"{name[:100]} {rule} (found: {str(value)[:80]!r})."
         raise ChatError(400, rule, param=name[:100], code=code)
-    return read
+    return parsed
 
 
-def other_model(name: str, served: str) -> ChatError:
-    """404: another model than the one that is served."""
-    rule = f"The model {name[:200]!r} does not exist here. This server has {served!r}."
+def unknown_model(name: str, served_name: str) -> ChatError:
+    """404: a model other than the served one."""
+    rule = f"The model {name[:200]!r} does not exist here. This server has {served_name!r}."
     return ChatError(404, rule, param="model", code="model_not_found")
 
 
-def _named(error: ValidationError) -> ChatError:
+def _validation_error(error: ValidationError) -> ChatError:
     errors = error.errors(include_url=False, include_context=False)
-    # Pydantic tells of every member of a union, and names it in the path: the one that was meant is
-    # the one that was read furthest, and fields and places are enough of a path.
-    of_one = [one for one in errors if one["loc"][0] == errors[0]["loc"][0]]
-    first = max(of_one, key=lambda one: sum(isinstance(part, int) for part in one["loc"]))
+    # Pydantic reports every member of a union and names it in the path. The intended member is the
+    # one that was parsed furthest; field names and indices suffice as a path.
+    same_field = [one for one in errors if one["loc"][0] == errors[0]["loc"][0]]
+    first = max(same_field, key=lambda one: sum(isinstance(part, int) for part in one["loc"]))
     name, *more = first["loc"]
     where = ".".join([str(name), *(str(part) for part in more if isinstance(part, int))])
-    found = "" if first["type"] == "missing" else f" (found: {str(first['input'])[:80]!r})"
-    said = str(first["msg"])
-    return ChatError(400, f"{where}: {said[:1].lower()}{said[1:]}{found}.", param=where)
+    value_found = "" if first["type"] == "missing" else f" (found: {str(first['input'])[:80]!r})"
+    message = str(first["msg"])
+    return ChatError(400, f"{where}: {message[:1].lower()}{message[1:]}{value_found}.", param=where)
 
 
 def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
@@ -218,19 +219,19 @@ def _turns(messages: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
         if message.get("tool_calls") or message.get("function_call"):
             rule = f"{where} calls a tool, which is not understood here."
             raise ChatError(400, rule, param=where)
-        # Rows of a file are read more widely: other names of the roles, no content at all.
-        known = message.get("role") in ASKING and message.get("content") is not None
-        read = read_turns([message]) if known else None
-        if read is None:
+        # Rows of a file are read more leniently: other role names, no content at all.
+        is_known = message.get("role") in ROLES and message.get("content") is not None
+        parsed = read_turns([message]) if is_known else None
+        if parsed is None:
             rule = f"{where} must have a role (system, developer, user, assistant or tool) and a "
             rule += "content that is a text or a list of parts of text."
             raise ChatError(400, rule, param=where)
-        _refuse_unwritable(read[0]["content"], where)
-        turns += read
+        _refuse_unwritable(parsed[0]["content"], where)
+        turns += parsed
     if turns[-1]["role"] not in ("user", "tool"):
         rule = "must end with what is asked: a message of the user (or of a tool)"
-        found = turns[-1]["role"]
-        raise ChatError(400, f"messages {rule} (found: {found!r}).", param="messages")
+        last_role = turns[-1]["role"]
+        raise ChatError(400, f"messages {rule} (found: {last_role!r}).", param="messages")
     return tuple(turns)
 
 
@@ -242,18 +243,18 @@ def _refuse_unwritable(text: str, where: str) -> None:
         raise ChatError(400, rule, param=where) from None
 
 
-def _shared(read: Settings, more: int | None) -> dict[str, Any]:
-    stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
-    if len(stops) > MOST_STOPS:
-        rule = f"stop: at most {MOST_STOPS} texts (found: {len(stops)})."
+def _shared_options(settings: Settings, max_tokens: int | None) -> dict[str, Any]:
+    stops = [settings.stop] if isinstance(settings.stop, str) else settings.stop or []
+    if len(stops) > MAX_STOPS:
+        rule = f"stop: at most {MAX_STOPS} texts (found: {len(stops)})."
         raise ChatError(400, rule, param="stop")
     return {
-        "tokens": more or read.max_tokens,
-        "temperature": read.temperature or 0.0,
-        "top_p": 1.0 if read.top_p is None else read.top_p,
-        "seed": secrets.randbits(62) if read.seed is None else read.seed % 2**63,
+        "tokens": max_tokens or settings.max_tokens,
+        "temperature": settings.temperature or 0.0,
+        "top_p": 1.0 if settings.top_p is None else settings.top_p,
+        "seed": secrets.randbits(62) if settings.seed is None else settings.seed % 2**63,
         "stops": tuple(stops),
-        "stream": bool(read.stream),
-        "usage": bool(read.stream_options and read.stream_options.include_usage),
-        "user": read.user,
+        "stream": bool(settings.stream),
+        "usage": bool(settings.stream_options and settings.stream_options.include_usage),
+        "user": settings.user,
     }

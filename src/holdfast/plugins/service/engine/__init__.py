@@ -1,1 +1,2 @@
-"""A finished run, asked by one thread: rows are read, wait in one line, are answered together."""
+"""Inference for a finished run in one thread: rows are parsed, wait in one queue, and are predicted
+in batches."""

@@ -1,4 +1,4 @@
-"""The rows of a request: what a model reads of them, and what it answers."""
+"""The rows of a request: what a model reads of them, and its predictions."""
 
 from __future__ import annotations
 
@@ -32,63 +32,63 @@ from holdfast.tasks.tags.answers import TagPredictor
 
 REQUEST = "the request"
 MILLION = 1_000_000
-# Of all pictures of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
-MOST_PIXELS = 200 * MILLION
-HOPED = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
-# What an error calls pictures that no file lists.
-LISTED = "list"
-WHOLE_FILES = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
-PICTURE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
+# Of all images of a request: sixteen of a phone's camera, or four thousand of 224 × 224.
+MAX_PIXELS = 200 * MILLION
+SAMPLE_WORDS = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
+# How an error refers to images that no file lists.
+FILE_LIST = "list"
+IMAGE_REMEDY = "Send the bytes of whole picture files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
+IMAGE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
 NO_TEXT = "there is nothing to read in this row"
 
 
-def columns_of(predictor: Predictor) -> tuple[str, ...]:
-    """The columns that a row must have, the first that of a plain text; a picture's holds the file
-    itself, as base64."""
+def required_columns(predictor: Predictor) -> tuple[str, ...]:
+    """The columns that a row must have; the first is that of a plain text. An image column holds
+    the file itself in base64."""
     use, part = predictor.model, predictor.part
     if isinstance(use, ImagePredictor):
-        return (PICTURE,)
+        return (IMAGE,)
     if isinstance(use, TagPredictor):
         return (part.text or (TOKENS,))[:1]
     if isinstance(use, CausalLMPredictor):
-        found = None if part.messages else part.text
-        return found or (TEXT if use.of_text else PROMPT,)
-    side = [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
-    return (*(read_columns(part) or (TEXT,)), *side)
+        text_columns = None if part.messages else part.text
+        return text_columns or (TEXT if use.of_text else PROMPT,)
+    extra_features = [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
+    return (*(read_columns(part) or (TEXT,)), *extra_features)
 
 
-def made_row(predictor: Predictor, place: int) -> Row:
-    """A row that nobody asked, for a model that is to be warm."""
-    columns = columns_of(predictor)
+def sample_row(predictor: Predictor, number: int) -> Row:
+    """An artificial row, to warm the model up."""
+    columns = required_columns(predictor)
     if isinstance(predictor.model, ImagePredictor):
         from PIL import Image
 
-        grey = io.BytesIO()
-        Image.new("RGB", (64, 64), (127, 127, 127)).save(grey, "PNG")
-        return {PICTURE: base64.b64encode(grey.getvalue()).decode()}
-    words = HOPED[: 2 + place]
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), (127, 127, 127)).save(buffer, "PNG")
+        return {IMAGE: base64.b64encode(buffer.getvalue()).decode()}
+    words = SAMPLE_WORDS[: 2 + number]
     if isinstance(predictor.model, TagPredictor):
         return {columns[0]: words}
     return dict.fromkeys(columns, " ".join(words))
 
 
-def asked_of(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
-    """The rows as a model of any task reads them. Raises ``InputError`` where they cannot be."""
-    use, first = predictor.model, columns_of(predictor)[0]
+def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
+    """The rows as a model of any task reads them. Raises ``InputError`` where it cannot."""
+    use, first = predictor.model, required_columns(predictor)[0]
     if isinstance(use, ImagePredictor):
-        return _asked_pictures(predictor, rows)
+        return _image_request(predictor, rows)
     cells = [row.get(first) for row in rows]
     if isinstance(use, TagPredictor) and all(isinstance(one, str | list) for one in cells):
         return predictor.ask(cells)
-    listed = isinstance(use, Seq2SeqPredictor) or (isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT))
+    plain_list = isinstance(use, Seq2SeqPredictor) or (isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT))
     texts = all(isinstance(one, str) and "\0" not in one for one in cells)
-    if listed and texts and len(columns_of(predictor)) == 1 and all(len(row) == 1 for row in rows):
+    if plain_list and texts and len(required_columns(predictor)) == 1 and all(len(row) == 1 for row in rows):
         return predictor.ask(cells)
-    return asked_rows(predictor, rows)
+    return request_by_file(predictor, rows)
 
 
-def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
-    """The rows as a file of them would be read."""
+def request_by_file(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
+    """The rows, read as from a file."""
     path = scratch_file("request", ".jsonl")
     try:
         try:
@@ -98,101 +98,102 @@ def asked_rows(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
         path.write_text("\n".join(lines) + "\n", "utf-8")
         return predictor.ask(str(path))
     except InputError as error:
-        raise _of_request(error, {str(path): REQUEST, path.name: REQUEST}) from None
+        raise _without_file_names(error, {str(path): REQUEST, path.name: REQUEST}) from None
     finally:
         path.unlink(missing_ok=True)
 
 
-def _of_request(error: InputError, places: dict[str, str]) -> InputError:
-    """The error without the names of files that nobody knows."""
+def _without_file_names(error: InputError, places: dict[str, str]) -> InputError:
+    """The error without the names of temporary files."""
 
-    def told(text: Any) -> Any:
+    def renamed(text: Any) -> Any:
         for place, name in places.items():
             text = text.replace(place, name) if isinstance(text, str) else text
         return text
 
-    return type(error)(told(error.what), told(error.rule), told(error.value), told(error.remedy))
+    return type(error)(renamed(error.what), renamed(error.rule), renamed(error.value), renamed(error.remedy))
 
 
-def _asked_pictures(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
+def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
     files: list[Path] = []
-    asked = None
+    request = None
     try:
         for place, row in enumerate(rows):
-            files.append(_picture_file(row.get(PICTURE), place))
-        _refuse_pixels(predictor, files)
-        asked = predictor.ask([str(path) for path in files])
+            files.append(_image_file(row.get(IMAGE), place))
+        _refuse_total_pixels(predictor, files)
+        request = predictor.ask([str(path) for path in files])
     except InputError as error:
         names: dict[str, str] = {}
         for place, path in enumerate(files):
-            # An error may tell a path from the current folder, too; the longer one holds the other.
-            told = (str(path), os.path.relpath(path), path.name)
-            names |= dict.fromkeys(sorted(told, key=len, reverse=True), f"row {place}")
-        named = _of_request(error, names)
-        if named.what == LISTED:
-            named = DataError(REQUEST, named.rule, named.value, WHOLE_FILES)
-        raise named from None
+            # An error may show a path relative to the current folder, too; the longer spelling
+            # contains the other.
+            spellings = (str(path), os.path.relpath(path), path.name)
+            names |= dict.fromkeys(sorted(spellings, key=len, reverse=True), f"row {place}")
+        named_error = _without_file_names(error, names)
+        if named_error.what == FILE_LIST:
+            named_error = DataError(REQUEST, named_error.rule, named_error.value, IMAGE_REMEDY)
+        raise named_error from None
     finally:
         for path in files:
-            if asked is None:
+            if request is None:
                 path.unlink(missing_ok=True)
             else:
-                # The model opens it when it comes to the row. A service that kept the pictures
-                # until it ends would fill the disk.
-                remove_with(asked.table.rows, path)
-    return asked
+                # The model opens the file when it comes to the row. Keeping images until the
+                # service ends would fill the disk.
+                remove_with(request.table.rows, path)
+    return request
 
 
-def _refuse_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
-    """Refuse, before one is decoded, pictures that are too much together: a few kilobytes hold
-    thirty million pixels of one colour, and nobody else is read for while they are decoded."""
+def _refuse_total_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
+    """Refuse images that are too large together, before one is decoded: a few kilobytes can hold
+    thirty million pixels of one colour, and decoding them delays all other requests."""
     if len(files) == 1:
         return
     with within_limits(predictor.part):
-        # What is larger than one may be is refused by itself, undecoded.
+        # An image that is too large by itself is refused later, also before decoding.
         sizes = [size for size in map(_pixels, files) if size <= current_limits().pixels]
-    if sum(sizes) > MOST_PIXELS:
+    if sum(sizes) > MAX_PIXELS:
         raise DataError(
             REQUEST,
-            f"holds pictures of more than {MOST_PIXELS // MILLION} million pixels together",
+            f"holds pictures of more than {MAX_PIXELS // MILLION} million pixels together",
             f"{sum(sizes) // MILLION} million",
             "Send fewer pictures a request, or smaller ones.",
         )
 
 
 def _pixels(path: Path) -> int:
-    """Width by height as the file's head says; 0 where it is no picture, which is told later."""
+    """Width by height from the file's header; 0 where it is no image, which is reported later."""
     try:
         with open_header(path) as source:
             return int(source.width * source.height)
     except MachineError:
         raise
-    # A damaged head brings any error, as in ``read_picture``.
+    # A damaged header raises any error, as in ``read_picture``.
     except Exception:
         return 0
 
 
-def _picture_file(cell: Any, place: int) -> Path:
-    """A picture in a file of its own, which the caller removes."""
-    remedy = f'Send {{"{PICTURE}": "…"}} with the bytes of a picture file in base64.'
+def _image_file(cell: Any, place: int) -> Path:
+    """An image in its own file, which the caller removes."""
+    remedy = f'Send {{"{IMAGE}": "…"}} with the bytes of a picture file in base64.'
     if not isinstance(cell, str):
-        raise DataError(f"row {place}", f"has no picture in {PICTURE!r}", None, remedy)
-    given = cell.partition(",")[2] if cell.startswith("data:") else cell
+        raise DataError(f"row {place}", f"has no picture in {IMAGE!r}", None, remedy)
+    encoded = cell.partition(",")[2] if cell.startswith("data:") else cell
     try:
-        found = base64.b64decode(given, validate=True)
+        content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        found = b""
-    if not found:
+        content = b""
+    if not content:
         raise DataError(f"row {place}", "holds no picture in base64", cell[:40], remedy)
     path = scratch_file("picture", ".img")
-    path.write_bytes(found)
+    path.write_bytes(content)
     return path
 
 
 class ReadRows(Protocol):
-    """A request as it was read: ``places`` [n] is where the rows that can be read stand among its
-    ``rows``, ``because`` why another has no answer, ``vectors`` [n, width] what the model's last
-    layer read."""
+    """A parsed request: ``places`` [n] are the positions of the readable rows among its ``rows``,
+    ``because`` says why another row has no prediction, ``vectors`` [n, width] are the inputs of the
+    model's last layer."""
 
     rows: int
     places: list[int]
@@ -201,43 +202,44 @@ class ReadRows(Protocol):
 
 
 def row_predictions(answers: TaskPredictions, predictor: Predictor) -> list[RowPrediction]:
-    """One answer a row: certainties and probabilities to six digits, nothing where the run's
-    threshold leaves a row to a person."""
-    chances, names = answers.probabilities, predictor.names
-    said, sure = answers.predictions, answers.confidence
-    why: Sequence[str | None] = [None] * len(said)
+    """One prediction a row: confidences and probabilities to six digits, no prediction where the
+    run's threshold leaves the row to an annotator."""
+    probabilities, names = answers.probabilities, predictor.names
+    predictions, confidence = answers.predictions, answers.confidence
+    reasons: Sequence[str | None] = [None] * len(predictions)
     if predictor.rule is not None:
-        said, sure, why = predictor.rule.apply(said, sure, chances)
-    rows: Sequence[Mapping[str, float] | None] = [None] * len(said)
-    if names and chances is not None:
-        rows = [dict(zip(names, row, strict=True)) for row in chances.round(DIGITS).tolist()]
+        predictions, confidence, reasons = predictor.rule.apply(predictions, confidence, probabilities)
+    rows: Sequence[Mapping[str, float] | None] = [None] * len(predictions)
+    if names and probabilities is not None:
+        rows = [dict(zip(names, row, strict=True)) for row in probabilities.round(DIGITS).tolist()]
     return [
-        RowPrediction(one, None if p is None else round(p, DIGITS), row, because)
-        for one, p, row, because in zip(said, sure, rows, why, strict=True)
+        RowPrediction(prediction, None if p is None else round(p, DIGITS), row, because)
+        for prediction, p, row, because in zip(predictions, confidence, rows, reasons, strict=True)
     ]
 
 
-def whole_answer(
-    read: ReadRows, said: Sequence[RowPrediction], model: str, empty: str | None
+def request_predictions(
+    parsed: ReadRows, predictions: Sequence[RowPrediction], model: str, empty_prediction: str | None
 ) -> RowPredictions:
-    """The answers to a request in the order of its rows, ``empty`` to one without anything to read;
-    and its vectors [rows, width], NaN where nothing was read."""
-    rows: list[Any] = [None] * read.rows
-    for place, answer in zip(read.places, said, strict=True):
+    """The predictions for a request in the order of its rows, ``empty_prediction`` for a row
+    without anything to read; and its vectors [rows, width], NaN for such a row."""
+    rows: list[Any] = [None] * parsed.rows
+    for place, answer in zip(parsed.places, predictions, strict=True):
         rows[place] = answer
-    for place, one in enumerate(rows):
-        if one is None:
-            because = read.because.get(place) or NO_TEXT
-            rows[place] = RowPrediction(empty, None, None, because)
+    for place, row in enumerate(rows):
+        if row is None:
+            because = parsed.because.get(place) or NO_TEXT
+            rows[place] = RowPrediction(empty_prediction, None, None, because)
     vectors = None
-    if read.vectors is not None:
-        vectors = np.full((read.rows, read.vectors.shape[1]), np.nan, dtype=np.float32)
-        vectors[read.places] = read.vectors
+    if parsed.vectors is not None:
+        vectors = np.full((parsed.rows, parsed.vectors.shape[1]), np.nan, dtype=np.float32)
+        vectors[parsed.places] = parsed.vectors
     return RowPredictions(tuple(rows), model, vectors)
 
 
-def filled(kept: Floats | None, rows: int, found: Floats, first: int) -> Floats:
-    """``kept`` [rows, width] with the rows from ``first`` on as found; made where there is none."""
-    made = np.full((rows, found.shape[1]), np.nan, dtype=found.dtype) if kept is None else kept
-    made[first : first + len(found)] = found
-    return made
+def fill_rows(array: Floats | None, rows: int, values: Floats, first: int) -> Floats:
+    """``array`` [rows, width] with ``values`` from row ``first`` on; created where it is
+    ``None``."""
+    filled = np.full((rows, values.shape[1]), np.nan, dtype=values.dtype) if array is None else array
+    filled[first : first + len(values)] = values
+    return filled

@@ -1,1 +1,2 @@
-"""A challenger beside the model in service: who answers, what is compared, who takes over."""
+"""A challenger next to the model in service: which model answers, the comparison, and the
+promotion."""

@@ -1,10 +1,9 @@
-"""The live comparison as an observer of the service: the challenger is asked, the store is looked
-at every few seconds, and what it all comes to is told.
+"""The live comparison as an observer of the service: it runs the challenger, updates the comparison
+from the store every few seconds, and reports the result.
 
-The challenger answers after the shown answers are out, by a thread of its own, and only while
-nobody waits for the shown model. What it cannot keep up with is left out by whole requests before
-anything is known of its answers, so that what was compared is no worse a sample of the traffic for
-it.
+The challenger predicts in a separate thread after the shown predictions were sent, and only while
+no request waits for the shown model. When it cannot keep up, whole requests are skipped before its
+predictions are known, so the compared rows remain an unbiased sample of the traffic.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import HoldfastError, StoreError
-from holdfast.plugins.service.afterwards import Queue, masked_said
-from holdfast.plugins.service.live.lineup import Setup
-from holdfast.plugins.service.live.look import LiveState, look
+from holdfast.plugins.service.live.comparison import ComparisonState, update_comparison
+from holdfast.plugins.service.live.router import ComparisonSetup
+from holdfast.plugins.service.observers import Queue, masked_predictions
 from holdfast.plugins.service.records import (
-    Full,
-    Late,
+    DeadlineExceeded,
+    QueueFull,
     RowPrediction,
     RowPredictions,
     Served,
@@ -33,30 +32,29 @@ if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
 NAME = "comparison"
-LOOK_S = 2.0
-# A look may take a twentieth of the time, so that it never becomes the service's work.
-SHARE = 20
-# Rows that the challenger is asked at once: so long at most does a shown answer share the machine
-# with it.
-CHUNK = 4
-MOST_ROWS = 5_000
-PAUSE_S, LONGEST_PAUSE_S, IDLE_S = 0.002, 0.05, 1.0
+UPDATE_INTERVAL_S = 2.0
+# An update may take a twentieth of the time, so that it never dominates the service's work.
+MIN_IDLE_RATIO = 20
+# Rows per call of the challenger; for this long at most a shown request shares the machine with it.
+ROWS_PER_CALL = 4
+MAX_QUEUED_ROWS = 5_000
+PAUSE_S, MAX_PAUSE_S, IDLE_S = 0.002, 0.05, 1.0
 
 
-class Comparing:
-    """The observer. ``shadowing`` is there where both models answer each request."""
+class ComparisonObserver:
+    """The observer. ``shadow_runner`` is set where both models predict each request."""
 
     def __init__(
         self,
-        setup: Setup,
+        setup: ComparisonSetup,
         store: Store,
-        shadowing: Shadowing | None = None,
+        shadow_runner: ShadowRunner | None = None,
         log: Callable[[str], None] = lambda _: None,
-        look_s: float = LOOK_S,
+        update_interval_s: float = UPDATE_INTERVAL_S,
     ) -> None:
-        self.setup, self.shadowing = setup, shadowing
-        self._store, self._log, self._look_s = store, log, look_s
-        self._said: dict[str, Any] = {}
+        self.setup, self.shadow_runner = setup, shadow_runner
+        self._store, self._log, self._update_interval_s = store, log, update_interval_s
+        self._summary: dict[str, Any] = {}
         self._verdict: str | None = None
         self._failing = False
         self._conversations = 0
@@ -68,45 +66,45 @@ class Comparing:
     def name(self) -> str:
         return NAME
 
-    def seen(self, served: Served) -> None:
-        over = self._end.is_set() or served.answered.model != self.setup.shown
-        if over or self.shadowing is None:
+    def observe(self, served: Served) -> None:
+        over = self._end.is_set() or served.predictions.model != self.setup.shown
+        if over or self.shadow_runner is None:
             return
         if served.conversation:
-            # Its words may be drawn at chance, which says nothing of the model.
+            # Its tokens may be sampled at random, which says nothing about the model.
             self._conversations += 1
         else:
-            self.shadowing.put(served)
+            self.shadow_runner.put(served)
 
-    def labelled(self, feedback: Feedback) -> None:
-        """Nothing: the store brings every label in its order."""
+    def add_feedback(self, feedback: Feedback) -> None:
+        """Does nothing: the store returns every label in order."""
 
     def state(self) -> Mapping[str, Any]:
-        """Nothing of its own: the store's rows and a cursor are all that it knows."""
+        """Empty: the state is in the store's rows and a cursor."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
+        """Does nothing."""
 
     def events(self) -> Sequence[tuple[str, Mapping[str, Any]]]:
-        """None: the look that comes to a verdict writes it down."""
+        """None: the update that reaches a verdict stores the event."""
         return ()
 
-    def said(self) -> Mapping[str, Any]:
-        found = dict(self._said)
+    def summary(self) -> Mapping[str, Any]:
+        result = dict(self._summary)
         if self._end.is_set():
-            found["ended"] = "another model took over"
-        if self.shadowing is not None:
-            found["conversations_not_compared"] = self._conversations
-            found["challenger_requests"] = self.shadowing.figures()
-            found |= {f"challenger_{n}": v for n, v in self.shadowing.figures().items()}
-        return found
+            result["ended"] = "another model took over"
+        if self.shadow_runner is not None:
+            result["conversations_not_compared"] = self._conversations
+            result["challenger_requests"] = self.shadow_runner.figures()
+            result |= {f"challenger_{n}": v for n, v in self.shadow_runner.figures().items()}
+        return result
 
     def close(self) -> None:
-        """End the threads. What the store knows stays. May be called twice."""
+        """End the threads; stored rows stay. May be called twice."""
         self._end.set()
-        if self.shadowing is not None:
-            self.shadowing.close()
+        if self.shadow_runner is not None:
+            self.shadow_runner.close()
         self._thread.join(5.0)
 
     def _run(self) -> None:
@@ -114,36 +112,36 @@ class Comparing:
         while not self._end.wait(pause):
             started = time.monotonic()
             try:
-                self._look()
+                self._update()
             except StoreError as error:
                 if not self._failing:
                     self._log(f"the comparison waits for the store: {error}")
                 self._failing = True
             except Exception as error:
-                # What a defect says may hold a text.
-                kind = type(error).__name__
-                self._said = {**self._said, "off": f"a defect switched it off: {kind}"}
-                self._log(f"a defect switched the comparison off: {kind}")
+                # The message of a defect may contain a text.
+                error_name = type(error).__name__
+                self._summary = {**self._summary, "off": f"a defect switched it off: {error_name}"}
+                self._log(f"a defect switched the comparison off: {error_name}")
                 return
-            pause = max(self._look_s, SHARE * (time.monotonic() - started))
+            pause = max(self._update_interval_s, MIN_IDLE_RATIO * (time.monotonic() - started))
 
-    def _look(self) -> None:
-        found: LiveState = look(self._store, self.setup, time.time())
+    def _update(self) -> None:
+        state: ComparisonState = update_comparison(self._store, self.setup, time.time())
         self._failing = False
-        self._said = found.said()
-        verdict = self._said["verdict"]
+        self._summary = state.summary()
+        verdict = self._summary["verdict"]
         if verdict != self._verdict and (self._verdict is not None or verdict != "undecided"):
-            self._log(f"comparison of {self.setup.challenger}: {self._said['because']}")
+            self._log(f"comparison of {self.setup.challenger}: {self._summary['because']}")
         self._verdict = verdict
 
 
-class Shadowing:
-    """Asks ``challenger`` what was ``served``, and writes what it says into the store.
+class ShadowRunner:
+    """Runs the ``challenger`` on served requests, and stores its predictions.
 
-    ``busy`` says whether somebody waits for the shown model; ``patience_s`` is after how long a
-    request is left out. ``asked`` and ``dropped`` count requests, ``failed`` those on which the
-    challenger had an error, ``lost`` those that the store did not take; ``mask``: without personal
-    data in what it wrote.
+    ``busy`` says whether a request waits for the shown model; requests that wait longer than
+    ``patience_s`` are skipped. ``asked`` and ``dropped`` count requests, ``failed`` those on which
+    the challenger raised an error, ``lost`` those that the store did not accept. ``mask``: mask
+    personal data in generated text.
     """
 
     def __init__(
@@ -157,24 +155,24 @@ class Shadowing:
     ) -> None:
         self._challenger, self._store, self._busy, self._log = challenger, store, busy, log
         self._patience_s, self._mask = patience_s, mask
-        self._queue: Queue[tuple[float, Served]] = Queue(MOST_ROWS)
+        self._queue: Queue[tuple[float, Served]] = Queue(MAX_QUEUED_ROWS)
         self.asked = self.failed = self.lost = self._given_up = 0
-        self._told: set[str] = set()
+        self._logged_kinds: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="challenger", daemon=True)
         self._thread.start()
 
     def put(self, served: Served) -> None:
-        """Have the challenger asked, if there is room."""
+        """Queue the request for the challenger, if there is room."""
         self._queue.put((time.monotonic(), served), len(served.rows))
 
     @property
     def waiting(self) -> int:
-        """Rows that the challenger was not asked yet."""
+        """Rows waiting for the challenger."""
         return self._queue.rows
 
     @property
     def dropped(self) -> int:
-        """Requests that were left out."""
+        """Requests that were skipped."""
         return self._queue.dropped + self._given_up
 
     def figures(self) -> dict[str, int]:
@@ -183,31 +181,31 @@ class Shadowing:
         return {name: getattr(self, name) for name in names}
 
     def close(self, within_s: float = 1.0) -> None:
-        """Ask nothing more."""
+        """Process nothing more."""
         self._queue.close()
         self._given_up += len(self._queue.take(len(self._queue), 0))
         self._thread.join(within_s)
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
-            while (one := self._next()) is not None:
+            while (served := self._next()) is not None:
                 try:
-                    said = runner.run(self._said(one))
-                except _NoTime:
+                    predictions = runner.run(self._challenger_predictions(served))
+                except _OutOfTime:
                     self._given_up += 1
                 except Exception as error:
-                    # Even a defect of the challenger must not end the comparison in silence.
+                    # A defect of the challenger must not end the comparison without a message.
                     self.failed += 1
-                    self._tell("failed", "the challenger did not answer", error)
+                    self._log_once("failed", "the challenger did not answer", error)
                 else:
                     self.asked += 1
                     try:
-                        # As what the shown model said is written: the two are compared.
-                        said = masked_said(said) if self._mask else said
-                        self._store.add_predictions(one.request, said)
+                        # Masked as the shown model's text is, since the two are compared.
+                        predictions = masked_predictions(predictions) if self._mask else predictions
+                        self._store.add_predictions(served.request, predictions)
                     except StoreError as error:
                         self.lost += 1
-                        self._tell("lost", "the challenger's answers could not be stored", error)
+                        self._log_once("lost", "the challenger's answers could not be stored", error)
 
     def _next(self) -> Served | None:
         while not self._queue.closed:
@@ -218,41 +216,41 @@ class Shadowing:
                 self._given_up += 1
         return None
 
-    async def _said(self, served: Served) -> tuple[StoredPrediction, ...]:
-        found: list[RowPrediction] = []
+    async def _challenger_predictions(self, served: Served) -> tuple[StoredPrediction, ...]:
+        predictions: list[RowPrediction] = []
         model = ""
-        for start in range(0, len(served.rows), CHUNK):
+        for start in range(0, len(served.rows), ROWS_PER_CALL):
             pause = PAUSE_S
             while self._busy():
                 await self._pause(pause)
-                pause = min(LONGEST_PAUSE_S, 2 * pause)
-            answered = await self._ask(served.rows[start : start + CHUNK])
-            found += answered.answers
-            model = answered.model
-        return RowPredictions(tuple(found), model).stored(shown=False)
+                pause = min(MAX_PAUSE_S, 2 * pause)
+            part = await self._predict(served.rows[start : start + ROWS_PER_CALL])
+            predictions += part.answers
+            model = part.model
+        return RowPredictions(tuple(predictions), model).stored(shown=False)
 
-    async def _ask(self, rows: Sequence[Row]) -> RowPredictions:
+    async def _predict(self, rows: Sequence[Row]) -> RowPredictions:
         while True:
             try:
                 return await self._challenger.answer(rows, self._until)
-            except Full as full:
-                await self._pause(min(full.retry_after, LONGEST_PAUSE_S))
-            except Late:
-                raise _NoTime from None
+            except QueueFull as full:
+                await self._pause(min(full.retry_after, MAX_PAUSE_S))
+            except DeadlineExceeded:
+                raise _OutOfTime from None
 
     async def _pause(self, seconds: float) -> None:
         if self._queue.closed or time.monotonic() + seconds > self._until:
-            raise _NoTime
+            raise _OutOfTime
         await asyncio.sleep(seconds)
 
-    def _tell(self, kind: str, what: str, error: Exception) -> None:
+    def _log_once(self, counter: str, message: str, error: Exception) -> None:
         """Once a kind: a fault that stays would fill the log."""
-        if kind not in self._told:
-            self._told.add(kind)
-            # What a defect says may hold a text.
+        if counter not in self._logged_kinds:
+            self._logged_kinds.add(counter)
+            # The message of a defect may contain a text.
             known = isinstance(error, HoldfastError)
-            self._log(f"{what}: {error if known else type(error).__name__}")
+            self._log(f"{message}: {error if known else type(error).__name__}")
 
 
-class _NoTime(Exception):
+class _OutOfTime(Exception):
     """The request has waited too long, or the service ends."""

@@ -1,5 +1,5 @@
-"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``: an answer of a language model
-as OpenAI's clients read it, whole, or piece by piece as server-sent events.
+"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``: answers of a language model for
+OpenAI's clients, complete or streamed as server-sent events.
 
 The shapes are those of the API's published reference: ``chat.completion``,
 ``chat.completion.chunk``, ``text_completion``, ``model``; the OpenAPI document has them as schemas.
@@ -19,38 +19,38 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from holdfast.plugins.service.chat.conversations import Chats, Conversation, Ended
+from holdfast.plugins.service.chat.conversations import ChatResult, Chats, Conversation
 from holdfast.plugins.service.chat.request import (
-    Ask,
     ChatBody,
     ChatError,
+    ChatRequest,
     CompletionBody,
-    other_model,
     read_chat,
     read_completion,
+    unknown_model,
 )
 from holdfast.plugins.service.records import RowPrediction, RowPredictions, Served
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
-from holdfast.plugins.service.web.faults import openai
+from holdfast.plugins.service.web.faults import openai_body
 from holdfast.plugins.store.records import user_mark
 
-# Conversations that somebody may record and label; the others have no whole answer.
-WHOLE = ("stop", "length")
+# Only these conversations are recorded and can be labelled; others have no complete answer.
+COMPLETE = ("stop", "length")
 ELSEWHERE = (
     (404, "No language model, or another one"),
     (504, "The answer was not ready in serve.chat_timeout_s"),
 )
 PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 DOCUMENT = {"chat": "chat.completion", "text": "text_completion"}
-PIECE = {"chat": "chat.completion.chunk", "text": "text_completion"}
+CHUNK = {"chat": "chat.completion.chunk", "text": "text_completion"}
 DONE = "data: [DONE]\n\n"
-# Clients pass over it, and proxies see that somebody is there.
+# A comment that clients ignore; it shows proxies that the connection is alive.
 STILL_HERE, STILL_HERE_S = ": still here\n\n", 15.0
-# A client that left gets no answer; the counters show this number, which nginx made known.
-LEFT = 499
+# A client that left gets no response; the counters show nginx's status for it.
+CLIENT_CLOSED = 499
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-Why = Literal["stop", "length"]
+FinishReason = Literal["stop", "length"]
 
 
 class Usage(BaseModel):
@@ -73,7 +73,7 @@ class ChatChoice(BaseModel):
 
     index: int
     message: Message
-    finish_reason: Why
+    finish_reason: FinishReason
 
 
 class TextChoice(BaseModel):
@@ -81,7 +81,7 @@ class TextChoice(BaseModel):
 
     index: int
     text: str
-    finish_reason: Why
+    finish_reason: FinishReason
 
 
 class ChatCompletion(BaseModel):
@@ -138,29 +138,30 @@ class WrongBody(BaseModel):
     error: Wrong
 
 
-async def answer(read: Callable[..., Ask], service: Service, call: Call) -> Response:
-    """Answer a conversation, or go on with a text: ``read`` reads which."""
-    holding = contextlib.ExitStack()
+async def answer(read: Callable[..., ChatRequest], service: Service, call: Call) -> Response:
+    """Answer a conversation or continue a text; ``read`` parses the body of either."""
+    stack = contextlib.ExitStack()
     try:
-        # Held before the model is looked up: one that is taken off ends when its last is answered.
-        if (asking := getattr(service.engine, "asking", None)) is not None:
-            holding.enter_context(asking())
+        # Entered before the model is looked up: a replaced model is closed after its last
+        # conversation.
+        if (using_shown := getattr(service.engine, "using_shown", None)) is not None:
+            stack.enter_context(using_shown())
         chats = await _chats(service)
-        one = await chats.begin(read(call.json(), chats.name, chats.mark))
-    except ChatError as refused:
-        holding.close()
-        service.measured.refused(refused.code or "bad request")
-        return refusal(refused)
+        conversation = await chats.start(read(call.json(), chats.name, chats.stored_name))
+    except ChatError as error:
+        stack.close()
+        service.counters.count_refusal(error.code or "bad request")
+        return refusal(error)
     except BaseException:
-        holding.close()
+        stack.close()
         raise
 
     def after() -> None:
-        holding.close()
-        _record(service, call, chats, one)
+        stack.close()
+        _record(service, call, chats, conversation)
 
     call.after = after
-    return reply(one, chats.name)
+    return reply(conversation, chats.name)
 
 
 async def models(service: Service, call: Call) -> Response:
@@ -168,23 +169,23 @@ async def models(service: Service, call: Call) -> Response:
     try:
         chats = await _chats(service)
         name = call.params.get("name", chats.name)
-        if name not in (chats.name, chats.mark):
-            raise other_model(name, chats.name)
-    except ChatError as refused:
-        return refusal(refused)
-    one = {
+        if name not in (chats.name, chats.stored_name):
+            raise unknown_model(name, chats.name)
+    except ChatError as error:
+        return refusal(error)
+    document = {
         "id": chats.name,
         "object": "model",
         "created": int(chats.since),
         "owned_by": "holdfast",
         "max_model_len": chats.context,
     }
-    return as_json(one if call.params else {"object": "list", "data": [one]})
+    return as_json(document if call.params else {"object": "list", "data": [document]})
 
 
 async def _chats(service: Service) -> Chats:
     task = service.facts.task
-    chats = None if service.chats is None else await service.chats.now()
+    chats = None if service.chats is None else await service.chats.current()
     if chats is None:
         rule = f"This run is of the task {task}: it holds no conversations. "
         rule += 'Ask POST /predict with {"texts": [...]}.'
@@ -192,162 +193,162 @@ async def _chats(service: Service) -> Chats:
     return chats
 
 
-def _record(service: Service, call: Call, chats: Chats, one: Conversation) -> None:
-    """What was answered, for the store and for those who look on."""
-    ended, ask = one.ended, one.ask
-    if ended is None or ended.why not in WHOLE:
+def _record(service: Service, call: Call, chats: Chats, conversation: Conversation) -> None:
+    """Record the answer in the store and pass it to the observers."""
+    result, request = conversation.result, conversation.request
+    if result is None or result.end_reason not in COMPLETE:
         return
-    row: dict[str, Any] = {"messages": [dict(turn) for turn in ask.turns]}
-    if len(ask.turns) < 2:
-        row = {service.facts.columns[0]: ask.turns[0]["content"] if ask.turns else ask.text}
-    answered = RowPredictions((RowPrediction(ended.text, ended.confidence),), chats.mark)
-    user = None if ask.user is None else user_mark(ask.user)
+    row: dict[str, Any] = {"messages": [dict(turn) for turn in request.turns]}
+    if len(request.turns) < 2:
+        row = {service.facts.columns[0]: request.turns[0]["content"] if request.turns else request.text}
+    predictions = RowPredictions((RowPrediction(result.text, result.confidence),), chats.stored_name)
+    user = None if request.user is None else user_mark(request.user)
     seconds = time.monotonic() - call.started
-    served = Served(one.id, one.at, (row,), answered, user, conversation=True)
-    service.afterwards(served, seconds, len(call.body))
+    served = Served(conversation.id, conversation.started_at, (row,), predictions, user, conversation=True)
+    service.finish_request(served, seconds, len(call.body))
 
 
-def reply(one: Conversation, model: str) -> Response:
-    """The answer to a conversation that was taken on, as it was asked for. However the reply ends,
-    so does the conversation."""
-    return _Streamed(one, model) if one.ask.stream else _Whole(one, model)
+def reply(conversation: Conversation, model: str) -> Response:
+    """The response to an accepted conversation, complete or streamed. However the response ends, so
+    does the conversation."""
+    return _StreamedResponse(conversation, model) if conversation.request.stream else _WholeResponse(conversation, model)
 
 
-def refusal(refused: ChatError) -> Response:
-    """What is told instead of an answer."""
-    return JSONResponse(refused.to_json(), refused.status, headers=refused.headers)
+def refusal(error: ChatError) -> Response:
+    """The error response."""
+    return JSONResponse(error.to_json(), error.status, headers=error.headers)
 
 
-class _Whole(Response):
-    """The whole answer in one document, unless its reader leaves before it is there."""
+class _WholeResponse(Response):
+    """The complete answer in one document, unless the client leaves before it is ready."""
 
-    def __init__(self, one: Conversation, model: str) -> None:
+    def __init__(self, conversation: Conversation, model: str) -> None:
         super().__init__()
-        self._one, self._model = one, model
+        self._conversation, self._model = conversation, model
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = asyncio.create_task(_ended(self._one))
-        left = asyncio.create_task(_left(receive))
+        result_task = asyncio.create_task(_result(self._conversation))
+        disconnect_task = asyncio.create_task(_disconnected(receive))
         try:
-            await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                self.status_code = LEFT
+            await asyncio.wait({result_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+            if not result_task.done():
+                self.status_code = CLIENT_CLOSED
                 return
-            ended = answer.result()
-            failed = _failed(ended)
-            told = refusal(failed) if failed else JSONResponse(self._document(ended))
-            self.status_code = told.status_code
-            await told(scope, receive, send)
+            result = result_task.result()
+            error = _error_of(result)
+            response = refusal(error) if error else JSONResponse(self._document(result))
+            self.status_code = response.status_code
+            await response(scope, receive, send)
         finally:
-            self._one.leave()
-            for task in (answer, left):
+            self._conversation.leave()
+            for task in (result_task, disconnect_task):
                 task.cancel()
 
-    def _document(self, ended: Ended) -> dict[str, Any]:
-        kind = self._one.ask.kind
-        said: dict[str, Any] = {"text": ended.text}
-        if kind == "chat":
-            said = {"message": {"role": "assistant", "content": ended.text, "refusal": None}}
-        head = _head(self._one, DOCUMENT[kind], self._model)
-        return {**head, "choices": [_choice(said, ended.why)], "usage": _usage(ended)}
+    def _document(self, result: ChatResult) -> dict[str, Any]:
+        prompt_type = self._conversation.request.prompt_type
+        content: dict[str, Any] = {"text": result.text}
+        if prompt_type == "chat":
+            content = {"message": {"role": "assistant", "content": result.text, "refusal": None}}
+        envelope = _envelope(self._conversation, DOCUMENT[prompt_type], self._model)
+        return {**envelope, "choices": [_choice(content, result.end_reason)], "usage": _usage(result)}
 
 
-async def _ended(one: Conversation) -> Ended:
+async def _result(conversation: Conversation) -> ChatResult:
     while True:
-        what = await one.heard.get()
-        if isinstance(what, Ended):
-            return what
+        update = await conversation.updates.get()
+        if isinstance(update, ChatResult):
+            return update
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-class _Streamed(StreamingResponse):
-    """A stream whose end, also before its first piece, is the end of the conversation."""
+class _StreamedResponse(StreamingResponse):
+    """A stream whose end, also before its first piece, ends the conversation."""
 
-    def __init__(self, one: Conversation, model: str) -> None:
+    def __init__(self, conversation: Conversation, model: str) -> None:
         super().__init__(
-            _events(one, model), media_type="text/event-stream", headers=STREAM_HEADERS
+            _events(conversation, model), media_type="text/event-stream", headers=STREAM_HEADERS
         )
-        self._one = one
+        self._conversation = conversation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._one.leave()
+            self._conversation.leave()
 
 
-async def _events(one: Conversation, model: str) -> AsyncIterator[str]:
-    chat = one.ask.kind == "chat"
-    head = _head(one, PIECE[one.ask.kind], model)
-    no_usage = {"usage": None} if one.ask.usage else {}
+async def _events(conversation: Conversation, model: str) -> AsyncIterator[str]:
+    chat = conversation.request.prompt_type == "chat"
+    envelope = _envelope(conversation, CHUNK[conversation.request.prompt_type], model)
+    no_usage = {"usage": None} if conversation.request.usage else {}
 
-    def chunk(said: dict[str, Any], why: str | None = None) -> str:
-        return _event({**head, "choices": [_choice(said, why)], **no_usage})
+    def chunk(content: dict[str, Any], finish_reason: str | None = None) -> str:
+        return _event({**envelope, "choices": [_choice(content, finish_reason)], **no_usage})
 
     if chat:
         yield chunk({"delta": {"role": "assistant", "content": ""}})
     while True:
         try:
-            what = await asyncio.wait_for(one.heard.get(), STILL_HERE_S)
+            update = await asyncio.wait_for(conversation.updates.get(), STILL_HERE_S)
         except TimeoutError:
             yield STILL_HERE
             continue
-        if isinstance(what, Ended):
+        if isinstance(update, ChatResult):
             break
-        yield chunk({"delta": {"content": what}} if chat else {"text": what})
-    if failed := _failed(what):
-        # No ``[DONE]`` follows what did not come to its end.
-        yield _event(failed.to_json())
+        yield chunk({"delta": {"content": update}} if chat else {"text": update})
+    if error := _error_of(update):
+        # An incomplete answer ends without ``[DONE]``.
+        yield _event(error.to_json())
         return
-    last = chunk({"delta": {}} if chat else {"text": ""}, what.why)
-    if one.ask.usage:
-        last += _event({**head, "choices": [], "usage": _usage(what)})
+    last = chunk({"delta": {}} if chat else {"text": ""}, update.end_reason)
+    if conversation.request.usage:
+        last += _event({**envelope, "choices": [], "usage": _usage(update)})
     yield last + DONE
 
 
-def _failed(ended: Ended) -> ChatError | None:
-    """What is told of an answer that did not come to its end."""
-    if ended.why in WHOLE:
+def _error_of(result: ChatResult) -> ChatError | None:
+    """The error for an incomplete answer; ``None`` for a complete one."""
+    if result.end_reason in COMPLETE:
         return None
-    if ended.why == "deadline":
+    if result.end_reason == "deadline":
         rule = "The answer was not ready in the time that a request has here."
         return ChatError(504, rule, code="deadline", retry_after=5)
     return ChatError(500, "The model could not answer; the server's log says why.", code="failed")
 
 
-def _head(one: Conversation, kind: str, model: str) -> dict[str, Any]:
+def _envelope(conversation: Conversation, object_type: str, model: str) -> dict[str, Any]:
     return {
-        "id": PREFIX[one.ask.kind] + one.id,
-        "object": kind,
-        "created": int(one.at),
+        "id": PREFIX[conversation.request.prompt_type] + conversation.id,
+        "object": object_type,
+        "created": int(conversation.started_at),
         "model": model,
         "system_fingerprint": None,
     }
 
 
-def _choice(said: dict[str, Any], why: str | None) -> dict[str, Any]:
-    return {"index": 0, **said, "logprobs": None, "finish_reason": why}
+def _choice(content: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
 
 
-def _usage(ended: Ended) -> dict[str, int]:
-    """Tokens of what was asked and of the answer, the one that ends it included."""
+def _usage(result: ChatResult) -> dict[str, int]:
+    """Tokens of the prompt and of the answer, including the one that ends it."""
     return {
-        "prompt_tokens": ended.prompt_tokens,
-        "completion_tokens": ended.tokens,
-        "total_tokens": ended.prompt_tokens + ended.tokens,
+        "prompt_tokens": result.prompt_tokens,
+        "completion_tokens": result.tokens,
+        "total_tokens": result.prompt_tokens + result.tokens,
     }
 
 
 def _event(document: dict[str, Any]) -> str:
-    # One line, whatever is in it: JSON writes the ends of lines as escapes.
+    # One line, whatever it contains: JSON escapes line ends.
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
 
 
-_v1 = partial(Endpoint, refuses=openai, wrong=WrongBody)
+_v1 = partial(Endpoint, error_body=openai_body, error_schema=WrongBody)
 ENDPOINTS = (
     _v1(
         "POST",
@@ -356,7 +357,7 @@ ENDPOINTS = (
         "An answer of a language model, as OpenAI's clients ask for it; streamed where asked",
         ChatBody,
         ChatCompletion,
-        also=ELSEWHERE,
+        other_statuses=ELSEWHERE,
     ),
     _v1(
         "POST",
@@ -365,17 +366,17 @@ ENDPOINTS = (
         "A text gone on with by a language model",
         CompletionBody,
         TextCompletion,
-        also=ELSEWHERE,
+        other_statuses=ELSEWHERE,
     ),
     _v1(
         "GET",
         "/v1/models",
         models,
         "The language model that is served",
-        gives=Models,
-        also=ELSEWHERE[:1],
+        response_schema=Models,
+        other_statuses=ELSEWHERE[:1],
     ),
     _v1(
-        "GET", "/v1/models/{name}", models, "The same by its name", gives=Model, also=ELSEWHERE[:1]
+        "GET", "/v1/models/{name}", models, "The same by its name", response_schema=Model, other_statuses=ELSEWHERE[:1]
     ),
 )

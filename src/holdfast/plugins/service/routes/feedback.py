@@ -1,4 +1,4 @@
-"""``POST /feedback``: what is right for a row, or what came of a request."""
+"""``POST /feedback``: the correct label of a row, or the outcome of a request."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pydantic import Field
 from starlette.responses import Response
 
 from holdfast.contract.run_folder import RECIPE
-from holdfast.plugins.labelling.labels import rule_of
-from holdfast.plugins.service.afterwards import masked_row
+from holdfast.plugins.labelling.labels import label_rule
+from holdfast.plugins.service.observers import masked_row
 from holdfast.plugins.service.routes.predict import known_body
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import (
-    Body,
     Call,
     Endpoint,
     ErrorBody,
     RequestSchema,
+    ResponseSchema,
     as_json,
 )
-from holdfast.plugins.service.web.faults import Fault, bad
+from holdfast.plugins.service.web.faults import Fault, bad_request
 from holdfast.plugins.store.records import (
     Drawn,
     Feedback,
@@ -39,10 +39,10 @@ from holdfast.recipe import read_recipe
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
-LONGEST_ID, LONGEST_WHO = 64, 200
-NOBODY = "unknown"
+MAX_ID_LENGTH, MAX_NAME_LENGTH = 64, 200
+UNKNOWN_ANNOTATOR = "unknown"
 SUGGESTIONS: dict[bool | None, Suggestion] = {None: "unknown", True: "seen", False: "hidden"}
-DRAWN = get_args(Drawn)
+DRAW_METHODS = get_args(Drawn)
 
 
 class FeedbackBody(RequestSchema):
@@ -51,16 +51,16 @@ class FeedbackBody(RequestSchema):
     chose it, or every row has a label; "unlike" where chance chose it of those that two models
     answer differently); or what came of the request outside (`outcome`)."""
 
-    id: str = Field(min_length=1, max_length=LONGEST_ID)
+    id: str = Field(min_length=1, max_length=MAX_ID_LENGTH)
     index: int = Field(default=0, ge=0)
     label: Any = None
     outcome: float | bool | None = None
-    who: str | None = Field(default=None, min_length=1, max_length=LONGEST_WHO)
+    who: str | None = Field(default=None, min_length=1, max_length=MAX_NAME_LENGTH)
     seen: bool | None = None
     drawn: Drawn | None = None
 
 
-class FeedbackAnswer(Body):
+class FeedbackAnswer(ResponseSchema):
     """It is on the disk; `number` is its place among all. `row` says whether its row is kept with
     it, so that a newer model can learn from it."""
 
@@ -74,82 +74,82 @@ FIELDS = tuple(FeedbackBody.model_fields)
 
 
 async def feedback(service: Service, call: Call) -> Response:
-    """Write it down before it is confirmed: 503 where the store cannot be written."""
+    """Store it before confirming: 503 where the store cannot be written."""
     body = known_body(call, "/feedback", FIELDS)
     if service.store is None:
         rule = "needs a store, and this service has none"
         remedy = "Start it with --store FILE or URL."
         raise Fault(400, "/feedback", rule, None, remedy, reason="no store")
-    request, index, who = _of_whom(body)
+    request, index, annotator = _row_and_annotator(body)
     if (body.get("label") is None) == (body.get("outcome") is None):
         rule = "must name a label or an outcome, one of them"
-        raise bad("the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.')
-    asked, row, of = await _found(service, service.store, request, index)
-    if index >= asked.rows:
-        rule = f"is beyond the request, which had {asked.rows:,} rows, numbered from 0"
-        raise bad("index", rule, index, "Name the place of the row in its request.")
+        raise bad_request("the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.')
+    stored, row, to_store = await _stored_request(service, service.store, request, index)
+    if index >= stored.rows:
+        rule = f"is beyond the request, which had {stored.rows:,} rows, numbered from 0"
+        raise bad_request("index", rule, index, "Name the place of the row in its request.")
     at = time.time()
     item: Feedback | RequestOutcome
     if body.get("label") is None:
-        outcome = RequestOutcome(request, _amount(body["outcome"]), at)
-        item = await asyncio.to_thread(service.store.add_outcome, outcome, of)
+        outcome = RequestOutcome(request, _outcome_value(body["outcome"]), at)
+        item = await asyncio.to_thread(service.store.add_outcome, outcome, to_store)
     else:
         suggestion, drawn = _circumstances(body)
         label = await asyncio.to_thread(_checked_label, service, body["label"], row)
-        item = Feedback(request, index, label, who, at, asked.model, "endpoint", drawn, suggestion)
+        item = Feedback(request, index, label, annotator, at, stored.model, "endpoint", drawn, suggestion)
         if not service.settings.keep_labelled:
             row = None
         if row is not None:
-            kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
-            item = replace(item, row=kept, expires_at=service.expiry(at))
-        item = await asyncio.to_thread(service.store.add_feedback, item, of)
-    if service.watching is not None and isinstance(item, Feedback):
-        service.watching.put(item)
+            row_kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
+            item = replace(item, row=row_kept, expires_at=service.expiry(at))
+        item = await asyncio.to_thread(service.store.add_feedback, item, to_store)
+    if service.observer_thread is not None and isinstance(item, Feedback):
+        service.observer_thread.notify(item)
     return as_json({"id": request, "index": index, "number": item.id, "row": row is not None})
 
 
-def _of_whom(body: dict[str, Any]) -> tuple[str, int, str]:
-    """The request, the place of its row, and who says so."""
-    request, index, who = body.get("id"), body.get("index", 0), body.get("who")
-    if not isinstance(request, str) or not 0 < len(request) <= LONGEST_ID:
-        raise bad("id", "must be the id of an answer", request, "Send the id that /predict gave.")
+def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
+    """The request, the index of its row, and the annotator."""
+    request, index, annotator = body.get("id"), body.get("index", 0), body.get("who")
+    if not isinstance(request, str) or not 0 < len(request) <= MAX_ID_LENGTH:
+        raise bad_request("id", "must be the id of an answer", request, "Send the id that /predict gave.")
     if type(index) is not int or index < 0:
-        raise bad("index", "must be a whole number from 0", index, "Name the place of the row.")
-    if who is not None and (not isinstance(who, str) or not 0 < len(who) <= LONGEST_WHO):
-        rule = f"must be a text of 1 to {LONGEST_WHO} characters"
-        raise bad("who", rule, who, "Name who says so.")
-    # As OpenAI's clients have it of a conversation.
+        raise bad_request("index", "must be a whole number from 0", index, "Name the place of the row.")
+    if annotator is not None and (not isinstance(annotator, str) or not 0 < len(annotator) <= MAX_NAME_LENGTH):
+        rule = f"must be a text of 1 to {MAX_NAME_LENGTH} characters"
+        raise bad_request("who", rule, annotator, "Name who says so.")
+    # The prefix that OpenAI's clients see.
     name = request.removeprefix("chatcmpl-").removeprefix("cmpl-")
-    return name, index, NOBODY if who is None else who
+    return name, index, UNKNOWN_ANNOTATOR if annotator is None else annotator
 
 
 def _circumstances(body: dict[str, Any]) -> tuple[Suggestion, Any]:
-    """Whether the model's answer had been seen, and how the row came to be labelled."""
+    """Whether the annotator had seen the prediction, and how the row was drawn."""
     seen, drawn = body.get("seen"), body.get("drawn")
     if seen is not None and not isinstance(seen, bool):
-        raise bad("seen", "must be true or false", seen, "Whether the answer was seen before.")
-    if drawn is not None and drawn not in DRAWN:
-        raise bad("drawn", f"must be one of {', '.join(DRAWN)}", drawn, "How the row was chosen.")
+        raise bad_request("seen", "must be true or false", seen, "Whether the answer was seen before.")
+    if drawn is not None and drawn not in DRAW_METHODS:
+        raise bad_request("drawn", f"must be one of {', '.join(DRAW_METHODS)}", drawn, "How the row was chosen.")
     return SUGGESTIONS[seen], drawn or "volunteered"
 
 
-def _amount(value: Any) -> float:
+def _outcome_value(value: Any) -> float:
     if not isinstance(value, (bool, int, float)):
-        raise bad("outcome", "is no number", value, "Send 1 or 0, or an amount.")
+        raise bad_request("outcome", "is no number", value, "Send 1 or 0, or an amount.")
     try:
         return float(value)
     except OverflowError:
         rule = "is beyond every number that can be held"
-        raise bad("outcome", rule, None, "Send 1 or 0, or an amount.") from None
+        raise bad_request("outcome", rule, None, "Send 1 or 0, or an amount.") from None
 
 
-async def _found(
+async def _stored_request(
     service: Service, store: Store, request: str, index: int
 ) -> tuple[StoredRequest, Row | None, StoredRequest | None]:
-    """The request, its row where it is still known, and what is to be stored of it where it may not
-    be in the store yet."""
-    if (one := service.remembered(request)) is not None:
-        return one.asked, one.rows[index] if index < len(one.rows) else None, one.asked
+    """The request, its row where it is still in memory, and the request to store where the store
+    may not have it yet."""
+    if (recent := service.recent_request(request)) is not None:
+        return recent.record, recent.rows[index] if index < len(recent.rows) else None, recent.record
     stored = await asyncio.to_thread(store.request, request)
     if stored is None:
         rule, remedy = (
@@ -162,13 +162,13 @@ async def _found(
 
 def _checked_label(service: Service, label: Any, row: Row | None) -> Any:
     facts = service.facts
-    kind, new = _label_kind(facts.run), service.settings.new_classes
-    return rule_of(facts.task, facts.classes, kind, new=new).check(label, row)
+    label_type, new = _label_type(facts.run), service.settings.new_classes
+    return label_rule(facts.task, facts.classes, label_type, allow_new=new).check(label, row)
 
 
 @functools.cache
-def _label_kind(run: Path) -> str | None:
-    """What the labels of the run are, where its recipe tells."""
+def _label_type(run: Path) -> str | None:
+    """The label type in the run's recipe, where it has one."""
     path = run / RECIPE
     return read_recipe(path).data.label_kind if path.exists() else None
 
@@ -181,7 +181,7 @@ ENDPOINTS = (
         "What is right for a row, or what came of a request",
         FeedbackBody,
         FeedbackAnswer,
-        also=((404, "No such request"),),
-        wrong=ErrorBody,
+        other_statuses=((404, "No such request"),),
+        error_schema=ErrorBody,
     ),
 )

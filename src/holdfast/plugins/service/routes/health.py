@@ -1,6 +1,5 @@
-"""What the service says of itself: ``/health/…``, ``/model``, ``/metrics``, what the observers say,
-the page to try the model (``/``) and the description for programs (``/openapi.json``).
-"""
+"""The service's own state: ``/health/…``, ``/model``, ``/metrics``, the observers' summaries, the
+page to try the model (``/``) and the OpenAPI document (``/openapi.json``)."""
 
 from __future__ import annotations
 
@@ -17,24 +16,24 @@ from holdfast.plugins.service.metrics import TYPE
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import (
     JSON,
-    Body,
     Call,
     Endpoint,
     ErrorBody,
+    ResponseSchema,
     as_json,
     as_text,
 )
 from holdfast.plugins.service.web.faults import Fault
 
 PAGE = Path(__file__).parent / "page.html"
-# What observers watch, and what to do where none does.
+# The subjects of observers, and what to do where there is no observer.
 SUBJECTS = {
     "drift": "It begins soon after the service is ready; else its log says why.",
     "comparison": "Start the service with --challenger RUN.",
 }
 
 
-class Health(Body):
+class Health(ResponseSchema):
     """Whether it lives, or is ready."""
 
     live: bool | None = None
@@ -42,7 +41,7 @@ class Health(Body):
     because: str | None = None
 
 
-class ModelWords(Body):
+class ModelWords(ResponseSchema):
     """What answers: the columns that it reads, its classes, and why it computes as it does."""
 
     model: str
@@ -53,26 +52,26 @@ class ModelWords(Body):
     because: str
 
 
-class OpenApi(Body):
+class OpenApi(ResponseSchema):
     """An OpenAPI document."""
 
     openapi: str
     paths: dict[str, Any]
 
 
-class ObserverWords(Body):
+class ObserverWords(ResponseSchema):
     """What each observer of this subject says."""
 
     observers: dict[str, dict[str, Any]]
 
 
 async def live(service: Service, call: Call) -> Response:
-    """The process answers."""
+    """Reports that the process answers."""
     return as_json({"live": True})
 
 
 async def ready(service: Service, call: Call) -> Response:
-    """A request would be answered; 503 while the model loads, and once the service ends."""
+    """Whether a request would be answered; 503 while the model loads and during shutdown."""
     if service.ready:
         return as_json({"ready": True})
     because = "it shuts down" if service.draining else "the model is loading"
@@ -80,7 +79,7 @@ async def ready(service: Service, call: Call) -> Response:
 
 
 async def model(service: Service, call: Call) -> Response:
-    """What is known of the model that answers."""
+    """The facts of the served model."""
     facts = service.facts
     return as_json(
         {
@@ -95,23 +94,23 @@ async def model(service: Service, call: Call) -> Response:
 
 
 async def metrics(service: Service, call: Call) -> Response:
-    """All numbers, for Prometheus."""
-    return as_text(service.measured.text(), TYPE)
+    """All metrics, for Prometheus."""
+    return as_text(service.counters.text(), TYPE)
 
 
 async def observed(subject: str, service: Service, call: Call) -> Response:
-    """What each observer of this subject says."""
-    said = service.said().items()
-    if found := {name: dict(words) for name, words in said if name.startswith(subject)}:
-        return as_json({"observers": found})
+    """The summary of each observer of this subject."""
+    summaries = service.observer_summaries().items()
+    if matching := {name: dict(summary) for name, summary in summaries if name.startswith(subject)}:
+        return as_json({"observers": matching})
     rule = "is watched by nobody here"
     raise Fault(404, subject, rule, None, SUBJECTS[subject], reason="not watched")
 
 
 @cache
 def page() -> tuple[str, str]:
-    """The page, and the policy under which its own script and style run, and nothing else does:
-    each is named by its hash, and nothing is loaded from or sent to another host."""
+    """The page and its content security policy: only its own script and style, named by their
+    hashes, may run, and nothing is loaded from or sent to another host."""
     text = PAGE.read_text("utf-8")
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.S)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
@@ -128,7 +127,7 @@ def _hash(text: str) -> str:
 
 
 async def try_it(service: Service, call: Call) -> Response:
-    """The page; it holds nothing of the model, and asks for the token where one is needed."""
+    """The page; it contains nothing of the model, and asks for the token where one is needed."""
     text, policy = page()
     headers = {
         "content-security-policy": policy,
@@ -139,22 +138,22 @@ async def try_it(service: Service, call: Call) -> Response:
 
 
 async def openapi(service: Service, call: Call) -> Response:
-    """The description of all endpoints."""
+    """The OpenAPI document of all endpoints."""
     return as_text(call.describe(), JSON)
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, "Whether the process lives", gives=Health, open=True),
+    Endpoint("GET", "/health/live", live, "Whether the process lives", response_schema=Health, without_token=True),
     Endpoint(
         "GET",
         "/health/ready",
         ready,
         "Whether requests are answered",
-        gives=Health,
-        also=((503, "Not ready"),),
-        open=True,
+        response_schema=Health,
+        other_statuses=((503, "Not ready"),),
+        without_token=True,
     ),
-    Endpoint("GET", "/model", model, "What answers", gives=ModelWords, wrong=ErrorBody),
+    Endpoint("GET", "/model", model, "What answers", response_schema=ModelWords, error_schema=ErrorBody),
     Endpoint("GET", "/metrics", metrics, "Numbers for Prometheus", media="text/plain"),
     *(
         Endpoint(
@@ -162,14 +161,14 @@ ENDPOINTS = (
             f"/{subject}",
             partial(observed, subject),
             f"What is known of the {subject}",
-            gives=ObserverWords,
-            also=((404, "Nobody watches it"),),
-            wrong=ErrorBody,
+            response_schema=ObserverWords,
+            other_statuses=((404, "Nobody watches it"),),
+            error_schema=ErrorBody,
         )
         for subject in SUBJECTS
     ),
 )
 PAGES = (
-    Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", open=True),
-    Endpoint("GET", "/openapi.json", openapi, "This document", gives=OpenApi, wrong=ErrorBody),
+    Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", without_token=True),
+    Endpoint("GET", "/openapi.json", openapi, "This document", response_schema=OpenApi, error_schema=ErrorBody),
 )

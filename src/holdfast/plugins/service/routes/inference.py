@@ -21,11 +21,11 @@ from holdfast.plugins.service.records import EngineFacts, RowPredictions
 from holdfast.plugins.service.routes.health import Health, live
 from holdfast.plugins.service.routes.predict import answer_rows, rows_of
 from holdfast.plugins.service.service import Service
-from holdfast.plugins.service.web.endpoint import Body, Call, Endpoint, as_json
-from holdfast.plugins.service.web.faults import Fault, bad, inference
+from holdfast.plugins.service.web.endpoint import Call, Endpoint, ResponseSchema, as_json
+from holdfast.plugins.service.web.faults import Fault, bad_request, inference_body
 
 VERSION = "1"
-KINDS: dict[str, tuple[type, ...]] = {
+DATATYPES: dict[str, tuple[type, ...]] = {
     "BYTES": (str,),
     "BOOL": (bool,),
     "FP16": (int, float),
@@ -33,10 +33,10 @@ KINDS: dict[str, tuple[type, ...]] = {
     "FP64": (int, float),
     **{f"{sign}INT{bits}": (int,) for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }
-NAME = "/v2/models/{name}"
+MODEL_PATH = "/v2/models/{name}"
 
 
-class TensorAsked(Body):
+class TensorAsked(ResponseSchema):
     """A tensor: `shape` counts its `data`, row after row."""
 
     name: str
@@ -46,13 +46,13 @@ class TensorAsked(Body):
     parameters: dict[str, Any] | None = None
 
 
-class OutputAsked(Body):
+class OutputAsked(ResponseSchema):
     """A tensor that is asked for."""
 
     name: str
 
 
-class InferBody(Body):
+class InferBody(ResponseSchema):
     """What `infer` of the Open Inference Protocol takes."""
 
     inputs: list[TensorAsked]
@@ -61,7 +61,7 @@ class InferBody(Body):
     parameters: dict[str, Any] | None = None
 
 
-class InferAnswer(Body):
+class InferAnswer(ResponseSchema):
     """What it gives."""
 
     model_name: str
@@ -70,7 +70,7 @@ class InferAnswer(Body):
     outputs: list[TensorAsked]
 
 
-class TensorFacts(Body):
+class TensorFacts(ResponseSchema):
     """A tensor of a model; -1 is any length."""
 
     name: str
@@ -78,7 +78,7 @@ class TensorFacts(Body):
     shape: list[int]
 
 
-class ModelFacts(Body):
+class ModelFacts(ResponseSchema):
     """What is known of a model."""
 
     name: str
@@ -88,7 +88,7 @@ class ModelFacts(Body):
     outputs: list[TensorFacts]
 
 
-class ServerFacts(Body):
+class ServerFacts(ResponseSchema):
     """What is known of the server."""
 
     name: str
@@ -96,32 +96,32 @@ class ServerFacts(Body):
     extensions: list[str]
 
 
-class ModelReady(Body):
+class ModelReady(ResponseSchema):
     """Whether a model answers."""
 
     name: str
     ready: bool
 
 
-class InferenceError(Body):
+class InferenceError(ResponseSchema):
     """An error in the shape of the Open Inference Protocol."""
 
     error: str
 
 
 async def server(service: Service, call: Call) -> Response:
-    """Which server this is."""
+    """The server's name and version."""
     return as_json({"name": "holdfast", "version": __version__, "extensions": []})
 
 
 async def ready(service: Service, call: Call) -> Response:
-    """All models are ready."""
+    """Whether the model is ready."""
     return as_json({"ready": service.ready}, 200 if service.ready else 503)
 
 
 async def model(service: Service, call: Call) -> Response:
-    """What goes into the model, and what comes out."""
-    facts = _named(service, call)
+    """The model's inputs and outputs."""
+    facts = _requested_model(service, call)
     shape = [-1, -1] if facts.task in TAGGING_TASKS else [-1]
     return as_json(
         {
@@ -138,98 +138,98 @@ async def model(service: Service, call: Call) -> Response:
 
 async def model_ready(service: Service, call: Call) -> Response:
     """Whether the model answers."""
-    facts = _named(service, call)
+    facts = _requested_model(service, call)
     return as_json({"name": name_of(facts), "ready": service.ready})
 
 
 async def infer(service: Service, call: Call) -> Response:
-    """Answer the rows."""
-    facts = _named(service, call)
+    """Predict the rows."""
+    facts = _requested_model(service, call)
     if b"inference-header-content-length" in call.headers:
         rule = "asks for the binary extension, which this server does not have"
-        raise bad("Inference-Header-Content-Length", rule, None, "Send tensors as JSON.")
+        raise bad_request("Inference-Header-Content-Length", rule, None, "Send tensors as JSON.")
     body = call.json()
-    wanted = _wanted(body, facts)
+    requested = _requested_outputs(body, facts)
     columns = _columns(body, facts)
     names, count = list(columns), len(next(iter(columns.values())))
     rows = [{name: columns[name][place] for name in names} for place in range(count)]
-    checked = rows_of({"rows": rows}, facts, service.settings)
-    number = body.get("id")
-    if number is not None and not (isinstance(number, str) and len(number) <= 200):
-        raise bad("id", "must be a text of at most 200 characters", number, "Leave it out.")
-    request, answered = await answer_rows(service, call, checked, None)
-    made = _tensors(answered, facts)
+    checked_rows = rows_of({"rows": rows}, facts, service.settings)
+    request_id = body.get("id")
+    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= 200):
+        raise bad_request("id", "must be a text of at most 200 characters", request_id, "Leave it out.")
+    request, predictions = await answer_rows(service, call, checked_rows, None)
+    tensors = _tensors(predictions, facts)
     return as_json(
         {
             "model_name": name_of(facts),
             "model_version": VERSION,
-            # Feedback names it; a caller's own is given back beside it.
-            "id": request if number is None else number,
+            # The id for feedback; a caller's own id is returned next to it.
+            "id": request if request_id is None else request_id,
             "parameters": {"request": request},
-            "outputs": [one for one in made if wanted is None or one["name"] in wanted],
+            "outputs": [one for one in tensors if requested is None or one["name"] in requested],
         }
     )
 
 
 def name_of(facts: EngineFacts) -> str:
-    """The model's name in a path: without its mark."""
+    """The model's name in a path, without its mark."""
     return facts.model.partition("@")[0]
 
 
-def _named(service: Service, call: Call) -> EngineFacts:
+def _requested_model(service: Service, call: Call) -> EngineFacts:
     facts = service.facts
-    asked_for, version = call.params["name"], call.params.get("version", VERSION)
-    if asked_for not in (name_of(facts), facts.model) or version != VERSION:
-        what = f"the model {asked_for[:100]!r}, version {version[:20]}"
+    name, version = call.params["name"], call.params.get("version", VERSION)
+    if name not in (name_of(facts), facts.model) or version != VERSION:
+        subject = f"the model {name[:100]!r}, version {version[:20]}"
         remedy = f"This server has {name_of(facts)!r}, version {VERSION}."
-        raise Fault(404, what, "is not served here", None, remedy, reason="model")
+        raise Fault(404, subject, "is not served here", None, remedy, reason="model")
     return facts
 
 
 def _outputs(facts: EngineFacts) -> list[dict[str, Any]]:
-    found = {"label": "BYTES", "confidence": "FP64", "answered": "BOOL"}
-    outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in found.items()]
+    datatypes = {"label": "BYTES", "confidence": "FP64", "answered": "BOOL"}
+    outputs = [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in datatypes.items()]
     if facts.classes:
         shape = [-1, len(facts.classes)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
     return outputs
 
 
-def _wanted(body: dict[str, Any], facts: EngineFacts) -> set[str] | None:
+def _requested_outputs(body: dict[str, Any], facts: EngineFacts) -> set[str] | None:
     outputs = body.get("outputs")
     if outputs is None:
         return None
     known = [one["name"] for one in _outputs(facts)]
     remedy = f"There are: {', '.join(known)}."
     if not isinstance(outputs, list):
-        raise bad("outputs", "must be a list", outputs, remedy)
+        raise bad_request("outputs", "must be a list", outputs, remedy)
     names = [one.get("name") if isinstance(one, dict) else None for one in outputs]
     for name in names:
         if name not in known:
-            raise bad("outputs", "names an unknown output", name, remedy)
+            raise bad_request("outputs", "names an unknown output", name, remedy)
     return {str(name) for name in names}
 
 
 def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
-    """Each input tensor as a value a row."""
+    """Each input tensor as a list with one value a row."""
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         rule = "must be a list with a tensor for each column"
-        raise bad("inputs", rule, inputs, f"This model reads: {', '.join(facts.columns)}.")
+        raise bad_request("inputs", rule, inputs, f"This model reads: {', '.join(facts.columns)}.")
     columns: dict[str, list[Any]] = {}
     for place, tensor in enumerate(inputs):
         where = f"inputs[{place}]"
         if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-            raise bad(where, "must be an object with a name", tensor, "See the protocol.")
+            raise bad_request(where, "must be an object with a name", tensor, "See the protocol.")
         name = tensor["name"]
         if len(facts.columns) == 1 and len(inputs) == 1:
             (name,) = facts.columns
         if name in columns:
-            raise bad(where, "has the name of an earlier input", name, "Send each once.")
+            raise bad_request(where, "has the name of an earlier input", name, "Send each once.")
         columns[name] = _values(tensor, where)
     if len({len(values) for values in columns.values()}) > 1:
         counts = {name: len(values) for name, values in columns.items()}
-        raise bad("inputs", "have different numbers of rows", counts, "Send a value a row in each.")
+        raise bad_request("inputs", "have different numbers of rows", counts, "Send a value a row in each.")
     return columns
 
 
@@ -237,86 +237,86 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
     datatype, shape, data = (tensor.get(name) for name in ("datatype", "shape", "data"))
     parameters = tensor.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
-        raise bad(f"{where}.parameters", "must be an object", parameters, "Leave it out.")
+        raise bad_request(f"{where}.parameters", "must be an object", parameters, "Leave it out.")
     if parameters and "binary_data_size" in parameters:
         rule = "asks for the binary extension, which this server does not have"
-        raise bad(f"{where}.parameters", rule, None, "Send tensors as JSON.")
-    if not isinstance(datatype, str) or datatype not in KINDS:
-        known = ", ".join(KINDS)
-        raise bad(f"{where}.datatype", "is not known", datatype, f"There are: {known}.")
-    whole = isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape)
-    if not whole or not shape or len(shape) > 2:
-        raise bad(f"{where}.shape", "must be [rows] or [rows, items]", shape, "E.g. [1].")
+        raise bad_request(f"{where}.parameters", rule, None, "Send tensors as JSON.")
+    if not isinstance(datatype, str) or datatype not in DATATYPES:
+        known = ", ".join(DATATYPES)
+        raise bad_request(f"{where}.datatype", "is not known", datatype, f"There are: {known}.")
+    valid_shape = isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape)
+    if not valid_shape or not shape or len(shape) > 2:
+        raise bad_request(f"{where}.shape", "must be [rows] or [rows, items]", shape, "E.g. [1].")
     if not isinstance(data, list):
-        raise bad(f"{where}.data", "must be a list", data, "Send the items row after row.")
+        raise bad_request(f"{where}.data", "must be a list", data, "Send the items row after row.")
     flat = data
     if len(shape) == 2 and all(isinstance(one, list) for one in data):
         flat = [item for one in data for item in one]
     if len(flat) != math.prod(shape):
         rule = f"has {len(flat):,} items, and its shape {shape} has {math.prod(shape):,}"
-        raise bad(f"{where}.data", rule, None, "Make both agree.")
-    taken = KINDS[datatype]
+        raise bad_request(f"{where}.data", rule, None, "Make both agree.")
+    types = DATATYPES[datatype]
     for item in flat:
-        if not isinstance(item, taken) or (isinstance(item, bool) and datatype != "BOOL"):
-            raise bad(f"{where}.data", f"holds an item that is no {datatype}", item, "Send others.")
+        if not isinstance(item, types) or (isinstance(item, bool) and datatype != "BOOL"):
+            raise bad_request(f"{where}.data", f"holds an item that is no {datatype}", item, "Send others.")
     if len(shape) == 1 or shape[1] == 1:
         return flat
     width = shape[1]
     return [flat[start : start + width] for start in range(0, len(flat), width)]
 
 
-def _tensors(answered: RowPredictions, facts: EngineFacts) -> list[dict[str, Any]]:
-    answers = answered.answers
-    lists = any(isinstance(one.prediction, (list, dict)) for one in answers)
+def _tensors(predictions: RowPredictions, facts: EngineFacts) -> list[dict[str, Any]]:
+    rows = predictions.answers
+    has_lists = any(isinstance(output.prediction, (list, dict)) for output in rows)
     data: dict[str, list[Any]] = {
-        "label": [_written(one.prediction, lists) for one in answers],
-        "confidence": [-1.0 if one.confidence is None else one.confidence for one in answers],
-        "answered": [one.prediction is not None for one in answers],
+        "label": [_label_text(output.prediction, has_lists) for output in rows],
+        "confidence": [-1.0 if output.confidence is None else output.confidence for output in rows],
+        "answered": [output.prediction is not None for output in rows],
         "probabilities": [
-            (one.probabilities or {}).get(name, -1.0)
-            for one in answers
+            (output.probabilities or {}).get(name, -1.0)
+            for output in rows
             for name in facts.classes or ()
         ],
     }
     parameters: dict[str, dict[str, Any]] = {
         "probabilities": {"classes": list(facts.classes or ())}
     }
-    if lists:
+    if has_lists:
         parameters["label"] = {"content_type": "json"}
     tensors = []
-    for one in _outputs(facts):
-        name, shape = one["name"], [len(answers), *one["shape"][1:]]
-        tensor = {**one, "shape": shape, "data": data[name]}
-        more = {"parameters": parameters[name]} if name in parameters else {}
-        tensors.append({**tensor, **more})
+    for output in _outputs(facts):
+        name, shape = output["name"], [len(rows), *output["shape"][1:]]
+        tensor = {**output, "shape": shape, "data": data[name]}
+        extra = {"parameters": parameters[name]} if name in parameters else {}
+        tensors.append({**tensor, **extra})
     return tensors
 
 
-def _written(prediction: Any, lists: bool) -> str:
+def _label_text(prediction: Any, as_json: bool) -> str:
     if prediction is None:
         return ""
-    if isinstance(prediction, str) and not lists:
+    if isinstance(prediction, str) and not as_json:
         return prediction
     return json.dumps(prediction, ensure_ascii=False)
 
 
-_v2 = partial(Endpoint, refuses=inference, wrong=InferenceError)
-_of_model = partial(_v2, also=((404, "No such model"),))
+_endpoint = partial(Endpoint, error_body=inference_body, error_schema=InferenceError)
+_model_endpoint = partial(_endpoint, other_statuses=((404, "No such model"),))
 ENDPOINTS = (
-    _v2("GET", "/v2", server, "Which server this is", gives=ServerFacts),
-    _v2("GET", "/v2/health/live", live, "Whether it lives", gives=Health, open=True),
-    _v2(
+    _endpoint("GET", "/v2", server, "Which server this is", response_schema=ServerFacts),
+    _endpoint("GET", "/v2/health/live", live, "Whether it lives", response_schema=Health, without_token=True),
+    _endpoint(
         "GET",
         "/v2/health/ready",
         ready,
         "Whether all models are ready",
-        gives=Health,
-        also=((503, "Not ready"),),
-        open=True,
+        response_schema=Health,
+        other_statuses=((503, "Not ready"),),
+        without_token=True,
     ),
     *(
-        _of_model(method, begin + path, handle, summary, takes, gives)
-        for begin in (NAME, f"{NAME}/versions/{{version}}")
+        _model_endpoint(method, begin + path, handle, summary, takes, gives)
+        for begin in (MODEL_PATH, f"{MODEL_PATH}/versions/{{version}}")
         for method, path, handle, summary, takes, gives in (
             ("GET", "", model, "What goes into a model, and comes out", None, ModelFacts),
             ("GET", "/ready", model_ready, "Whether it answers", None, ModelReady),

@@ -1,6 +1,5 @@
-"""``POST /predict`` and ``POST /explain``: the rows of a request, what the model says of them, and
-why it says so.
-"""
+"""``POST /predict`` and ``POST /explain``: predictions for the rows of a request, and explanations
+of predictions."""
 
 from __future__ import annotations
 
@@ -18,19 +17,19 @@ from holdfast.plugins.service.records import EngineFacts, RowPrediction, RowPred
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import Serving
 from holdfast.plugins.service.web.endpoint import (
-    Body,
     Call,
     Endpoint,
     ErrorBody,
     RequestSchema,
+    ResponseSchema,
     as_json,
 )
-from holdfast.plugins.service.web.faults import Fault, bad
+from holdfast.plugins.service.web.faults import Fault, bad_request
 from holdfast.plugins.store.records import Row, new_id, user_mark
 
-LONGEST_USER = 500
-WAYS = ("texts", "text", "rows", "row")
-FIELDS = (*WAYS, "user")
+MAX_USER_LENGTH = 500
+ROW_FIELDS = ("texts", "text", "rows", "row")
+FIELDS = (*ROW_FIELDS, "user")
 EXAMPLE = {"texts": '{"texts": ["…"]}', "rows": '{"rows": [{…}]}'}
 
 
@@ -47,10 +46,10 @@ class RowsAsked(RequestSchema):
 class PredictBody(RowsAsked):
     """What `/predict` takes; `user` is who it is for, and is stored as a hash."""
 
-    user: str | None = Field(default=None, min_length=1, max_length=LONGEST_USER)
+    user: str | None = Field(default=None, min_length=1, max_length=MAX_USER_LENGTH)
 
 
-class PredictionSchema(Body):
+class PredictionSchema(ResponseSchema):
     """What is said of one row; null where the model leaves it to a person, with `because`."""
 
     prediction: Any
@@ -59,7 +58,7 @@ class PredictionSchema(Body):
     because: str | None = None
 
 
-class PredictAnswer(Body):
+class PredictAnswer(ResponseSchema):
     """`id` is what feedback names, `model` who answered."""
 
     id: str
@@ -67,7 +66,7 @@ class PredictAnswer(Body):
     predictions: list[PredictionSchema]
 
 
-class ExplainAnswer(Body):
+class ExplainAnswer(ResponseSchema):
     """What carries each answer; see `holdfast explain --json`."""
 
     model: str
@@ -75,128 +74,128 @@ class ExplainAnswer(Body):
 
 
 async def predict(service: Service, call: Call) -> Response:
-    """Answer the rows; what goes on afterwards is seen to once the answer is out."""
+    """Predict the rows; recording follows after the response is sent."""
     body = known_body(call, "/predict", FIELDS)
     user = body.get("user")
     if user is not None:
-        if not isinstance(user, str) or not 0 < len(user) <= LONGEST_USER:
-            rule = f"must be a text of 1 to {LONGEST_USER} characters"
-            raise bad("user", rule, user, "Name who it is for, or leave it out.")
+        if not isinstance(user, str) or not 0 < len(user) <= MAX_USER_LENGTH:
+            rule = f"must be a text of 1 to {MAX_USER_LENGTH} characters"
+            raise bad_request("user", rule, user, "Name who it is for, or leave it out.")
         user = user_mark(user)
     rows = rows_of(body, service.facts, service.settings)
-    request, answered = await answer_rows(service, call, rows, user)
-    said = [_to_json(one) for one in answered.answers]
-    return as_json({"id": request, "model": answered.model, "predictions": said})
+    request, predictions = await answer_rows(service, call, rows, user)
+    predictions_json = [_prediction_json(one) for one in predictions.answers]
+    return as_json({"id": request, "model": predictions.model, "predictions": predictions_json})
 
 
 async def explain(service: Service, call: Call) -> Response:
-    """Reasons for the answers to the rows; nothing is written down of it."""
+    """Explain the predictions of the rows; nothing is stored."""
     body, settings = known_body(call, "/explain", FIELDS), service.settings
-    rows = rows_of(body, service.facts, settings, most=settings.max_explained)
+    rows = rows_of(body, service.facts, settings, max_rows=settings.max_explained)
     model = service.facts.model
-    with call.while_there():
+    with call.cancelled_on_hangup():
         async with asyncio.timeout(settings.timeout_s):
-            found = await service.explaining.explain(service.shown, rows)
-    return as_json({"model": model, "explanation": found})
+            explanation = await service.explanations.explain(service.shown, rows)
+    return as_json({"model": model, "explanation": explanation})
 
 
 def known_body(call: Call, path: str, fields: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON object that was sent, which has no other than these fields."""
+    """The JSON object of the body, which may have only these fields."""
     body = call.json()
     if unknown := [name for name in body if name not in fields]:
         remedy = f"Known: {', '.join(fields)}."
-        raise bad("the body", f"names what {path} does not know", unknown[:5], remedy)
+        raise bad_request("the body", f"names what {path} does not know", unknown[:5], remedy)
     return body
 
 
 async def answer_rows(
     service: Service, call: Call, rows: tuple[Row, ...], user: str | None
 ) -> tuple[str, RowPredictions]:
-    """The name of the request and its answers, with all that is to be done afterwards."""
+    """The id of the request and its predictions; ``call.after`` records them."""
     at = time.time()
-    with call.while_there():
-        answered = await service.answer(rows, call.started + service.settings.timeout_s, user)
+    with call.cancelled_on_hangup():
+        predictions = await service.answer(rows, call.started + service.settings.timeout_s, user)
     seconds, size = time.monotonic() - call.started, len(call.body)
-    served = Served(new_id(at), at, rows, answered, user)
-    call.after = lambda: service.afterwards(served, seconds, size)
-    return served.request, answered
+    served = Served(new_id(at), at, rows, predictions, user)
+    call.after = lambda: service.finish_request(served, seconds, size)
+    return served.request, predictions
 
 
-def _to_json(answer: RowPrediction) -> dict[str, Any]:
-    found: dict[str, Any] = {"prediction": answer.prediction, "confidence": answer.confidence}
+def _prediction_json(answer: RowPrediction) -> dict[str, Any]:
+    result: dict[str, Any] = {"prediction": answer.prediction, "confidence": answer.confidence}
     if answer.probabilities is not None:
-        found["probabilities"] = dict(answer.probabilities)
+        result["probabilities"] = dict(answer.probabilities)
     if answer.because is not None:
-        found["because"] = answer.because
-    return found
+        result["because"] = answer.because
+    return result
 
 
 def rows_of(
-    body: Mapping[str, Any], facts: EngineFacts, settings: Serving, *, most: int | None = None
+    body: Mapping[str, Any], facts: EngineFacts, settings: Serving, *, max_rows: int | None = None
 ) -> tuple[dict[str, Any], ...]:
-    """The rows that a body names by one of ``text``, ``texts``, ``row`` and ``rows``, checked as
-    far as it can be done without the model.
+    """The rows that a body gives as one of ``text``, ``texts``, ``row`` and ``rows``, checked as
+    far as possible without the model.
 
-    Raises ``Fault`` 400 where it names none or several, a row has not all columns of the model or
-    another kind of value, or there are more of them than is taken.
+    Raises ``Fault`` 400 where it gives none or several, a row lacks a column of the model or has a
+    value of the wrong type, or there are too many rows.
     """
-    found = [name for name in WAYS if body.get(name) is not None]
-    if len(found) != 1:
-        rule = "names no rows" if not found else "names rows in several ways"
-        ways = " or ".join(f'"{name}"' for name in WAYS)
-        raise bad("the body", rule, found or list(body)[:10], f"Send one of {ways}.")
-    (name,) = found
-    given = [body[name]] if name in ("text", "row") else body[name]
-    if not isinstance(given, list):
-        raise bad(name, "must be a list", given, f"Send {EXAMPLE[name]}.")
-    if not given:
-        raise bad(name, "is empty", None, "Send one row at least.")
-    most = settings.max_rows if most is None else most
-    if len(given) > most:
-        rule = f"holds more than the {most:,} rows that are taken"
-        raise bad(name, rule, len(given), "Send less.")
+    fields = [name for name in ROW_FIELDS if body.get(name) is not None]
+    if len(fields) != 1:
+        rule = "names no rows" if not fields else "names rows in several ways"
+        field_list = " or ".join(f'"{name}"' for name in ROW_FIELDS)
+        raise bad_request("the body", rule, fields or list(body)[:10], f"Send one of {field_list}.")
+    (name,) = fields
+    values = [body[name]] if name in ("text", "row") else body[name]
+    if not isinstance(values, list):
+        raise bad_request(name, "must be a list", values, f"Send {EXAMPLE[name]}.")
+    if not values:
+        raise bad_request(name, "is empty", None, "Send one row at least.")
+    max_rows = settings.max_rows if max_rows is None else max_rows
+    if len(values) > max_rows:
+        rule = f"holds more than the {max_rows:,} rows that are taken"
+        raise bad_request(name, rule, len(values), "Send less.")
     if name in ("texts", "text"):
-        return _of_texts(given, facts, settings.max_characters)
-    return tuple(_checked(row, place, facts, settings) for place, row in enumerate(given))
+        return _rows_from_texts(values, facts, settings.max_characters)
+    return tuple(_checked_row(row, place, facts, settings) for place, row in enumerate(values))
 
 
-def _of_texts(texts: Sequence[Any], facts: EngineFacts, longest: int) -> tuple[dict[str, Any], ...]:
+def _rows_from_texts(texts: Sequence[Any], facts: EngineFacts, max_characters: int) -> tuple[dict[str, Any], ...]:
     column = facts.columns[0]
     if len(facts.columns) != 1:
         columns = ", ".join(facts.columns)
         rule = f"cannot stand for rows of this model, which reads the columns {columns}"
-        raise bad("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
+        raise bad_request("texts", rule, None, 'Send {"rows": [{"' + column + '": …}]}.')
     if facts.task in TAGGING_TASKS:
         rule = f"cannot be sent to a model of tokens ({facts.task}), whose rows are lists"
-        raise bad("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
+        raise bad_request("texts", rule, None, f'Send {{"rows": [{{"{column}": ["…", "…"]}}]}}.')
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            raise bad(f"texts[{place}]", "is no text", text, "Send a string a row.")
-        if len(text) > longest:
-            raise _too_long(f"texts[{place}]", len(text), longest)
+            raise bad_request(f"texts[{place}]", "is no text", text, "Send a string a row.")
+        if len(text) > max_characters:
+            raise _too_long(f"texts[{place}]", len(text), max_characters)
     return tuple({column: text} for text in texts)
 
 
-def _checked(row: Any, place: int, facts: EngineFacts, settings: Serving) -> dict[str, Any]:
-    where = f"rows[{place}]"
+def _checked_row(row: Any, index: int, facts: EngineFacts, settings: Serving) -> dict[str, Any]:
+    where = f"rows[{index}]"
     if not isinstance(row, dict):
-        raise bad(where, "is no object", row, "Send an object a row, by column.")
+        raise bad_request(where, "is no object", row, "Send an object a row, by column.")
     for column in facts.columns:
         if column not in row:
             rule = f"has no column {column!r}, which the model reads"
             close = difflib.get_close_matches(column, list(row)[:100], n=1)
             remedy = f"Rename {close[0]!r} to {column!r}." if close else "Add it; null is no text."
-            raise bad(where, rule, list(row)[:10], remedy)
-        value = row[column]
-        if isinstance(value, str) and len(value) > settings.max_characters:
-            raise _too_long(f"{where}.{column}", len(value), settings.max_characters)
+            raise bad_request(where, rule, list(row)[:10], remedy)
+        cell = row[column]
+        if isinstance(cell, str) and len(cell) > settings.max_characters:
+            raise _too_long(f"{where}.{column}", len(cell), settings.max_characters)
     return row
 
 
-def _too_long(where: str, found: int, longest: int) -> Fault:
-    rule = f"has more than the {longest:,} characters that are taken"
+def _too_long(where: str, length: int, limit: int) -> Fault:
+    rule = f"has more than the {limit:,} characters that are taken"
     remedy = "Shorten it, or start the service with --set serve.max_characters=N."
-    return bad(where, rule, found, remedy)
+    return bad_request(where, rule, length, remedy)
 
 
 ENDPOINTS = (
@@ -207,7 +206,7 @@ ENDPOINTS = (
         "Answers for one row or many",
         PredictBody,
         PredictAnswer,
-        wrong=ErrorBody,
+        error_schema=ErrorBody,
     ),
     Endpoint(
         "POST",
@@ -216,6 +215,6 @@ ENDPOINTS = (
         "Why the model says what it says of a few rows",
         PredictBody,
         ExplainAnswer,
-        wrong=ErrorBody,
+        error_schema=ErrorBody,
     ),
 )

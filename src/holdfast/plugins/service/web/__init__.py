@@ -1,1 +1,1 @@
-"""HTTP itself: what is let in, how a body is read, how an error looks."""
+"""The HTTP layer: access rules, request bodies, and error responses."""

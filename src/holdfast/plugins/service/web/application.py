@@ -1,8 +1,8 @@
-"""``Application``: the service as one ASGI application, and its description (OpenAPI 3.1).
+"""``Application``: the service as one ASGI application, and its OpenAPI 3.1 description.
 
-A request passes in this order: host and origin, the route, the token, the head, the body, the
-endpoint. Whatever fails is an answer in the endpoint's own shape of an error; only a defect is 500,
-with a number that stands in the log beside the place where it happened.
+A request passes in this order: host and origin, route, token, headers, body, endpoint. Any failure
+becomes a response in the endpoint's own error shape. Only a defect is 500, with a number that is in
+the log next to the traceback.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from starlette.types import Receive, Scope, Send
 from holdfast._version import __version__
 from holdfast.core.errors import HoldfastError
 from holdfast.core.input_errors import resource_error
-from holdfast.plugins.service.records import Full, Late
+from holdfast.plugins.service.records import DeadlineExceeded, QueueFull
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.settings import MB
+from holdfast.plugins.service.web.connection import WIRE
 from holdfast.plugins.service.web.endpoint import (
-    Arriving,
+    BodyBudget,
     Call,
+    ClientGone,
     Endpoint,
-    Gone,
     as_json,
-    check_head,
+    check_headers,
     json_bytes,
     read_body,
 )
-from holdfast.plugins.service.web.faults import Fault, fault_of, full, shape_of
-from holdfast.plugins.service.web.wire import WIRE
+from holdfast.plugins.service.web.faults import Fault, error_body_for, fault_from_error, queue_full
 
 WITH_BODY = ("POST", "PUT", "PATCH")
-UNKNOWN = "unknown"
+UNKNOWN_ENDPOINT = "unknown"
 REFS = "#/components/schemas/{model}"
 REFUSALS = {
     400: "The request is at fault: what, which rule, the value found, what to do",
@@ -64,22 +64,22 @@ class Application:
     def __init__(self, service: Service, endpoints: Sequence[Endpoint]) -> None:
         self.service = service
         self.endpoints = tuple(endpoints)
-        self._arriving = Arriving(int(service.settings.max_bodies_mb * MB))
+        self._body_budget = BodyBudget(int(service.settings.max_bodies_mb * MB))
         by_path: dict[str, dict[str, Endpoint]] = {}
-        for one in self.endpoints:
-            by_path.setdefault(one.path, {})[one.method] = one
-        # One route a path: Starlette would say of a path with two that only the first's method is
-        # allowed.
+        for endpoint in self.endpoints:
+            by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        # One route a path: for a path with two routes, Starlette would report only the first one's
+        # method as allowed.
         routes = [
-            Route(path, _ByMethod(self, ways), methods=list(ways), name=path)
-            for path, ways in by_path.items()
+            Route(path, _ByMethod(self, methods), methods=list(methods), name=path)
+            for path, methods in by_path.items()
         ]
         self._router = Router(routes, redirect_slashes=False, default=_not_found)
 
     @functools.cached_property
     def description(self) -> bytes:
-        """The OpenAPI document of all endpoints, made once."""
-        return json_bytes(document(self.endpoints, self.service.guard.digest is not None))
+        """The OpenAPI document of all endpoints, created once."""
+        return json_bytes(openapi_document(self.endpoints, self.service.guard.digest is not None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,7 +88,7 @@ class Application:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        # Starlette says 405 by an exception where it finds an application.
+        # Starlette raises 405 as an exception where it finds an application.
         scope["app"] = self
         headers = dict(scope["headers"])
         if len(headers) < len(scope["headers"]):
@@ -102,22 +102,22 @@ class Application:
         except Fault as refused:
             await self.refuse(scope, receive, send, refused, None, started)
         except HTTPException as error:
-            fault = _other_method(scope, error)
+            fault = _method_not_allowed(scope, error)
             await self.refuse(scope, receive, send, fault, None, started)
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request to an endpoint."""
+        """Handle one request to an endpoint."""
         started = time.monotonic()
         call: Call | None = None
         try:
             headers = scope["holdfast"]
-            if not endpoint.open:
+            if not endpoint.without_token:
                 self.service.guard.check_token(headers)
             body = b""
             if scope["method"] in WITH_BODY:
                 most = self.service.settings.body_bytes
-                check_head(headers, most)
-                body = await read_body(receive, most, self._arriving)
+                check_headers(headers, most)
+                body = await read_body(receive, most, self._body_budget)
             call = Call(
                 headers,
                 body,
@@ -127,8 +127,8 @@ class Application:
                 wire=scope.get(WIRE),
             )
             response = await endpoint.handle(self.service, call)
-        except Gone:
-            self.service.measured.gone()
+        except ClientGone:
+            self.service.counters.count_hangup()
             return
         except Exception as error:
             fault = self.fault_of(error, endpoint.path)
@@ -142,31 +142,31 @@ class Application:
                 call.after()
 
     def fault_of(self, error: Exception, name: str) -> Fault:
-        """What is answered where an endpoint fails."""
+        """The error response where an endpoint raises."""
         if isinstance(error, Fault):
             return error
-        if isinstance(error, Full):
-            return full(error.retry_after)
-        if isinstance(error, (Late, TimeoutError)):
+        if isinstance(error, QueueFull):
+            return queue_full(error.retry_after)
+        if isinstance(error, (DeadlineExceeded, TimeoutError)):
             rule, limit = "could not be answered in its time", self.service.settings.timeout_s
             remedy = "Send fewer rows a request, or start the service with "
             remedy += "--set serve.timeout_s=SECONDS."
-            return Fault(503, "this request", rule, limit, remedy, reason="late", again_s=1)
+            return Fault(503, "this request", rule, limit, remedy, reason="late", retry_after_s=1)
         known = error if isinstance(error, HoldfastError) else resource_error(error)
-        if known is not None and (fault := fault_of(known)) is not None:
+        if known is not None and (fault := fault_from_error(known)) is not None:
             return fault
         number = secrets.token_hex(6)
-        self.service.log(f"a defect in {name} ({number}): {_where(error)}")
+        self.service.log(f"a defect in {name} ({number}): {_trace(error)}")
         rule = "has a defect, which is not in your request"
         remedy = "The service's log says under this number where."
         return Fault(500, "Holdfast", rule, number, remedy, reason="defect")
 
     def count(self, name: str, scope: Scope, status: int, started: float) -> None:
-        """An answer of this endpoint went out."""
+        """Count a response of this endpoint."""
         seconds = time.monotonic() - started
-        self.service.measured.answered(name, status, seconds)
+        self.service.counters.count_answer(name, status, seconds)
         if self.service.settings.access_log:
-            # The endpoint, not the path: what a caller wrote stays out of the log.
+            # The endpoint, not the path: a caller's text stays out of the log.
             self.service.log(f"{scope['method']} {name} {status} {1000 * seconds:.1f} ms")
 
     async def refuse(
@@ -178,13 +178,13 @@ class Application:
         endpoint: Endpoint | None,
         started: float,
     ) -> None:
-        """Answer with an error, in the shape of the endpoint where it is of one of ours."""
-        shape = endpoint.refuses if endpoint is not None else shape_of(scope["path"])
+        """Send an error response, in the endpoint's shape where there is an endpoint."""
+        shape = endpoint.error_body if endpoint is not None else error_body_for(scope["path"])
         headers = dict(fault.headers)
         if fault.closing:
             headers["Connection"] = "close"
-        self.service.measured.refused(fault.reason)
-        name = UNKNOWN if endpoint is None else endpoint.path
+        self.service.counters.count_refusal(fault.reason)
+        name = UNKNOWN_ENDPOINT if endpoint is None else endpoint.path
         response = as_json(shape(fault), fault.status, headers)
         try:
             await response(scope, receive, send)
@@ -192,18 +192,17 @@ class Application:
             self.count(name, scope, fault.status, started)
 
 
-def _joined_headers(given: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers that stand several times as one list, as RFC 9110 reads them: two hosts or two tokens
-    are then none that is known."""
-    found: dict[bytes, bytes] = {}
-    for name, value in given:
-        found[name] = b", ".join((found[name], value)) if name in found else value
-    return found
+def _joined_headers(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers with repeated names joined to one list, as RFC 9110 reads them: two hosts or two
+    tokens then match none."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        joined[name] = b", ".join((joined[name], value)) if name in joined else value
+    return joined
 
 
 class _ByMethod:
-    """The endpoints of one path; a class, so that Starlette takes it for an application of its
-    own."""
+    """The endpoints of one path; a class, so that Starlette treats it as an ASGI application."""
 
     def __init__(self, application: Application, endpoints: Mapping[str, Endpoint]) -> None:
         self._application, self._endpoints = application, endpoints
@@ -213,11 +212,11 @@ class _ByMethod:
         await self._application.serve(self._endpoints[method], scope, receive, send)
 
 
-def _other_method(scope: Scope, error: HTTPException) -> Fault:
+def _method_not_allowed(scope: Scope, error: HTTPException) -> Fault:
     allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
     path, remedy, headers = str(scope["path"])[:200], f"Use {allowed}.", {"Allow": allowed}
-    found = scope["method"]
-    return Fault(405, path, "is not asked so", found, remedy, reason="method", headers=headers)
+    method = scope["method"]
+    return Fault(405, path, "is not asked so", method, remedy, reason="method", headers=headers)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -225,29 +224,28 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     raise Fault(404, str(scope["path"])[:200], rule, None, remedy, reason="path")
 
 
-def _where(error: BaseException) -> str:
-    """The kind of an error and the way to it. What it says may hold a caller's text, and stays
-    out."""
-    kind = type(error).__name__
+def _trace(error: BaseException) -> str:
+    """The type and traceback of an error. Its message may hold a caller's text and is left out."""
+    error_name = type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
-    way = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(frames))
+    frames_text = " < ".join(f"{one.filename}:{one.lineno} {one.name}" for one in reversed(frames))
     cause = error.__cause__ or error.__context__
-    more = ""
+    cause_text = ""
     if cause is not None and cause is not error:
         with contextlib.suppress(RecursionError):
-            more = f"; from {_where(cause)}"
-    return f"{kind} at {way}{more}"
+            cause_text = f"; from {_trace(cause)}"
+    return f"{error_name} at {frames_text}{cause_text}"
 
 
-def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
-    """All endpoints; ``token``: whether one is asked for."""
+def openapi_document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
+    """The OpenAPI document of all endpoints; ``token``: whether one is required."""
     paths: dict[str, Any] = {}
     models: dict[type[BaseModel], None] = {}
-    for one in endpoints:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, token)
-        models |= dict.fromkeys(m for m in (one.takes, one.gives, one.wrong) if m is not None)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, token)
+        models |= dict.fromkeys(m for m in (endpoint.request_schema, endpoint.response_schema, endpoint.error_schema) if m is not None)
     _, schemas = models_json_schema([(m, "validation") for m in models], ref_template=REFS)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "Holdfast",
@@ -258,39 +256,39 @@ def document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, Any]:
         "components": {"schemas": schemas.get("$defs", {})},
     }
     if token:
-        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    return found
+        result["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    return result
 
 
-def _operation(one: Endpoint, token: bool) -> dict[str, Any]:
-    way = re.sub(r"\W+", "_", f"{one.method.lower()}_{one.path}").strip("_")
-    found: dict[str, Any] = {"summary": one.summary, "operationId": way}
-    if names := re.findall(r"{(\w+)", one.path):
-        found["parameters"] = [
+def _operation(endpoint: Endpoint, token: bool) -> dict[str, Any]:
+    operation_id = re.sub(r"\W+", "_", f"{endpoint.method.lower()}_{endpoint.path}").strip("_")
+    operation: dict[str, Any] = {"summary": endpoint.summary, "operationId": operation_id}
+    if names := re.findall(r"{(\w+)", endpoint.path):
+        operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in names
         ]
-    if one.takes is not None:
-        found["requestBody"] = {"required": True, "content": _json(one.takes)}
-    answers: dict[str, Any] = {"200": {"description": "Answered"}}
-    if one.gives is not None:
-        answers["200"]["content"] = _json(one.gives)
-    elif one.media is not None:
-        answers["200"]["content"] = {one.media: {"schema": {"type": "string"}}}
-    wrong = {} if one.wrong is None else {"content": _json(one.wrong)}
+    if endpoint.request_schema is not None:
+        operation["requestBody"] = {"required": True, "content": _json(endpoint.request_schema)}
+    responses: dict[str, Any] = {"200": {"description": "Answered"}}
+    if endpoint.response_schema is not None:
+        responses["200"]["content"] = _json(endpoint.response_schema)
+    elif endpoint.media is not None:
+        responses["200"]["content"] = {endpoint.media: {"schema": {"type": "string"}}}
+    error_content = {} if endpoint.error_schema is None else {"content": _json(endpoint.error_schema)}
     for status, why in REFUSALS.items():
-        if one.takes is None and status in (400, *BODY_ONLY):
+        if endpoint.request_schema is None and status in (400, *BODY_ONLY):
             continue
-        if status == 401 and (one.open or not token):
+        if status == 401 and (endpoint.without_token or not token):
             continue
-        answers[str(status)] = {"description": why, **wrong}
-    for status, why in one.also:
-        own = {"content": _json(one.gives)} if status == 503 and one.gives else wrong
-        answers[str(status)] = {"description": why, **own}
-    found["responses"] = answers
-    if token and not one.open:
-        found["security"] = [{"token": []}]
-    return found
+        responses[str(status)] = {"description": why, **error_content}
+    for status, why in endpoint.other_statuses:
+        content = {"content": _json(endpoint.response_schema)} if status == 503 and endpoint.response_schema else error_content
+        responses[str(status)] = {"description": why, **content}
+    operation["responses"] = responses
+    if token and not endpoint.without_token:
+        operation["security"] = [{"token": []}]
+    return operation
 
 
 def _json(model: type[BaseModel]) -> dict[str, Any]:

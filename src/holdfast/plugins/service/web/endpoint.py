@@ -1,12 +1,12 @@
-"""``Endpoint``: one thing that a service can be asked, ``Call``, one time that it is, and the
-answer as bytes (``as_json``, ``as_text``).
+"""``Endpoint``, the description of an endpoint, ``Call``, one request to it, and responses as bytes
+(``as_json``, ``as_text``).
 
-A body is bounded bytes, then strict JSON (RFC 8259, and RFC 7493 on names). Python's own reader
-takes NaN, numbers beyond every float, the last of several equal names and halves of characters.
-Each would become another value on the way to the model or the store; all are refused.
+A body is limited in size and must be strict JSON (RFC 8259, and RFC 7493 on names). Python's own
+parser accepts NaN, numbers beyond every float, the last of several equal names and lone surrogates.
+Each would change its value on the way to the model or the store; all are refused.
 
-The schemas of an endpoint are what its OpenAPI description is made of. They are not run over every
-answer: a test holds real answers to them, and a row costs no check that its reader does not need.
+The OpenAPI description is made from an endpoint's schemas. They are not run over every response: a
+test checks real responses against them, and a row costs no check that its reader does not need.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from holdfast.core.shapes import check_size
-from holdfast.plugins.service.web.faults import Fault, bad, plain
+from holdfast.plugins.service.web.faults import Fault, bad_request, default_body
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.service import Service
 
 
-Handle = Callable[["Service", "Call"], Awaitable[Response]]
+Handler = Callable[["Service", "Call"], Awaitable[Response]]
 JSON = "application/json"
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), check_circular=False
 ).encode
-# No page of another site is told what type a stranger's text could pass for, and nobody keeps it.
-GUARDS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-WHAT = "the body"
+# No other site's page may guess a content type, and nothing is cached.
+SAFETY_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+BODY = "the body"
 REMEDY = 'Send JSON such as {"texts": ["…"]}.'
-# Only escapes can bring these in: UTF-8 has no halves, and JSON no raw control characters.
+# Only escapes can produce these: UTF-8 has no surrogates, and JSON no raw control characters.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NUL = "\\u0000"
 # Bytes of each body that every connection may send, whatever the others do.
-FREE = 65_536
-KINDS = ("application/json", "application/x-www-form-urlencoded")
+FREE_BYTES = 65_536
+MEDIA_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 
 @dataclass(slots=True)
 class Call:
-    """One request, read whole: ``started`` is of ``time.monotonic``, ``describe``
-    gives the OpenAPI document, ``after`` is called once the answer is out (also where the client
-    did not wait for it), ``wire`` is the connection, where it is known."""
+    """One complete request: ``started`` is of ``time.monotonic``, ``describe`` returns the OpenAPI
+    document, ``after`` is called once the response was sent (also where the client did not wait for
+    it), ``wire`` is the connection, where it is known."""
 
     headers: dict[bytes, bytes]
     body: bytes
@@ -61,17 +61,17 @@ class Call:
     describe: Callable[[], bytes] = bytes
     after: Callable[[], None] | None = None
     wire: Any = None
-    _read: dict[str, Any] | None = field(default=None, repr=False)
+    _parsed: dict[str, Any] | None = field(default=None, repr=False)
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; raises ``Fault`` 400."""
-        if self._read is None:
-            self._read = read_json(self.body)
-        return self._read
+        if self._parsed is None:
+            self._parsed = read_json(self.body)
+        return self._parsed
 
     @contextlib.contextmanager
-    def while_there(self) -> Iterator[None]:
-        """What is done in here ends where the client hangs up: it raises ``Gone``."""
+    def cancelled_on_hangup(self) -> Iterator[None]:
+        """A context that is cancelled where the client hangs up: it raises ``ClientGone``."""
         task = asyncio.current_task()
         if self.wire is None or task is None:
             yield
@@ -89,63 +89,64 @@ class Call:
         except asyncio.CancelledError:
             if not left or task.uncancel():
                 raise
-            raise Gone from None
+            raise ClientGone from None
         finally:
             self.wire.give_up = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Endpoint:
-    """``path`` may hold ``{names}``; its counters are called by it as it is written here, never as
-    it was asked. ``open``: asked without a token. ``takes`` and ``gives`` are the schemas of JSON
-    bodies (``media``: what it gives is of this type, and no JSON); ``also`` further statuses with
-    the schema of their bodies; ``refuses`` makes the body of an error, ``wrong`` is its schema."""
+    """``path`` may contain ``{names}``; the counters use it as written here, never the requested
+    path. ``without_token``: no token is required. ``request_schema`` and ``response_schema`` are
+    the schemas of JSON bodies (``media``: the response has this type and is not JSON);
+    ``other_statuses`` have the schema of their bodies; ``error_body`` makes the body of an error,
+    ``error_schema`` is its schema."""
 
     method: str
     path: str
-    handle: Handle
+    handle: Handler
     summary: str
-    takes: type[BaseModel] | None = None
-    gives: type[BaseModel] | None = None
+    request_schema: type[BaseModel] | None = None
+    response_schema: type[BaseModel] | None = None
     media: str | None = None
-    also: tuple[tuple[int, str], ...] = ()
-    open: bool = False
-    refuses: Callable[[Fault], Any] = plain
-    wrong: type[BaseModel] | None = None
+    other_statuses: tuple[tuple[int, str], ...] = ()
+    without_token: bool = False
+    error_body: Callable[[Fault], Any] = default_body
+    error_schema: type[BaseModel] | None = None
 
 
 def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    """A JSON response. Raises ``ValueError`` for NaN and infinities, which JSON does not have."""
     return as_text(json_bytes(value), JSON, status, headers)
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON document. Raises ``ValueError`` for NaN and infinities, which are no JSON."""
+    """A JSON document. Raises ``ValueError`` for NaN and infinities, which JSON does not have."""
     return _encode(value).encode("utf-8", "replace")
 
 
 def as_text(
     text: str | bytes, media: str, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Any other answer."""
-    return Response(text, status, {**GUARDS, **(headers or {})}, media)
+    """A response of any other type."""
+    return Response(text, status, {**SAFETY_HEADERS, **(headers or {})}, media)
 
 
-class Gone(Exception):
-    """The client has hung up."""
+class ClientGone(Exception):
+    """The client hung up."""
 
 
-def check_head(headers: dict[bytes, bytes], most: int) -> None:
+def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
     """Refuse what can be refused before a byte of the body is read.
 
-    ``application/x-www-form-urlencoded`` is what curl and urllib say of any body unless they are
-    told otherwise; another site's form is kept out by its ``Origin``.
+    curl and urllib send ``application/x-www-form-urlencoded`` with any body by default; another
+    site's form is refused by its ``Origin``.
     """
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-    if kind and kind not in KINDS and not kind.endswith("+json"):
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    if media_type and media_type not in MEDIA_TYPES and not media_type.endswith("+json"):
         rule = "names what this endpoint does not read"
         remedy = "Send JSON, with Content-Type: application/json."
-        raise Fault(415, "Content-Type", rule, kind, remedy, reason="media type", closing=True)
+        raise Fault(415, "Content-Type", rule, media_type, remedy, reason="media type", closing=True)
     coding = headers.get(b"content-encoding", b"").strip().lower()
     if coding not in (b"", b"identity"):
         raise Fault(
@@ -159,35 +160,35 @@ def check_head(headers: dict[bytes, bytes], most: int) -> None:
             closing=True,
         )
     length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length[:20]) > most:
-        raise too_long(int(length[:20]), most)
+    if length.isdigit() and int(length[:20]) > max_bytes:
+        raise too_long(int(length[:20]), max_bytes)
 
 
-def too_long(found: int | None, most: int) -> Fault:
+def too_long(length: int | None, max_bytes: int) -> Fault:
     """413, after which the connection is closed."""
-    rule = f"is longer than the {most:,} bytes that are taken"
+    rule = f"is longer than the {max_bytes:,} bytes that are taken"
     remedy = "Send fewer rows a request, or start the service with --set serve.max_body_mb=N."
-    return Fault(413, WHAT, rule, found, remedy, reason="body", closing=True)
+    return Fault(413, BODY, rule, length, remedy, reason="body", closing=True)
 
 
-class Arriving:
-    """The bytes of all bodies that are still arriving, at most ``most`` beyond the first ``FREE``
-    of each: whoever sends many long bodies slowly keeps no short one out."""
+class BodyBudget:
+    """The bytes of all bodies that are arriving, at most ``max_bytes`` beyond the first
+    ``FREE_BYTES`` of each: many long bodies sent slowly cannot block a short one."""
 
-    def __init__(self, most: int) -> None:
-        self.most, self.held = most, 0
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.held_bytes = max_bytes, 0
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Callable[[int], None]]:
-        """Of one body: told how long it is so far, it raises ``Fault`` 503 where all together are
-        too much."""
-        mine = 0
+    def reserve(self) -> Iterator[Callable[[int], None]]:
+        """A context for one body. It yields a function that takes the body's length so far and
+        raises ``Fault`` 503 where all bodies together are too long."""
+        reserved = 0
 
-        def grown(length: int) -> None:
-            nonlocal mine
-            more = max(0, length - FREE) - mine
-            if self.held + more > self.most:
-                rule = f"takes {self.most:,} bytes of bodies that are still arriving"
+        def grow_to(length: int) -> None:
+            nonlocal reserved
+            more = max(0, length - FREE_BYTES) - reserved
+            if self.held_bytes + more > self.max_bytes:
+                rule = f"takes {self.max_bytes:,} bytes of bodies that are still arriving"
                 raise Fault(
                     503,
                     "this service",
@@ -196,105 +197,105 @@ class Arriving:
                     "Ask again after the seconds in Retry-After, or start the service with "
                     "--set serve.max_bodies_mb=N.",
                     reason="bodies",
-                    again_s=1,
+                    retry_after_s=1,
                     closing=True,
                 )
-            mine += more
-            self.held += more
+            reserved += more
+            self.held_bytes += more
 
         try:
-            yield grown
+            yield grow_to
         finally:
-            self.held -= mine
+            self.held_bytes -= reserved
 
 
-async def read_body(receive: Receive, most: int, arriving: Arriving) -> bytes:
-    """All of the body, or ``Fault`` 413 as soon as it is too long, 503 where all that arrive are;
-    ``Gone`` without a reader."""
+async def read_body(receive: Receive, max_bytes: int, budget: BodyBudget) -> bytes:
+    """The complete body. Raises ``Fault`` 413 as soon as it is too long, 503 where all arriving
+    bodies are; ``ClientGone`` where the client hung up."""
     message = await receive()
     if message["type"] != "http.request":
-        raise Gone
+        raise ClientGone
     body: bytes = message.get("body", b"")
-    if not message.get("more_body", False) and len(body) <= most:
+    if not message.get("more_body", False) and len(body) <= max_bytes:
         return body
     parts, length = [body], len(body)
-    with arriving.one() as grown:
-        while length <= most:
+    with budget.reserve() as grow_to:
+        while length <= max_bytes:
             if not message.get("more_body", False):
                 return b"".join(parts)
-            grown(length)
+            grow_to(length)
             message = await receive()
             if message["type"] != "http.request":
-                raise Gone
+                raise ClientGone
             parts.append(message.get("body", b""))
             length += len(parts[-1])
-    raise too_long(None, most)
+    raise too_long(None, max_bytes)
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """The object that the body holds. Raises ``Fault`` 400 for anything else."""
+    """The JSON object in the body. Raises ``Fault`` 400 for anything else."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         rule = f"is not UTF-8: byte {error.start} cannot stand there"
-        raise bad(WHAT, rule, body[error.start : error.start + 4], REMEDY) from None
+        raise bad_request(BODY, rule, body[error.start : error.start + 4], REMEDY) from None
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_float=_finite
         )
     except RecursionError:
-        raise bad(WHAT, "is nested too deeply", None, REMEDY) from None
+        raise bad_request(BODY, "is nested too deeply", None, REMEDY) from None
     except json.JSONDecodeError as error:
         rule = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise bad(WHAT, rule, None, REMEDY) from None
+        raise bad_request(BODY, rule, None, REMEDY) from None
     except ValueError as error:
-        raise bad(WHAT, f"is not JSON that is taken: {str(error)[:200]}", None, REMEDY) from None
+        raise bad_request(BODY, f"is not JSON that is taken: {str(error)[:200]}", None, REMEDY) from None
     if not isinstance(value, dict):
-        raise bad(WHAT, "must be a JSON object", value, REMEDY)
+        raise bad_request(BODY, "must be a JSON object", value, REMEDY)
     try:
         check_size(value)
     except ValueError as error:
-        raise bad(WHAT, str(error), None, "Send a flatter, smaller document.") from None
-    if _NUL in text and "\0" in (raw := _written(value)):
+        raise bad_request(BODY, str(error), None, "Send a flatter, smaller document.") from None
+    if _NUL in text and "\0" in (raw := _all_texts(value)):
         place = raw.index("\0")
         rule = "holds a NUL character, which no text has"
-        raise bad(WHAT, rule, raw[max(0, place - 20) : place + 20], "Take it out.")
+        raise bad_request(BODY, rule, raw[max(0, place - 20) : place + 20], "Take it out.")
     if _HALF.search(text):
         try:
-            _written(value).encode()
+            _all_texts(value).encode()
         except UnicodeEncodeError as error:
             rule = "holds half of a character (a lone surrogate)"
-            found = f"\\u{ord(error.object[error.start]):04x}"
-            raise bad(WHAT, rule, found, "Send whole characters.") from None
+            escape = f"\\u{ord(error.object[error.start]):04x}"
+            raise bad_request(BODY, rule, escape, "Send whole characters.") from None
     return value
 
 
-def _written(value: Any) -> str:
-    """All texts of a value, its names too, in one."""
+def _all_texts(value: Any) -> str:
+    """All strings of a value, its keys too, joined."""
     texts: list[str] = []
-    left = [value]
-    while left:
-        one = left.pop()
+    stack = [value]
+    while stack:
+        one = stack.pop()
         if isinstance(one, str):
             texts.append(one)
         elif isinstance(one, list):
-            left += one
+            stack += one
         elif isinstance(one, dict):
             texts += one
-            left += one.values()
+            stack += one.values()
     return " ".join(texts)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in result:
             raise ValueError(f"the name {name[:40]!r} stands twice in one object")
-        found[name] = value
-    return found
+        result[name] = value
+    return result
 
 
-def _no_constant(name: str) -> float:
+def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
@@ -305,7 +306,7 @@ def _finite(text: str) -> float:
     return value
 
 
-class Body(BaseModel):
+class ResponseSchema(BaseModel):
     """An answer: fields may be added."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
@@ -317,7 +318,7 @@ class RequestSchema(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class ErrorParts(Body):
+class ErrorParts(ResponseSchema):
     """What is wrong, which rule it breaks, what was found, and what to do."""
 
     what: str
@@ -326,7 +327,7 @@ class ErrorParts(Body):
     do: str
 
 
-class ErrorBody(Body):
+class ErrorBody(ResponseSchema):
     """An answer that is none."""
 
     error: ErrorParts

@@ -1,7 +1,7 @@
-"""``Fault``: an answer that says what is wrong, as the command line says it.
+"""``Fault``: an error response with the same parts as on the command line.
 
-The four parts of an error are those of ``core/errors.py``; the status says whose fault it is: 4xx
-the caller's, 503 nobody's (ask again), 500 a defect of Holdfast's.
+The four parts of an error are those of ``core/errors.py``; the status says who is at fault: 4xx the
+caller, 503 nobody (retry), 500 a defect of Holdfast.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from holdfast.core.errors import (
 )
 from holdfast.core.printable import printable, bounded_repr
 
-LONGEST = 400
-AGAIN_S = 1.0
+MAX_LENGTH = 400
+RETRY_AFTER_S = 1.0
 
 
 @dataclass(eq=False, repr=False)
 class Fault(Exception):
-    """What, rule, value and remedy with the status of the answer.
+    """What, rule, value and remedy with the status of the response.
 
-    ``again_s``: after so many seconds it is worth asking again (``Retry-After``). ``reason`` is one
-    word for the counter. ``closing``: nothing more is read from this connection.
+    ``retry_after_s``: seconds until a retry makes sense (``Retry-After``). ``reason`` is one word
+    for the counter. ``closing``: nothing more is read from this connection.
     """
 
     status: int
@@ -41,78 +41,78 @@ class Fault(Exception):
     remedy: str = ""
     _: KW_ONLY
     reason: str
-    again_s: float | None = None
+    retry_after_s: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     closing: bool = False
 
     def __post_init__(self) -> None:
         super().__init__(self.what, self.rule)
-        if self.again_s is not None:
-            again = str(max(1, math.ceil(self.again_s)))
-            self.headers = {**self.headers, "Retry-After": again}
+        if self.retry_after_s is not None:
+            seconds = str(max(1, math.ceil(self.retry_after_s)))
+            self.headers = {**self.headers, "Retry-After": seconds}
 
     def parts(self) -> dict[str, Any]:
         """``what``, ``rule``, ``value`` (a text as Python writes it, or null) and ``do``."""
         return {
-            "what": printable(self.what, LONGEST),
-            "rule": printable(self.rule, LONGEST),
+            "what": printable(self.what, MAX_LENGTH),
+            "rule": printable(self.rule, MAX_LENGTH),
             "value": None if self.value is None else bounded_repr(self.value),
-            "do": printable(self.remedy, LONGEST),
+            "do": printable(self.remedy, MAX_LENGTH),
         }
 
     def sentence(self) -> str:
-        """All of it in one line."""
-        found = "" if self.value is None else f" (found: {bounded_repr(self.value)})"
+        """The complete error in one line."""
+        found_value = "" if self.value is None else f" (found: {bounded_repr(self.value)})"
         remedy = f" {self.remedy}" if self.remedy else ""
-        return printable(f"{self.what}: {self.rule}{found}{remedy}", 4 * LONGEST)
+        return printable(f"{self.what}: {self.rule}{found_value}{remedy}", 4 * MAX_LENGTH)
 
 
-def plain(fault: Fault) -> dict[str, Any]:
-    """The body of an error of Holdfast's own endpoints."""
+def default_body(fault: Fault) -> dict[str, Any]:
+    """The error body of Holdfast's own endpoints."""
     return {"error": fault.parts()}
 
 
-def inference(fault: Fault) -> dict[str, Any]:
+def inference_body(fault: Fault) -> dict[str, Any]:
     """The same in the shape of the Open Inference Protocol."""
     return {"error": fault.sentence()}
 
 
-def openai(fault: Fault) -> dict[str, Any]:
+def openai_body(fault: Fault) -> dict[str, Any]:
     """The same in the shape of OpenAI's protocol."""
-    kind = "invalid_request_error" if fault.status < 500 else "server_error"
+    error_type = "invalid_request_error" if fault.status < 500 else "server_error"
     return {
-        "error": {"message": fault.sentence(), "type": kind, "param": None, "code": fault.reason}
+        "error": {"message": fault.sentence(), "type": error_type, "param": None, "code": fault.reason}
     }
 
 
-def shape_of(path: str) -> Callable[[Fault], dict[str, Any]]:
-    """The shape of an error where no endpoint answers, by how the path begins."""
-    return next((shape for begin, shape in SHAPES if path.startswith(begin)), plain)
+def error_body_for(path: str) -> Callable[[Fault], dict[str, Any]]:
+    """The shape of an error where no endpoint answers, by the prefix of the path."""
+    return next((shape for begin, shape in BODY_BY_PREFIX if path.startswith(begin)), default_body)
 
 
-SHAPES = (("/v1/", openai), ("/v2", inference))
+BODY_BY_PREFIX = (("/v1/", openai_body), ("/v2", inference_body))
 
 
-def bad(what: str, rule: str, value: object = None, remedy: str = "") -> Fault:
+def bad_request(what: str, rule: str, value: object = None, remedy: str = "") -> Fault:
     """400: the request is at fault."""
     return Fault(400, what, rule, value, remedy, reason="bad request")
 
 
-def full(again_s: float = AGAIN_S) -> Fault:
+def queue_full(retry_after_s: float = RETRY_AFTER_S) -> Fault:
     """503: the queue is full."""
     rule = "has as many rows waiting as it takes"
     remedy = "Ask again after the seconds in Retry-After."
-    return Fault(503, "this service", rule, None, remedy, reason="full", again_s=again_s)
+    return Fault(503, "this service", rule, None, remedy, reason="full", retry_after_s=retry_after_s)
 
 
-def fault_of(error: HoldfastError) -> Fault | None:
-    """The answer to an error of Holdfast's own; ``None`` for a defect."""
+def fault_from_error(error: HoldfastError) -> Fault | None:
+    """The error response for an error of Holdfast; ``None`` for a defect."""
     parts = (error.what, error.rule, error.value, error.remedy)
     if isinstance(error, MachineError):
-        return Fault(503, *parts, reason="machine", again_s=10 * AGAIN_S)
+        return Fault(503, *parts, reason="machine", retry_after_s=10 * RETRY_AFTER_S)
     if isinstance(error, (DataError, RecipeError, ModelError)):
         return Fault(400, *parts, reason="bad request")
     if isinstance(error, Defect) or error.exit_code != 2:
         return None
     reason = "store" if isinstance(error, StoreError) else "unavailable"
-    return Fault(503, *parts, reason=reason, again_s=10 * AGAIN_S)
+    return Fault(503, *parts, reason=reason, retry_after_s=10 * RETRY_AFTER_S)

@@ -1,8 +1,9 @@
-"""``AccessRules``: who is let in. They read the head of a request alone, and the token's file.
+"""``AccessRules``: who may call the service. They read only the headers of a request, and the
+token's file.
 
-Three attacks come through a browser that a person of this machine has open, without any token: a
-foreign name that is made to lead here (DNS rebinding, seen by ``Host``), a foreign page that posts
-here (seen by ``Origin``), and a foreign page that reads the answer (no CORS header is ever sent).
+Three attacks come through a browser on this machine, without a token: a foreign name that resolves
+to this service (DNS rebinding, detected by ``Host``), a foreign page that posts here (detected by
+``Origin``), and a foreign page that reads the response (no CORS header is ever sent).
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from holdfast.core.records import Decision
 from holdfast.plugins.service.web.faults import Fault
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-SAFE = ("GET", "HEAD", "OPTIONS")
-# 128 bits in hexadecimal digits take twice as many.
-SHORTEST, LONGEST = 16, 1024
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# 128 bits are 32 hexadecimal digits.
+MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 16, 1024
 # RFC 6750: what may stand behind ``Bearer``.
-_FORM = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
-MAKE = "(umask 077; openssl rand -hex 32 > {})"
+_TOKEN_FORM = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+MAKE_TOKEN = "(umask 077; openssl rand -hex 32 > {})"
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(?::(?P<port>\d{1,5}))?")
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether only this machine can reach a server that listens on ``host``."""
     if host.lower() == "localhost":
         return True
     try:
@@ -45,34 +46,34 @@ def is_local(host: str) -> bool:
 
 
 def host_name(value: str) -> str | None:
-    """The name in a ``Host`` header, in small letters, without port and brackets; ``None`` for what
-    is none."""
-    found = _HOST.fullmatch(value.strip())
-    if found is None or int(found["port"] or 0) > 65_535:
+    """The name in a ``Host`` header in lower case, without port and brackets; ``None`` where it is
+    invalid."""
+    match = _HOST.fullmatch(value.strip())
+    if match is None or int(match["port"] or 0) > 65_535:
         return None
-    return found["name"].strip("[]").lower().rstrip(".")
+    return match["name"].strip("[]").lower().rstrip(".")
 
 
 @dataclass(frozen=True)
 class AccessRules:
-    """``hosts`` are the names that a ``Host`` header may hold, ``None`` for any; ``digest`` is the
-    SHA-256 of the token, ``None`` where none is asked for; ``named`` are names of this service that
-    a proxy in front of it is asked by, whose own pages may write."""
+    """``hosts`` are the allowed names in a ``Host`` header, ``None`` for any; ``digest`` is the
+    SHA-256 of the token, ``None`` where none is required; ``proxy_names`` are names of this service
+    behind a proxy, whose own pages may write."""
 
     hosts: frozenset[str] | None
     digest: bytes | None
-    named: frozenset[str] = frozenset()
+    proxy_names: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> AccessRules:
-        """Of a server that listens at ``host``. At a local one, or where ``hosts`` are named, other
-        names are refused."""
-        named = frozenset(name.lower() for name in hosts)
-        allowed = frozenset({*LOCAL, host.strip("[]").lower(), *named})
+    def for_server(cls, host: str, token: str | None, hosts: Iterable[str] = ()) -> AccessRules:
+        """The rules of a server that listens on ``host``. On a local host, or where ``hosts`` are
+        named, other names are refused."""
+        proxy_names = frozenset(name.lower() for name in hosts)
+        allowed = frozenset({*LOCAL, host.strip("[]").lower(), *proxy_names})
         return cls(
-            allowed if is_local(host) or named else None,
+            allowed if is_local(host) or proxy_names else None,
             None if token is None else _digest(token.encode()),
-            named,
+            proxy_names,
         )
 
     def check_host(self, headers: dict[bytes, bytes]) -> None:
@@ -88,26 +89,26 @@ class AccessRules:
         raise Fault(403, "Host", rule, value, remedy, reason="host", closing=True)
 
     def check_origin(self, method: str, headers: dict[bytes, bytes]) -> None:
-        """Raises ``Fault`` 403 for what another site's page sends."""
-        if method in SAFE:
+        """Raises ``Fault`` 403 for a request from another site's page."""
+        if method in SAFE_METHODS:
             return
         origin = headers.get(b"origin")
         if origin is None:
             if headers.get(b"sec-fetch-site", b"") in (b"", b"none", b"same-origin"):
                 return
-            found = headers[b"sec-fetch-site"].decode("latin-1")
+            sender = headers[b"sec-fetch-site"].decode("latin-1")
         else:
-            found = origin.decode("latin-1")
-            own = headers.get(b"host", b"").decode("latin-1").lower()
-            asked = found.lower().partition("://")[2]
-            if (own and asked == own) or host_name(asked) in self.named:
+            sender = origin.decode("latin-1")
+            own_host = headers.get(b"host", b"").decode("latin-1").lower()
+            sender_host = sender.lower().partition("://")[2]
+            if (own_host and sender_host == own_host) or host_name(sender_host) in self.proxy_names:
                 return
         rule = "is another site than this service, whose pages may not write here"
         remedy = "Send it from the service's own page, or from a program."
-        raise Fault(403, "Origin", rule, found, remedy, reason="origin", closing=True)
+        raise Fault(403, "Origin", rule, sender, remedy, reason="origin", closing=True)
 
     def check_token(self, headers: dict[bytes, bytes]) -> None:
-        """Raises ``Fault`` 401 without the token; takes the same time whatever is wrong with it."""
+        """Raises ``Fault`` 401 without the token; takes constant time whatever is wrong with it."""
         if self.digest is None:
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -130,35 +131,36 @@ def _digest(token: bytes) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """The token; said is what must be of its file. Raises ``RecipeError`` for a file that is
-    missing, holds no token, one of fewer than 16 characters, or may be written by others."""
-    what = f"--token-file {path}"
-    make = f"Make one: {MAKE.format(path)}"
+    """The token; a decision warns about a file that others can read. Raises ``RecipeError`` for a
+    file that is missing, holds no token, one of fewer than 16 characters, or may be written by
+    others."""
+    option = f"--token-file {path}"
+    how_to_make = f"Make one: {MAKE_TOKEN.format(path)}"
     if not path_exists(path):
-        raise RecipeError(what, "does not exist", None, f"{missing_path_remedy(path)} {make}")
+        raise RecipeError(option, "does not exist", None, f"{missing_path_remedy(path)} {how_to_make}")
     if path.is_dir():
-        raise RecipeError(what, "is a folder", None, make)
-    with reading_errors(what, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as it:
-        mode = os.fstat(it.fileno()).st_mode
-        raw = it.read(LONGEST + 3)
+        raise RecipeError(option, "is a folder", None, how_to_make)
+    with reading_errors(option, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        raw = file.read(MAX_TOKEN_LENGTH + 3)
     if stat.S_ISREG(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH):
         rule = "may be written by others, who could set the token"
-        raise RecipeError(what, rule, oct(mode & 0o777), f"chmod 600 {path}")
+        raise RecipeError(option, rule, oct(mode & 0o777), f"chmod 600 {path}")
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    # What it holds is shown to nobody, not even where it is wrong.
+    # The content is never shown, not even where it is invalid.
     token = lines[0].strip().decode("latin-1")
-    odd = "holds a character that no token has: letters, digits and -._~+/ are some"
+    bad_character = "holds a character that no token has: letters, digits and -._~+/ are some"
     for wrong, rule in (
         (len(lines) > 2 or any(line.strip() for line in lines[1:]), "holds more than one line"),
         (not token, "is empty"),
-        (len(token) > LONGEST, f"holds more than {LONGEST:,} characters"),
-        (not _FORM.fullmatch(token), odd),
+        (len(token) > MAX_TOKEN_LENGTH, f"holds more than {MAX_TOKEN_LENGTH:,} characters"),
+        (not _TOKEN_FORM.fullmatch(token), bad_character),
     ):
         if wrong:
-            raise RecipeError(what, rule, None, make)
-    if len(token) < SHORTEST:
-        rule = f"holds a token of fewer than {SHORTEST} characters, which can be guessed"
-        raise RecipeError(what, rule, len(token), make)
+            raise RecipeError(option, rule, None, how_to_make)
+    if len(token) < MIN_TOKEN_LENGTH:
+        rule = f"holds a token of fewer than {MIN_TOKEN_LENGTH} characters, which can be guessed"
+        raise RecipeError(option, rule, len(token), how_to_make)
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         because = (
             f"its mode is {oct(mode & 0o777)}, so that every user of this machine knows the "
