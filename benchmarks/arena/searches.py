@@ -18,7 +18,7 @@ import numpy as np
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
 from holdfast.search.rules.winner import ExpectedScore, expected_test, winner
-from holdfast.search.study_verdict import end_now, race
+from holdfast.search.study_verdict import stop_reason, race
 
 # By how much of the score a run under way must be behind.
 MARGIN = 0.02
@@ -104,7 +104,7 @@ def ours_ending(drawn: Drawn, rng: np.random.Generator) -> Found:
     for place in order:
         losses[str(place)] = drawn.losses[place]
         costs[str(place)] = float(drawn.passes[place])
-        if end_now(losses, costs, "0") is not None:
+        if stop_reason(losses, costs, "0") is not None:
             break
     return by_rule(drawn, order[: len(losses)])
 

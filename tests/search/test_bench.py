@@ -20,9 +20,9 @@ from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.search import bench as benches
-from holdfast.search.bench import Bench, work
+from holdfast.search.bench import Bench, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore
-from holdfast.search.learner import engine_of
+from holdfast.search.learner import make_engine
 
 
 def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
@@ -47,7 +47,7 @@ def same(a: FitResult, b: FitResult) -> None:
 
 @pytest.fixture(scope="module")
 def done(bench: Bench) -> FitResult:
-    return work(bench, own(bench))
+    return run_job(bench, own(bench))
 
 
 def test_a_job_is_the_one_fit(bench: Bench, done: FitResult) -> None:
@@ -82,7 +82,7 @@ def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench
     assert other is not plain
     assert bench.prepared({"model.dropout": 0.3, "train.epochs": 1}) is other
     assert {m.p for m in other.loaded.network.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
-    held = work(bench, own(bench, model__dropout=0.3, train__epochs=1))
+    held = run_job(bench, own(bench, model__dropout=0.3, train__epochs=1))
     assert held.recipe["model"]["dropout"] == 0.3
     assert held.recipe["train"]["epochs"] == 1
 
@@ -90,7 +90,7 @@ def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench
 def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: FitResult) -> None:
     there: Bench = pickle.loads(pickle.dumps(bench))
     assert there.mark == bench.mark
-    same(work(there, own(bench)), done)
+    same(run_job(there, own(bench)), done)
 
 
 def test_what_was_done_is_read_and_not_done_again(
@@ -107,7 +107,7 @@ def test_what_was_done_is_read_and_not_done_again(
         raise AssertionError("done again")
 
     monkeypatch.setattr("holdfast.search.learner.work", never)
-    (again,) = engine_of("local").run(bench, iter([job]), store=store)
+    (again,) = make_engine("local").run(bench, iter([job]), store=store)
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
     assert store.load(own(bench, train__epochs=1)) is None
@@ -145,7 +145,7 @@ def test_a_watch_ends_the_job_that_it_means(bench: Bench, tmp_path: Path) -> Non
     watch = Ends("trial-1")
     store = FitStore(tmp_path, bench.mark)
     some = iter([own(bench, f"trial-{i}", train__epochs=4) for i in range(2)])
-    whole, cut = engine_of("local").run(bench, some, store=store, watch=watch)
+    whole, cut = make_engine("local").run(bench, some, store=store, watch=watch)
     assert whole.stopped is None
     assert whole.last_step == whole.planned
     assert cut.stopped == cut.ended == "no better than another"
@@ -162,7 +162,7 @@ def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> 
             asked.append(len(seen))
             yield own(bench, f"trial-{i}", train__epochs=1)
 
-    for _ in engine_of("local").run(bench, lazily(), store=FitStore(None, "")):
+    for _ in make_engine("local").run(bench, lazily(), store=FitStore(None, "")):
         seen.append(1)
     assert asked == [0, 1, 2]
 
@@ -172,7 +172,7 @@ def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -
     divided = load_and_divide(recipe)
     learning = learning_of(divided.recipe, divided)
     bench = Bench.of(learning)
-    done = work(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
+    done = run_job(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
     assert done.losses.shape == bench.train.shape
     assert done.last_step <= done.planned
 
@@ -206,7 +206,7 @@ class OfBest:
             FitJob(f"rate-{i}", bench.train, bench.valid, none, {"train.learning_rate": rate})
             for i, rate in enumerate(rates)
         )
-        for done in engine_of("local").run(bench, some, store=store):
+        for done in make_engine("local").run(bench, some, store=store):
             self.found[done.key] = float(done.losses.mean())
         best = rates[min(range(3), key=lambda i: self.found[f"rate-{i}"])]
         prepared = self.learning.prepared
@@ -228,9 +228,9 @@ def test_a_study_is_of_its_rows_and_of_who_judges(bench: Bench) -> None:
     other = replace(bench, train=np.append(bench.train[1:], bench.valid[0]), valid=bench.valid[1:])
     faster = replace(bench, recipe=override(bench.recipe, ["train.threads=3"]))
     longer = replace(bench, recipe=override(bench.recipe, ["train.epochs=9"]))
-    assert other.study_mark != bench.study_mark
-    assert longer.study_mark != bench.study_mark
-    assert faster.study_mark == bench.study_mark
+    assert other.study_fingerprint != bench.study_fingerprint
+    assert longer.study_fingerprint != bench.study_fingerprint
+    assert faster.study_fingerprint == bench.study_fingerprint
 
 
 def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
 ) -> None:
     whole = train(search_recipe, tmp_path / "whole", procedure=Best())
     run, made = tmp_path / "killed", []
-    real = benches.work
+    real = benches.run_job
 
     def dies(bench: Bench, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "rate-2" and "dead" not in made:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.capacity import WELL, WORSE, SizeTrials, in_turn
-from holdfast.search.sizes import Size, costs_of, drawn, judge_sizes, monotone, sizes_of
+from holdfast.search.capacity import WELL, WORSE, SizeTrials, fit_order
+from holdfast.search.sizes import Size, measure_costs, shrink, judge_sizes, non_increasing, candidate_sizes
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -26,17 +26,17 @@ def test_the_monotone_sequence_is_scikit_learns() -> None:
     for _ in range(50):
         values = rng.normal(size=rng.integers(1, 9))
         wanted = IsotonicRegression(increasing=False).fit_transform(np.arange(len(values)), values)
-        np.testing.assert_allclose(monotone(values.tolist()), wanted, atol=1e-12)
+        np.testing.assert_allclose(non_increasing(values.tolist()), wanted, atol=1e-12)
 
 
 def test_a_difference_is_drawn_to_nothing_by_its_noise() -> None:
-    assert drawn(0.01, 0.02) == 0
-    assert drawn(-0.04, 0.02) == pytest.approx(-0.04 * 0.75)
-    assert drawn(0.3, 0.0) == 0.3
+    assert shrink(0.01, 0.02) == 0
+    assert shrink(-0.04, 0.02) == pytest.approx(-0.04 * 0.75)
+    assert shrink(0.3, 0.0) == 0.3
     # In squares it is nearer to the truth than what was seen, where the truth is small.
     rng = np.random.default_rng(0)
     seen = rng.normal(0.2, 1, 20000)
-    made = np.array([drawn(value, 1.0) for value in seen])
+    made = np.array([shrink(value, 1.0) for value in seen])
     assert ((made - 0.2) ** 2).mean() < 0.8 * ((seen - 0.2) ** 2).mean()
 
 
@@ -137,7 +137,7 @@ def trying(n: int = 4000) -> SizeTrials:
 
 def test_sizes_that_others_make_idle_are_not_fitted() -> None:
     whole, worse = rights(np.random.default_rng(4), 4000, 0.2)
-    assert [one.key for one in in_turn(trying().sizes)] == [
+    assert [one.key for one in fit_order(trying().sizes)] == [
         "whole",
         "first-2",
         "first-3",
@@ -169,9 +169,9 @@ def test_spread_blocks_that_are_worse_rule_out_no_first_ones() -> None:
 
 
 def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: Bench) -> None:
-    sizes = sizes_of(bench)
+    sizes = candidate_sizes(bench)
     assert [(one.key, one.blocks) for one in sizes] == [("whole", 2), ("first-1", 1)]
-    costs = costs_of(bench, sizes)
+    costs = measure_costs(bench, sizes)
     assert costs["first-1"].parameters < costs["whole"].parameters
     assert 0 < costs["first-1"].latency_ms < costs["whole"].latency_ms
 
@@ -192,7 +192,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = sizes_of(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(Bench.of(learning_of(divided.recipe, divided)))
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -229,7 +229,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.search.tune import tune_request
 
     train(search_recipe, tmp_path / "whole", procedure=Sizing())
-    count, real = 0, benches.work
+    count, real = 0, benches.run_job
 
     def dies(*given: Any) -> Any:
         nonlocal count
@@ -301,5 +301,5 @@ def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> 
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = sizes_of(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(Bench.of(learning_of(divided.recipe, divided)))
     assert [one.rank for one in sizes] == [4, 2, 1]

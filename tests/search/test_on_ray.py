@@ -20,7 +20,7 @@ from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench
 from holdfast.search.job import FitJob, FitResult, FitStore
-from holdfast.search.learner import FitEngine, engine_of
+from holdfast.search.learner import FitEngine, make_engine
 from holdfast.search.trial_plan import SearchPart
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals
@@ -32,7 +32,7 @@ ray = pytest.importorskip("ray")
 @pytest.fixture(scope="module")
 def there() -> Iterator[FitEngine]:
     try:
-        yield engine_of("ray")
+        yield make_engine("ray")
     finally:
         ray.shutdown()
 
@@ -81,7 +81,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     here: dict[str, FitResult] = {}
     # As every run has it.
     with flushed_subnormals(), quick_dropout():
-        for done in engine_of("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):
+        for done in make_engine("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):
             here[done.key] = done
     assert set(found) == {"trial-0", "trial-1", "trial-2"}
     for key, done in here.items():
@@ -116,9 +116,9 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_engine_and_an_address_must_go_together() -> None:
     with pytest.raises(RecipeError, match="local, ray"):
-        engine_of("spark")
+        make_engine("spark")
     with pytest.raises(RecipeError, match="the engine is local"):
-        engine_of("local", "10.0.0.1:6379")
+        make_engine("local", "10.0.0.1:6379")
 
 
 def test_a_search_finds_on_ray_what_it_finds_here(search_recipe: Recipe, tmp_path: Path) -> None:

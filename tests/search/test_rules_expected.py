@@ -8,7 +8,7 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
 from holdfast.search.rules.shrinkage import CENTRES, SPREADS, scores_of, shrunken
 from holdfast.search.rules.winner import expected_test, winner
-from holdfast.search.study_verdict import STAKES, end_now, next_gain, race
+from holdfast.search.study_verdict import STAKES, stop_reason, next_gain, race
 
 
 def world(
@@ -120,17 +120,17 @@ def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
     losses, _, _ = world(rng, 60, 40)
     costs = dict.fromkeys(losses, 1.0)
     few = {key: losses[key] for key in list(losses)[:4]}
-    assert end_now(few, costs, "0", price=1.0) is None
-    assert end_now(losses, costs, "0", price=0.0) is None
-    told = end_now(losses, costs, "0", price=1.0)
+    assert stop_reason(few, costs, "0", price=1.0) is None
+    assert stop_reason(losses, costs, "0", price=0.0) is None
+    told = stop_reason(losses, costs, "0", price=1.0)
     assert told is not None
     assert "100.00 for what it costs" in told
     gain = next_gain(shrunken(scores_of(losses), "0"))
     just = gain / 2
-    assert end_now(losses, costs, "0", price=just) is None
+    assert stop_reason(losses, costs, "0", price=just) is None
     dear = {key: 1.0 if key == "0" else 3.0 for key in losses}
-    assert end_now(losses, dear, "0", price=just) is not None
-    assert end_now(losses, dict.fromkeys(losses, 9.0), "0", price=just) is None
+    assert stop_reason(losses, dear, "0", price=just) is not None
+    assert stop_reason(losses, dict.fromkeys(losses, 9.0), "0", price=just) is None
 
 
 def test_evidence_against_a_trial_as_good_as_the_leader_is_one_on_average() -> None:

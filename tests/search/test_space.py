@@ -13,9 +13,9 @@ import yaml
 from holdfast.contract.request import Request
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
-from holdfast.search.space import Dimension, OnlyWhere, Space
-from holdfast.search.space_request import read_asked, space_of, split_settings
-from holdfast.search.study import suggested
+from holdfast.search.space import Dimension, Condition, Space
+from holdfast.search.space_request import read_search_recipe, parse_space, split_settings
+from holdfast.search.study import suggest_value
 from holdfast.search.trial_plan import search_part
 from holdfast.search.tune import Tune, tune_request
 
@@ -23,7 +23,7 @@ RATE = {"range": ["1e-5", "5e-4"], "log": True}
 
 
 def space(**ranges: Any) -> Space:
-    return space_of({key.replace("__", "."): value for key, value in ranges.items()}, Recipe())
+    return parse_space({key.replace("__", "."): value for key, value in ranges.items()}, Recipe())
 
 
 def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) -> None:
@@ -35,7 +35,7 @@ def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) ->
     """
     (tmp_path / "rows.csv").write_text("text,label\n")
     (tmp_path / "recipe.yaml").write_text(text)
-    recipe, ranges, said = read_asked(tmp_path / "recipe.yaml")
+    recipe, ranges, said = read_search_recipe(tmp_path / "recipe.yaml")
     assert recipe.train.epochs == 3
     assert recipe.train.learning_rate is None
     assert recipe.methods == {"contrast": {"steps": 20}}
@@ -47,7 +47,7 @@ def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) ->
     del plain["search"], plain["train"]["learning_rate"]
     del plain["methods"]["contrast"]["temperature"]
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
-    assert recipe == read_asked(tmp_path / "plain.yaml")[0]
+    assert recipe == read_search_recipe(tmp_path / "plain.yaml")[0]
 
 
 def test_what_the_command_sets_to_one_value_is_searched_no_more(tmp_path: Any) -> None:
@@ -155,7 +155,7 @@ def test_what_cannot_be_searched_is_refused_by_name(
     key: str, value: Any, names: str, remedy: str
 ) -> None:
     with pytest.raises(RecipeError) as refused:
-        space_of({key: value}, Recipe())
+        parse_space({key: value}, Recipe())
     told = str(refused.value)
     assert refused.value.exit_code == 2
     assert key in told
@@ -165,7 +165,7 @@ def test_what_cannot_be_searched_is_refused_by_name(
 
 def test_an_adapter_that_the_recipe_has_makes_its_rank_searchable() -> None:
     recipe = override(Recipe(), ["model.adapter.kind=lora"])
-    (one,) = space_of({"model.adapter.rank": {"range": [4, 8]}}, recipe)
+    (one,) = parse_space({"model.adapter.rank": {"range": [4, 8]}}, recipe)
     assert one.when is None
     assert one.grid() == (4, 5, 6, 7, 8)
 
@@ -201,7 +201,7 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
                 "whole",
                 10,
                 50,
-                when=OnlyWhere("methods.contrast", (True,)),
+                when=Condition("methods.contrast", (True,)),
             ),
         )
     )
@@ -211,7 +211,7 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
         trial, chosen = study.ask(), dict[str, Any]()
         for one in made:
             if one in made.active(chosen):
-                chosen[one.key] = suggested(trial, one)
+                chosen[one.key] = suggest_value(trial, one)
         assert made.holds(chosen), chosen
         assert ("methods.contrast.steps" in chosen) == chosen["methods.contrast"]
         for key, value in chosen.items():

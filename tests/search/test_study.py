@@ -18,7 +18,7 @@ from holdfast.search.bench import TrialFold
 from holdfast.search.job import FitEvaluations, FitJob, FitResult
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import Dimension, Space
-from holdfast.search.space_request import key_of
+from holdfast.search.space_request import settings_key
 from holdfast.search.storage import open_storage
 from holdfast.search.study import Proposals, TrialResult, Trials
 from holdfast.search.trial_plan import Pruning, TrialPlan, make_pruner, make_sampler
@@ -97,7 +97,7 @@ def done(of: SearchLoop) -> tuple[TrialResult, ...]:
 
 
 def plain(tried: tuple[TrialResult, ...]) -> list[Any]:
-    return [(key_of(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
+    return [(settings_key(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
@@ -108,7 +108,7 @@ def test_one_worker_and_one_seed_give_the_same_trials(tmp_path: Path, sampler: s
     assert len(first) == 8
     assert first[0].settings == {}
     assert [one.origin for one in first[:3]] == ["default", "portfolio", "sampler"]
-    assert len({key_of(one.settings) for one in first}) == 8
+    assert len({settings_key(one.settings) for one in first}) == 8
 
 
 class Cut(BaseException):
@@ -265,7 +265,7 @@ def test_a_default_that_a_killed_run_never_finished_is_done_by_another(
     found = done(other)
     assert [dict(one.settings) for one in found].count({}) == 1
     assert "default" in {one.origin for one in found}
-    keys = [key_of(one.settings) for one in found]
+    keys = [settings_key(one.settings) for one in found]
     assert len(set(keys)) == len(keys)
 
 

@@ -166,14 +166,14 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     search_recipe: Recipe,
 ) -> None:
     """Its looks are the folds' own at their validation rows."""
-    from holdfast.search.bench import Bench, work
+    from holdfast.search.bench import Bench, run_job
 
     made = validated(search_recipe.changed(**CUT), folds=3)
     fitted = made.fit()
     bench = Bench.of(made.learning)
     expected = []
     for one in made.plan.folds:
-        done = work(bench, one.job(f"fold-{one.number}", {}))
+        done = run_job(bench, one.job(f"fold-{one.number}", {}))
         expected.append(done.looks.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
     learned = np.sort(fitted.ready.train.rows)
@@ -222,7 +222,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     from holdfast.search import bench as benches
 
     run, made = tmp_path / "killed", []
-    real = benches.work
+    real = benches.run_job
 
     def dies(bench: Any, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "fold-0-1" and "dead" not in made:

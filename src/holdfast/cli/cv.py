@@ -78,10 +78,10 @@ def show_folds(
     procedure: CrossValidation, recipe: Recipe, output: RunOutput, verbose: bool | None = None
 ) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.learner import foreseen
+    from holdfast.search.learner import dry_run_plan
 
     with output.heard(verbose=verbose):
-        plan = foreseen(procedure, recipe)
+        plan = dry_run_plan(procedure, recipe)
     output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
 
 

@@ -20,7 +20,7 @@ from holdfast.pipeline.main import absolute
 from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
-from holdfast.search.bench import Bench, TrialFold, work
+from holdfast.search.bench import Bench, TrialFold, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class FitEngine(Protocol):
         ...
 
 
-def engine_of(name: str, address: str | None = None) -> FitEngine:
+def make_engine(name: str, address: str | None = None) -> FitEngine:
     """The engine of this name; ``address`` is that of a Ray cluster.
 
     Raises ``RecipeError`` for a name or an address that does not go with it, ``MachineError`` where
@@ -61,13 +61,13 @@ def engine_of(name: str, address: str | None = None) -> FitEngine:
         if address is not None:
             rule = "is that of a Ray cluster, and the engine is local"
             raise RecipeError("--address", rule, address, "Add --engine ray, or leave it out.")
-        return Local()
+        return LocalEngine()
     from holdfast.search.on_ray import RayEngine
 
-    return RayEngine.of(address)
+    return RayEngine.connect(address)
 
 
-class Local:
+class LocalEngine:
     """The engine of a machine of one's own: a fit has all of its threads."""
 
     def run(
@@ -80,15 +80,15 @@ class Local:
     ) -> Iterator[FitResult]:
         """See ``FitEngine.run``."""
         for job in jobs:
-            done = store.load(job)
-            if done is None:
+            result = store.load(job)
+            if result is None:
                 with resumable(job.key):
-                    done = work(bench, job, watch)
-                store.save(job, done)
-            yield done
+                    result = run_job(bench, job, watch)
+                store.save(job, result)
+            yield result
 
 
-class Fits(Protocol):
+class JobRunner(Protocol):
     """Carries out the fits of a search, of which none that is finished is repeated."""
 
     def __call__(
@@ -98,30 +98,30 @@ class Fits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search came to: the ``settings`` of the model that is kept, what was ``told`` on the
+    """What a search came to: the ``settings`` of the model that is kept, what was ``decisions`` on the
     way to it, and the ``blocks`` of ``result.json``."""
 
     settings: Mapping[str, Any]
-    told: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]
     blocks: Mapping[str, Any]
 
 
 class Search(Protocol):
     """What is special to one way to search."""
 
-    def run(self, bench: Bench, fits: Fits, kept_in: Path) -> SearchOutcome:
-        """Ask for fits until enough is known; ``kept_in`` is the run's ``checkpoints``."""
+    def run(self, bench: Bench, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
+        """Ask for fits until enough is known; ``checkpoints`` is the run's ``checkpoints``."""
         ...
 
-    def foreseen(self, bench: Bench) -> Mapping[str, Any]:
+    def plan(self, bench: Bench) -> Mapping[str, Any]:
         """What would be tried, in plain values."""
         ...
 
 
-class ForeseeingLearner(Learner, Protocol):
+class PlanningLearner(Learner, Protocol):
     """A learner that can say what it would do."""
 
-    def foreseen(self) -> Mapping[str, Any]:
+    def plan(self) -> Mapping[str, Any]:
         """In plain values, on the rows that it was made for."""
         ...
 
@@ -129,7 +129,7 @@ class ForeseeingLearner(Learner, Protocol):
 class SearchProcedure(Procedure, Protocol):
     """A procedure that has a plan."""
 
-    def learn(self, recipe: Recipe, divided: Divided) -> ForeseeingLearner: ...
+    def learn(self, recipe: Recipe, divided: Divided) -> PlanningLearner: ...
 
 
 class SearchLearner:
@@ -141,43 +141,43 @@ class SearchLearner:
         self.divided = self._learning.divided
         self._blocks: Mapping[str, Any] = {}
 
-    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
+    def fit(self, folder: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """See ``Learner.fit``."""
-        assert into is not None
-        bench = Bench.of(self._learning)
-        store = FitStore(into.kept_in, bench.mark)
+        assert folder is not None
+        bench = Bench.from_learning_rows(self._learning)
+        store = FitStore(folder.kept_in, bench.mark)
 
         def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[FitResult]:
             return self._engine.run(bench, jobs, store=store, watch=watch)
 
-        found = self._search.run(bench, fits, into.kept_in)
-        self._blocks = found.blocks
-        job = TrialFold(bench.train, bench.valid).job("kept", found.settings)
-        return bench.fit(job, listeners, into=into, told=found.told)
+        outcome = self._search.run(bench, fits, folder.kept_in)
+        self._blocks = outcome.blocks
+        job = TrialFold(bench.train, bench.valid).job("kept", outcome.settings)
+        return bench.fit(job, listeners, into=folder, told=outcome.decisions)
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""
         return self._blocks
 
-    def foreseen(self) -> Mapping[str, Any]:
+    def plan(self) -> Mapping[str, Any]:
         """See ``ForeseeingLearner.foreseen``."""
-        sides = ("train", "valid", "test")
+        split_names = ("train", "valid", "test")
         return {
             "rows": self.divided.table.source_rows,
-            "division": {name: len(getattr(self._splits, name)) for name in sides},
-            **self._search.foreseen(Bench.of(self._learning)),
+            "division": {name: len(getattr(self._splits, name)) for name in split_names},
+            **self._search.plan(Bench.from_learning_rows(self._learning)),
         }
 
 
-def foreseen(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
+def dry_run_plan(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
     """The plan of ``--dry-run``: nothing is trained or written."""
-    folded = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(procedure.asked(recipe), folded=folded)
+    scores_by_folds = isinstance(procedure, ScoresByFolds)
+    divided = load_and_divide(procedure.asked(recipe), folded=scores_by_folds)
     learner = procedure.learn(absolute(divided.recipe, divided.table), divided)
-    return {"schema": 1, **learner.foreseen()}
+    return {"schema": 1, **learner.plan()}
 
 
-def need_test_rows(recipe: Recipe) -> None:
+def require_test_rows(recipe: Recipe) -> None:
     """Raise ``RecipeError`` where no test rows are set aside."""
     if not recipe.data.split.test and recipe.data.test is None:
         rule = "is 0, and what a search chose is scored by rows that chose nothing"

@@ -27,7 +27,7 @@ from holdfast.core.wording import counted
 from holdfast.plan.task import with_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.bench import as_a_run
+from holdfast.search.bench import run_environment
 from holdfast.search.choice.adaptation import (
     AdaptationOptions,
     AdaptedModel,
@@ -128,7 +128,7 @@ def choose_model(
     Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
     ``ModelError`` where none can be used.
     """
-    with as_a_run(recipe, held) as recipe:
+    with run_environment(recipe, held) as recipe:
         start, names = time.perf_counter(), _named(models)
         recipe = _settled(recipe, names)
         if adapting is not None:

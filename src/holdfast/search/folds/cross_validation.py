@@ -48,7 +48,7 @@ from holdfast.runs.start import RunFolder
 from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
 from holdfast.search.job import FitResult, FitStore
-from holdfast.search.learner import engine_of
+from holdfast.search.learner import make_engine
 from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
 from holdfast.split.ways import SplitStrategy, whole_units
 from holdfast.tasks.labels.losses import label_matrix
@@ -253,7 +253,7 @@ def asked_for(
 
     Raises ``RecipeError`` for an engine that is none.
     """
-    engine_of(engine, address)
+    make_engine(engine, address)
     own = recipe.cv
     return CrossValidation(
         folds or own.folds or FOLDS, repeats or own.repeats, nested or own.nested, engine, address
@@ -290,7 +290,7 @@ class FoldLearner:
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
 
-    def foreseen(self) -> Mapping[str, Any]:
+    def plan_folds(self) -> Mapping[str, Any]:
         """The folds as they would be dealt."""
         fits = 1 + self.learning.folds
         return {
@@ -309,14 +309,14 @@ class FoldLearner:
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
-        start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
+        start, plan, bench = time.perf_counter(), self.plan, Bench.from_learning_rows(self.learning)
         own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
         told = Decision("cross-validation", own, plan.how, prominent=True)
         notify(told)
         rows = {f"fold-{one.repeat}-{one.number}": one for one in plan.folds}
         jobs = (one.job(key, {}, may_fail=False) for key, one in rows.items())
         store = FitStore(into.kept_in if into else None, bench.mark)
-        engine = engine_of(self._asked.engine, self._asked.address)
+        engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
         for done in engine.run(bench, jobs, store=store):
             by_key[done.key] = done
@@ -380,7 +380,7 @@ def joined(
     for step in plan.evaluate_at:
         at = step / plan.steps
         places = [
-            int(np.argmin(np.abs(done.looks.steps / max(1, done.planned) - at)))
+            int(np.argmin(np.abs(done.evaluations.steps / max(1, done.planned) - at)))
             for _, done in pairs
         ]
         looks.append(_look([done for _, done in pairs], places, ready))
@@ -393,7 +393,7 @@ def joined(
 
 
 def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measured:
-    looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
+    looks = [(done.evaluations, place) for done, place in zip(dones, places, strict=True)]
     losses = np.concatenate([one.losses[i] for one, i in looks])
     logits = [one.logits[i] for one, i in looks if one.logits is not None]
     if len(logits) == len(looks):
@@ -419,7 +419,7 @@ def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> Out
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
-    first = [done.answered.answers for one, done in pairs if one.repeat == 0]
+    first = [done.held_out_scores.answers for one, done in pairs if one.repeat == 0]
     columns = pa.concat_tables(first)
     places: Ints = bench.rows.places(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")

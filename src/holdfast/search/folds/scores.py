@@ -54,7 +54,7 @@ def cv_block(
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
     metrics = _estimates(bench, pairs, fitted, folds)
-    rows = sum(len(one.held) for one, _ in pairs if one.repeat == 0)
+    rows = sum(len(one.held_out) for one, _ in pairs if one.repeat == 0)
     headline = headline_metric(metrics)
     block = {
         "folds": folds,
@@ -123,7 +123,7 @@ def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
     would score. ``None`` where an answer is none of a row's classes."""
     if metric != "accuracy" or bench.recipe.task not in CLASSIFIERS:
         return None
-    held = np.concatenate([one.held for one, _ in pairs if one.repeat == 0])
+    held = np.concatenate([one.held_out for one, _ in pairs if one.repeat == 0])
     _, counts = np.unique(
         np.asarray(bench.rows.take(held).column("label"), str), return_counts=True
     )
@@ -132,13 +132,13 @@ def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
 
 def told_of_fold(one: TrialFold, done: FitResult, folds: int) -> Decision:
     """A fold that is done, in a line."""
-    scores = done.answered.scores["metrics"]
+    scores = done.held_out_scores.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
     shown = "undefined" if value is None else number(value, name)
     at = one.number + 1 if one.repeat == 0 else f"{one.number + 1}, repeat {one.repeat + 1}"
     because = (
-        f"{counted(len(one.held), 'row')} that chose nothing of it; kept the state of step "
+        f"{counted(len(one.held_out), 'row')} that chose nothing of it; kept the state of step "
         f"{done.best_step} of {done.planned}, in {done.seconds:.0f} s; {done.verdict['label']}"
     )
     whole = f"fold {at}" if one.repeat else f"fold {at} of {folds}"
@@ -151,7 +151,7 @@ def folds_table(pairs: Pairs) -> pa.Table:
 
     parts = []
     for one, done in pairs:
-        made = done.answered.answers
+        made = done.held_out_scores.answers
         for at, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
             made = made.add_column(at, name, pa.array([value] * len(made), pa.int64()))
         parts.append(made)
@@ -175,7 +175,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _metrics(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
     """Each metric in every fold."""
-    blocks = [done.answered.scores["metrics"] for _, done in pairs]
+    blocks = [done.held_out_scores.scores["metrics"] for _, done in pairs]
     names = [name for name in blocks[0] if all(name in one for one in blocks)]
     return {name: [one[name] for one in blocks] for name in names}
 
@@ -191,7 +191,7 @@ def _by_folds(
 ) -> dict[str, Estimate]:
     """Every metric as the mean over the folds, with the corrected resampled t, within what the
     metric can be; ``ends`` are those of a user's own."""
-    held = float(np.mean([len(one.held) for one, _ in pairs]))
+    held = float(np.mean([len(one.held_out) for one, _ in pairs]))
     learned = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
     found, values = {}, _values(pairs)
     for name, folds in _metrics(pairs).items():
@@ -218,7 +218,7 @@ def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estima
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
     rows, ready = bench.rows, fitted.ready
     several = {"labels", "tags"} & set(rows.rows.column_names)
-    chances = "probabilities" in pairs[0][1].answered.answers.column_names
+    chances = "probabilities" in pairs[0][1].held_out_scores.answers.column_names
     if not rows.columns.one_class or several or not chances:
         return {}
     made = []
@@ -240,7 +240,7 @@ def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
-    columns = pa.concat_tables([done.answered.answers for done in folds])
+    columns = pa.concat_tables([done.held_out_scores.answers for done in folds])
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
@@ -271,11 +271,11 @@ def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
     that moves the value a part of it towards the worse."""
     if folds < 3:
         return {}
-    outer = [done.answered.losses for _, done in pairs]
+    outer = [done.held_out_scores.losses for _, done in pairs]
     found = {"loss": nested(outer, [done.losses for _, done in pairs], folds)}
     right: list[Floats] = []
     for _, done in pairs:
-        columns = done.answered.answers
+        columns = done.held_out_scores.answers
         given, said = (columns[name].to_pylist() for name in ("label", "prediction"))
         hits = [a == b for a, b in zip(given, said, strict=True)]
         right.append(np.array(hits, dtype=np.float64))
@@ -292,10 +292,10 @@ def _per_fold(one: TrialFold, done: FitResult) -> dict[str, Any]:
     return {
         "fold": one.number,
         "repeat": one.repeat,
-        "n": len(one.held),
+        "n": len(one.held_out),
         "train": len(one.train),
         "valid": len(one.valid),
-        "metrics": done.answered.scores["metrics"],
+        "metrics": done.held_out_scores.scores["metrics"],
         "verdict": done.verdict,
         "best_step": done.best_step,
         "last_step": done.last_step,
