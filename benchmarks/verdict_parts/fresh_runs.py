@@ -141,7 +141,7 @@ def looks_of(cell: Cell, folder: Path) -> Path:
 def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
     data are planted after the split, which would refuse them."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
     from holdfast.fits.run_facts import run_facts_of, with_probe
     from holdfast.prepare.model import prepare_divided
@@ -153,7 +153,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
     recipe = override(recipe, settings(cell))
     splits = load_and_divide(recipe).splits
-    ready = make_ready(*prepare_divided(recipe, splits))
+    ready = make_training_plan(*prepare_divided(recipe, splits))
     unseen = ready.kind.encode(splits.test.open(), ready.loaded, ready.recipe)
     assert cell["group"] != "faults" or ready.sides.with_added is None
     train, valid = _with_fault(ready.train, ready.valid, cell)

@@ -17,7 +17,7 @@ from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import ForwardPass
 from holdfast.fits import lessons
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.lessons import Lessons
 from holdfast.fits.teachers import TagTeacher, teachers_of
 from holdfast.pipeline.main import train as run_train
@@ -33,7 +33,7 @@ PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 def term_of(prepared: Any, train: Any) -> tuple[Any, Any]:
     """The loss term of a fit on these rows, and the fit."""
     valid = np.setdiff1d(np.arange(len(prepared)), train)[:5]
-    ready = make_ready(prepared, np.asarray(train), valid)
+    ready = make_training_plan(prepared, np.asarray(train), valid)
     (term,) = ready.plan.phases[-1].terms
     return term, ready
 
@@ -75,7 +75,7 @@ def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Pa
 def test_without_what_teachers_say_a_fit_is_refused(taught: Any) -> None:
     kept, _, _ = taught
     with pytest.raises(RecipeError, match="a fold or a trial would need teachers of its own"):
-        make_ready(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
+        make_training_plan(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
 
 
 def test_tags_are_taught_word_by_word_whatever_the_pieces(

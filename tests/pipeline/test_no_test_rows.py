@@ -16,7 +16,7 @@ from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.fits import row_use
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
@@ -142,7 +142,7 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     )
     changed = replace(whole, prepared=prepared)
     rows, held = (whole.train, whole.valid)
-    ready = make_ready(whole.prepared, rows, held, cross_fitted=bool(folds))
+    ready = make_training_plan(whole.prepared, rows, held, cross_fitted=bool(folds))
     answers = [
         answer_outer(one, [fold], ready.recipe, tmp_path / name, "mark")
         for one, name in ((whole, "a"), (changed, "b"))

@@ -20,8 +20,8 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, FoldPlan, joined
-from holdfast.search.folds.scores import verdicts
+from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, FoldPlan, join_evaluations
+from holdfast.search.folds.scores import verdict_counts
 from holdfast.search.job import FitJob, FitResult
 
 CUT = {"train": {"epochs": 2, "keep": "last"}}
@@ -204,7 +204,7 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 
     pairs = [fold(10, 3, [4.0, 3, 2, 1]), fold(5, 1, [8.0, 6, 0, 0])]
     ready = SimpleNamespace(plan=SimpleNamespace(evaluate_at=(0, 10, 20, 40), steps=40))
-    made = joined(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
+    made = join_evaluations(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
     assert made.ends_at == 10
     assert [look.losses.tolist() for look in made.looks] == [
         [4, 4, 8, 8],
@@ -350,7 +350,7 @@ def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
 
 def test_the_verdicts_are_one_sentence() -> None:
     found = [{"label": "overfit", "since_step": step} for step in (30, 40, 60, 40)]
-    told = verdicts([*found, {"label": "healthy", "since_step": None}])
+    told = verdict_counts([*found, {"label": "healthy", "since_step": None}])
     assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
     assert told["labels"] == {"overfit": 4, "healthy": 1}
 

@@ -60,13 +60,13 @@ def command(
     for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
     predicted. Writes nothing but an adapted model; test rows stay closed."""
     refuse_too_little("torch")
-    from holdfast.search.choice.adaptation import adapting_of
+    from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model
 
     request = rows.request(source, seed=seed, settings=set_ or [])
-    adapting = adapting_of(adapted.adapt, adapted.extend, adapted.out)
+    adapting = adaptation_options(adapted.adapt, adapted.extend, adapted.out)
     with output.heard(f"holdfast choose {source}"):
-        found = choose_model(request.recipe(), models.split(","), adapting=adapting)
+        found = choose_model(request.recipe(), models.split(","), adaptation=adapting)
     output.show(found.to_json(), lambda columns: shown(found, columns))
 
 

@@ -58,12 +58,12 @@ def command(
     """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
     of all rows comes out."""
     refuse_too_little("torch")
-    from holdfast.search.folds.cross_validation import asked_for
+    from holdfast.search.folds.cross_validation import cross_validation_of
     from holdfast.terminal.watch import train_watched
 
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
-    procedure = asked_for(recipe, *astuple(folds))
+    procedure = cross_validation_of(recipe, *astuple(folds))
     if end.dry_run:
         show_folds(procedure, recipe, output)
         return

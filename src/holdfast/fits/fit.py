@@ -23,8 +23,8 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.fits.additions import FitAdditions
-from holdfast.fits.compose import make_ready
-from holdfast.fits.duration import seconds_after
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.policies import deciders, kept_state, start_probe
 from holdfast.fits.run_facts import make_monitor
 from holdfast.methods.balance import (
@@ -97,7 +97,7 @@ def fit(
         _whole("training", train_positions),
         _whole("validation", valid_positions),
     )
-    ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
+    ready = make_training_plan(prepared, train_rows, valid_rows, settings, kept_in)
     return fit_ready(ready, start, into=into, listeners=listeners)
 
 
@@ -321,7 +321,7 @@ def _others(
         return None
 
     def seconds(a_row: float) -> float:
-        parts = seconds_after(ready, test_rows, network, device, a_row)
+        parts = seconds_after_training(ready, test_rows, network, device, a_row)
         texts = (len(ready.plan.evaluate_at) - 1) * parts.pop("evaluation")
         return texts + sum(parts.values())
 

@@ -25,7 +25,7 @@ from holdfast.core.tasks import LABELLED_TEXTS, WRITERS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import counted
 from holdfast.data.table import Added, Table, added_texts
-from holdfast.fits.augmentation import places_of
+from holdfast.fits.augmentation import row_positions
 from holdfast.fits.teachers import (
     RowAnswers,
     Teacher,
@@ -90,7 +90,7 @@ class Lessons:
             ask: Any = _Asked(self.teachers, task, inside if scaled else None)
         else:
             # Which prepared examples the fit's own training examples are.
-            rows = np.asarray(train)[places_of(sides.train, len(train))]
+            rows = np.asarray(train)[row_positions(sides.train, len(train))]
             if isinstance(prepared.examples, EncodedWords):
                 at: Ints = np.searchsorted(prepared.examples.kept, rows)
             else:

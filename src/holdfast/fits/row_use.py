@@ -30,7 +30,7 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
-from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
+from holdfast.fits.cross_fitting import FOLDER, FILE_FORMAT, cross_fit, probe_logits, resumable, fold_seed
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE
@@ -292,7 +292,7 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
         with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
             if learning.folds:
                 inner = units[fold.train], labels[fold.train]
-                make_folds(*inner, learning.folds, seed_of(prepared), names=names)
+                make_folds(*inner, learning.folds, fold_seed(prepared), names=names)
             else:
                 _inner(learning, rows[fold.train])
     return tuple(Fold(rows[f.train], rows[f.held], f.number) for f in folds)
@@ -323,7 +323,7 @@ def answer_outer(
     logits, probe, majority = (np.full((len(rows), classes), np.nan) for _ in range(3))
     for fold in folds:
         path = kept_in / FOLDER / f"outer-{fold.number}.pt"
-        file = SealedFile(path, f"{mark} outer {fold.number}", FORM)
+        file = SealedFile(path, f"{mark} outer {fold.number}", FILE_FORMAT)
         state = file.load("a finished outer fold")
         if state is not None:
             found = FoldLogits(**{name: state[name].numpy() for name in FoldLogits.__slots__})

@@ -13,8 +13,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
-from holdfast.fits.compose import make_ready
-from holdfast.fits.duration import seconds_after
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
 from holdfast.fits.row_use import learning_of
 from holdfast.models.layers import count_parameters
@@ -43,7 +43,7 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     divided, folds = learning.divided, learning.folds
     # K runs on all rows but a fold each, and one on all, take as long as K on all.
     times = max(1, folds) * max(1, len(learning.outer))
-    ready = make_ready(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
+    ready = make_training_plan(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
     notify(*ready.decisions, *ready.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
@@ -115,7 +115,7 @@ def _time(
     evaluate = looks * seconds_a_row * FORWARD_SHARE
     network = ready.loaded.network
     device = next(network.parameters()).device
-    after = seconds_after(ready, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
+    after = seconds_after_training(ready, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
     texts = len(ready.plan.evaluate_at) * after.pop("evaluation") * times
     parts = {"steps": train, "snapshots": evaluate + texts, **after}
     parts["estimate"] = sum(parts.values())

@@ -28,7 +28,7 @@ from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, TrialFold, make_trial_folds, judging_counts, units_of
 from holdfast.search.job import FitJob, FitResult
 from holdfast.search.learner import JobRunner, SearchLearner, SearchOutcome, make_engine, require_test_rows
-from holdfast.search.rules.winner import expected_test
+from holdfast.search.rules.winner import expected_score
 from holdfast.search.sizes import (
     LAYERS,
     FULL,
@@ -259,7 +259,7 @@ def capacity_study(capacity: Capacity, trials: SizeTrials, block: Mapping[str, A
     """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
     fitted = [line for line in block["sizes"] if line["tried"]]
     scores = {line["key"]: trials.quality(line["key"]) for line in fitted}
-    expected = expected_test(scores, capacity.selected, FULL)
+    expected = expected_score(scores, capacity.selected, FULL)
     table = [
         {"trial": place, "settings": line["settings"], "seen": line["value"], "size": line["key"]}
         for place, line in enumerate(fitted)

@@ -19,7 +19,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
 from holdfast.core.printable import brief
 from holdfast.core.records import Decision, Ints
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
@@ -94,7 +94,7 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
     rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
     uncached = prepared.recipe.changed(train={"cache_frozen": "off"})
-    training_plan = make_ready(replace(prepared, recipe=uncached), train, valid)
+    training_plan = make_training_plan(replace(prepared, recipe=uncached), train, valid)
     notify(*training_plan.decisions, *training_plan.findings)
     phases, planned = training_plan.plan.phases, training_plan.recipe.train.learning_rate
     place = max(range(len(phases)), key=lambda i: phases[i].rows_passed)

@@ -21,8 +21,8 @@ import numpy as np
 
 from holdfast.core.errors import Defect, TrainingError
 from holdfast.core.records import Floats, Ints
-from holdfast.search.rules.shrinkage import WRONG, Shrunken, scores_of, shrunken
-from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_test, winner
+from holdfast.search.rules.shrinkage import WRONG, Shrunken, scores_of, shrink_gains
+from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_score, select_winner
 from holdfast.search.study import TrialResult
 
 ERROR = 0.1
@@ -88,7 +88,7 @@ def stop_reason(
     """
     if len(losses) - 1 < MIN_TRIALS:
         return None
-    estimates = shrunken(scores_of(losses), default)
+    estimates = shrink_gains(scores_of(losses), default)
     gain = next_gain(estimates)
     others = [costs[key] for key in losses if key != default]
     required_gain = price * float(np.mean(others)) / costs[default]
@@ -133,7 +133,7 @@ class SearchVerdict:
     ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial may be expected
     to score, by number."""
 
-    winner: TrialResult
+    select_winner: TrialResult
     top: TrialResult
     default: TrialResult | None
     because: str
@@ -167,12 +167,12 @@ def judge_trials(
     level = LEVEL if baseline.origin == "default" else 1.0
     answers = correct if has_accuracy else None
     units = units if units is not None and len(units) == len(baseline.losses) else None
-    selection = winner(losses, answers, trial_costs(scored), trial_name(baseline), level=level, units=units)
+    selection = select_winner(losses, answers, trial_costs(scored), trial_name(baseline), level=level, units=units)
     # More is better in both: of losses the expected score is that of their negative.
     row_scores = correct if has_accuracy else {key: -rows for key, rows in losses.items()}
     sign = 1.0 if has_accuracy else -1.0
     expected_scores = {
-        key: expected_test(
+        key: expected_score(
             row_scores, key, trial_name(baseline), losses=losses, test_rows=test_rows or None, units=units
         )
         for key in by_name
@@ -234,5 +234,5 @@ def leading_trial(scored: Sequence[TrialResult]) -> TrialResult:
     """The trial that is expected to be best."""
     names = {trial_name(one): one for one in scored}
     rows: dict[str, Floats] = {key: one.losses for key, one in names.items()}
-    estimates = shrunken(scores_of(rows), trial_name(reference_trial(scored)))
+    estimates = shrink_gains(scores_of(rows), trial_name(reference_trial(scored)))
     return names[estimates.keys[int(np.argmax(estimates.mean))]]

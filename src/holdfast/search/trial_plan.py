@@ -24,7 +24,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.core.wording import counted
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
 from holdfast.recipe.parts import FOLDS, MINUTES, Part
@@ -306,7 +306,7 @@ def space_facts(bench: Bench) -> tuple[SpaceFacts, float]:
 
     train = bench.train
     prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
-    training_plan = make_ready(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
+    training_plan = make_training_plan(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
     network, phases = training_plan.loaded.network, training_plan.plan.phases
     facts = SpaceFacts(
         recipe=bench.recipe,
