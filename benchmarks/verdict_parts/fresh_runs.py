@@ -143,7 +143,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     data are planted after the split, which would refuse them."""
     from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
-    from holdfast.fits.run_facts import run_facts_of, with_probe
+    from holdfast.fits.run_facts import make_run_facts, with_probe
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -164,7 +164,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     if cell["group"] != "sound":
         job = replace(job, advisor=None)
     fitted = fit(job)
-    facts = with_probe(run_facts_of(ready), own)
+    facts = with_probe(make_run_facts(ready), own)
     write_looks(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
     # Averages of weights are measured after the last evaluation.
     logits = np.array([logits for _, logits in pool.looks[: len(fitted.history)]])

@@ -18,7 +18,7 @@ from holdfast.fits import fit as job_module
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import fit
-from holdfast.fits.policies import choice
+from holdfast.fits.policies import checkpoint_rule
 from holdfast.methods.registry import METHODS, Method
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -86,7 +86,7 @@ def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripte
 
     def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
         def by_script(ready: Any, of_kind: Any, _: object) -> Any:
-            return choice(ready, of_kind), Script(actions)
+            return checkpoint_rule(ready, of_kind), Script(actions)
 
         monkeypatch.setattr(job_module, "deciders", by_script)
         return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})

@@ -105,13 +105,13 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
 def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel:
     """An ordinary fit whose phases take so many steps."""
     from holdfast.fits.compose import make_training_plan
-    from holdfast.fits.fit import fit_ready
+    from holdfast.fits.fit import run_fit
 
     ready = make_training_plan(prepared, fold.train, fold.held, planned_for=ROWS)
     phases = [replace(p, steps=n) for p, n in zip(ready.plan.phases, steps, strict=True)]
     looks = tuple(sorted({0, *np.cumsum(steps).tolist()}))
     plan = replace(ready.plan, phases=tuple(phases), evaluate_at=looks)
-    return fit_ready(replace(ready, plan=plan), 0.0)
+    return run_fit(replace(ready, plan=plan), 0.0)
 
 
 def exchanged(prepared: PreparedData, one: int, other: int) -> PreparedData:

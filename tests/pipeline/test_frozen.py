@@ -14,7 +14,7 @@ import pytest
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
 from holdfast.fits import kept_outputs
-from holdfast.fits.kept_outputs import PrefixEntry, keep_prefix, passes_of
+from holdfast.fits.kept_outputs import PrefixCost, choose_prefix_cache, count_passes
 from holdfast.methods.sam import Sam
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.generators.causal import load_causal
@@ -39,7 +39,7 @@ def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is really asked; only the seconds are given, since a busy machine's say nothing."""
-    ask = kept_outputs.ask_model
+    ask = kept_outputs.probe_prefix
     monkeypatch.setattr(kept_outputs, "ask_model", lambda *a: replace(ask(*a), saved_s=0.01))
 
 
@@ -71,7 +71,7 @@ def kept(
         valid=valid,
     )
     with recorded() as log:
-        setting, prefix = keep_prefix(ready, **more)
+        setting, prefix = choose_prefix_cache(ready, **more)
     return SimpleNamespace(setting=setting, prefix=prefix, decisions=tuple(log))
 
 
@@ -153,15 +153,15 @@ def test_several_processes_are_declined(tiny_model: Path, monkeypatch: Any) -> N
 def test_passes_are_counted_over_steps_looks_and_refits() -> None:
     contrast = replace(FINETUNE, name="contrast", head="refit", steps=6, batch_size=4)
     plan = Plan((contrast, FINETUNE), (0, 3, 6, 30, 56), 10, 0)
-    assert passes_of(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
+    assert count_passes(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
     twice = Plan((contrast, replace(FINETUNE, stepper=Sam())), plan.evaluate_at, 10, 0)
-    assert passes_of(twice, 40, 16) == passes_of(plan, 40, 16) + 50 * 8
+    assert count_passes(twice, 40, 16) == count_passes(plan, 40, 16) + 50 * 8
 
 
 def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:
     examples = rows(7)
-    assert PrefixEntry(None, 10).bytes_of(examples) == 10 * len(examples.ids)
-    assert PrefixEntry(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
+    assert PrefixCost(None, 10).bytes_of(examples) == 10 * len(examples.ids)
+    assert PrefixCost(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
 
 
 @pytest.mark.usefixtures("seconds")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.policies import choice
+from holdfast.fits.policies import checkpoint_rule
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
@@ -46,7 +46,7 @@ def test_the_newest_stands_in_for_the_lowest_only_where_that_was_measured(
         Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST, *settings]
     )
     ready = make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
-    choose: Any = choice(ready, ready.kind.listeners(ready))
+    choose: Any = checkpoint_rule(ready, ready.kind.listeners(ready))
     assert ready.recipe.train.keep == rule
     assert getattr(choose, "func", choose).__name__ == chosen
     # A plan that was not measured to leave its linear probe behind has no right to say so.

@@ -19,7 +19,7 @@ from holdfast.core.updates import ForwardPass
 from holdfast.fits import lessons
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.lessons import Lessons
-from holdfast.fits.teachers import TagTeacher, teachers_of
+from holdfast.fits.teachers import TagTeacher, load_teachers
 from holdfast.pipeline.main import train as run_train
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import load_and_divide
@@ -45,7 +45,7 @@ def taught(finished_run: Path, marked_csv: Path, quick: list[str]) -> Any:
     recipe = override(Recipe(), [*settings, "methods.contrast=false"])
     divided = load_and_divide(recipe)
     prepared = prepare(divided.recipe, divided.table)
-    teachers = teachers_of([finished_run], prepared)
+    teachers = load_teachers([finished_run], prepared)
     rows = tuple(one.rows(prepared.rows, prepared.examples) for one in teachers)
     kept = replace(prepared, lessons=Lessons(teachers, "class", rows=rows))
     asked = replace(prepared, lessons=Lessons(teachers, "class"))
@@ -93,7 +93,7 @@ def test_tags_are_taught_word_by_word_whatever_the_pieces(
     run_train(override(Recipe(), [*data, f"model.name={tiny_model}"]), run)
     divided = load_and_divide(override(Recipe(), [*data, f"model.name={letters_model}"]))
     prepared = prepare(divided.recipe, divided.table)
-    (teacher,) = teachers_of([run], prepared)
+    (teacher,) = load_teachers([run], prepared)
     assert isinstance(teacher, TagTeacher)
     found = teacher.rows(prepared.rows, prepared.examples)
     assert found.known.all()
@@ -129,7 +129,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
         monkeypatch.setattr(lessons, "_keys_by_side", lambda _: found)
         with recorded() as log:
-            lessons.refuse_seen(Path("teacher"), None)  # type: ignore[arg-type]
+            lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
         return parted(log)[1]
 
     with pytest.raises(RunError, match="1 row to learn from"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import learning_rows
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.search.bench import Bench
@@ -26,4 +26,4 @@ def search_recipe(
 @pytest.fixture(scope="session")
 def bench(search_recipe: Recipe) -> Bench:
     divided = load_and_divide(search_recipe)
-    return Bench.of(learning_of(divided.recipe, divided))
+    return Bench.of(learning_rows(divided.recipe, divided))

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Snapshot
 from holdfast.fits.fit import fit
-from holdfast.fits.row_use import LearningRows, learning_of
+from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
@@ -170,7 +170,7 @@ def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> 
 def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -> None:
     recipe = search_recipe.changed(train={"folds": 2})
     divided = load_and_divide(recipe)
-    learning = learning_of(divided.recipe, divided)
+    learning = learning_rows(divided.recipe, divided)
     bench = Bench.of(learning)
     done = run_job(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
     assert done.losses.shape == bench.train.shape
@@ -189,7 +189,7 @@ class Best:
         return {"rates": [1e-4, 1e-3, 5e-3]}
 
     def learn(self, recipe: Recipe, divided: Any) -> Any:
-        return OfBest(learning_of(recipe, divided))
+        return OfBest(learning_rows(recipe, divided))
 
 
 class OfBest:

@@ -181,7 +181,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
 ) -> None:
     from transformers import AutoConfig, AutoModel
 
-    from holdfast.fits.row_use import learning_of
+    from holdfast.fits.row_use import learning_rows
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override
 
@@ -192,7 +192,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = candidate_sizes(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(Bench.of(learning_rows(divided.recipe, divided)))
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -295,11 +295,11 @@ def test_what_cannot_be_is_refused(
 
 
 def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> None:
-    from holdfast.fits.row_use import learning_of
+    from holdfast.fits.row_use import learning_rows
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = candidate_sizes(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(Bench.of(learning_rows(divided.recipe, divided)))
     assert [one.rank for one in sizes] == [4, 2, 1]

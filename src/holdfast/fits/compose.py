@@ -21,8 +21,8 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
-from holdfast.fits.kept_outputs import keep_prefix
-from holdfast.fits.policies import rule_of
+from holdfast.fits.kept_outputs import choose_prefix_cache
+from holdfast.fits.policies import keep_rule
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network
@@ -43,7 +43,7 @@ from holdfast.plan.defaults import (
     usual_rates,
 )
 from holdfast.plan.memory import check_fit, refuse_clearly_too_large
-from holdfast.prepare.general import general_sides
+from holdfast.prepare.general import general_examples
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
@@ -105,7 +105,7 @@ def make_training_plan(
             *prepared.kind.notices(splits.train, loaded),
         )
     )
-    rule = recipe.train.keep or rule_of(resolved, plan.phases, sizes, loaded.defaults)
+    rule = recipe.train.keep or keep_rule(resolved, plan.phases, sizes, loaded.defaults)
     resolved = resolve_all(resolved, train={"keep": rule}, enrich=dict(forms.settings))
     rates = usual_rates(resolved, sizes[0], loaded.defaults)
     return replace(
@@ -164,7 +164,7 @@ def _training_plan(
         decisions=(),
         findings=(),
     )
-    setting, prefix = keep_prefix(training_plan, cache_folder, enriched=forms.on)
+    setting, prefix = choose_prefix_cache(training_plan, cache_folder, enriched=forms.on)
     notify(*pass_notes)
     with_cache = resolve_all(recipe, train={"cache_frozen": setting})
     return replace(training_plan, recipe=with_cache, prefix=prefix)
@@ -225,7 +225,7 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
         training = replace(training, weights=weights)
     added, with_added = _added_examples(prepared, training, recipe.train.added, loaded)
     validation = kind.side(valid_examples, loaded, valid_rows)
-    probe, general = general_sides(prepared, recipe, loaded)
+    probe, general = general_examples(prepared, recipe, loaded)
     splits = Sides(
         training, validation, TrainSplit(train_rows), ValidSplit(valid_rows), added, with_added, probe, general
     )

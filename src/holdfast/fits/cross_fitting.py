@@ -36,7 +36,7 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.fit import FitFolder, FitPlace, fit_ready, make_job
+from holdfast.fits.fit import FitFolder, FitPlace, run_fit, make_job
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts
@@ -161,7 +161,7 @@ def cross_fit(
             notify(_fold_decision(run, folds))
         return join_folds(runs, ready.plan, len(rows))
 
-    fitted = fit_ready(ready, start, into=into, listeners=listeners, folds=answered)
+    fitted = run_fit(ready, start, into=into, listeners=listeners, folds=answered)
     trained = fitted.trained
     fold_totals = {name: sum(getattr(run, name) for run in runs) for name in TOTAL_KEYS}
     totals = {name: getattr(trained, name) + value for name, value in fold_totals.items()}

@@ -18,7 +18,7 @@ from holdfast.data.table import added_texts
 from holdfast.models.probes.logistic import softmax_losses
 from holdfast.models.probes.probe import ExtraRows, Probe, fit_probe
 from holdfast.models.probes.propagation import neighbour_graph, propagate
-from holdfast.prepare.embedding import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.stats.paired_tests import paired_bootstrap
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def _vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> Vector
     kind, loaded, recipe = prepared.kind, prepared.loaded, prepared.recipe
     lot = added_texts(prepared.rows, texts, np.zeros(len(texts), int), origin="unlabelled")
     encoded = kind.encode(lot.table, loaded, recipe)
-    parts = [vectors_of(prepared, prepared.examples, rows), vectors_of(prepared, encoded)]
+    parts = [last_layer_vectors(prepared, prepared.examples, rows), last_layer_vectors(prepared, encoded)]
     marks, weights = np.zeros(0, dtype=np.int64), np.zeros(0)
     if prepared.added is not None and prepared.added_examples is not None:
-        parts.append(vectors_of(prepared, prepared.added_examples))
+        parts.append(last_layer_vectors(prepared, prepared.added_examples))
         marks = np.asarray(prepared.added.table.column("label"))
         weights = np.asarray(prepared.added.weights)
     return Vectors(

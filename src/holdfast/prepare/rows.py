@@ -35,7 +35,7 @@ from holdfast.methods.registry import check_methods
 from holdfast.models.base import Loaded
 from holdfast.plan.defaults import asked_of
 from holdfast.plan.task import with_task
-from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
+from holdfast.prepare.clean import clean_like_run, clean_texts, clean_training, resolve_cleaning
 from holdfast.prepare.split_options import way_of
 from holdfast.quality.clean.apply import CleaningPlan, choose
 from holdfast.quality.runner import audit_table
@@ -141,7 +141,7 @@ def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
         dividing = dividing_by(recipe)
         shares, way = shares_of(recipe.data.split), way_of(dividing, table)
         splits = divide(table, seed=dividing.seed, fractions=shares, way=way, **given)
-        splits = treat_training(splits, treatments)
+        splits = clean_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
         unlabelled = _unlabelled(dividing, table, given)
     decisions, findings = parted(log)
@@ -170,7 +170,7 @@ def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, kind_of(recipe.task).find_metric)
-    return with_treatments(recipe)
+    return resolve_cleaning(recipe)
 
 
 def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
@@ -186,7 +186,7 @@ def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Ta
     sides, companions = given_rows(data, kind)
     notify(*companions)
     given = {name: read(source, table) for name, source in sides.items()}
-    table, given, audited, changed = treat_all(table, given, audited, treatments)
+    table, given, audited, changed = clean_texts(table, given, audited, treatments)
     notify(*changed, *audited)
     return table, given
 
@@ -223,7 +223,7 @@ def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tup
     if path is None:
         return ()
     refuse_test_rows(path, recipe.data.test)
-    lot = same_text(read_unlabelled(path, table, recipe.data.encoding), recipe)
+    lot = clean_like_run(read_unlabelled(path, table, recipe.data.encoding), recipe)
     rows = gather(table, {**given, "unlabelled": lot}, recipe.seed)
     return without_copies(lot, rows.copies, rows.mask("unlabelled"), recipe.seed)
 

@@ -22,7 +22,7 @@ from holdfast.core.wording import counted, listing
 from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Added, Table, added_texts
-from holdfast.prepare.embedding import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.names import NamesJudged, judge_names
 from holdfast.recipe import DataPart
 
@@ -169,9 +169,9 @@ def _judge(
     sample = np.sort(named[order[:JUDGED_ROWS]])
     lot = _added(prepared.rows, pairs, "name", 1.0)
     encoded = prepared.kind.encode(lot.table, prepared.loaded, prepared.recipe)
-    rows = vectors_of(prepared, prepared.examples, sample)
+    rows = last_layer_vectors(prepared, prepared.examples, sample)
     marks = np.array([place[int(label)] for label in labels[sample]], dtype=np.int64)
-    return judge_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known
+    return judge_names(rows, marks, last_layer_vectors(prepared, encoded), seed=seed), known
 
 
 def _used(pairs: ClassNames, because: str) -> ClassNames:

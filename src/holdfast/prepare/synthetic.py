@@ -27,7 +27,7 @@ from holdfast.data.labels.spelling import words_of
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
-from holdfast.prepare.embedding import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
@@ -60,9 +60,9 @@ def with_synthetic(
     every = [text for table in known for text in table.column("text")]
     if not made:
         return _with(prepared, "none", "nothing could be made of these rows", made, [], {}, None)
-    old = vectors_of(prepared, prepared.examples)
+    old = last_layer_vectors(prepared, prepared.examples)
     lot = added_texts(rows, [m.text for m in made], [m.label for m in made], origin="synthetic")
-    new = vectors_of(prepared, prepared.kind.encode(lot.table, prepared.loaded, prepared.recipe))
+    new = last_layer_vectors(prepared, prepared.kind.encode(lot.table, prepared.loaded, prepared.recipe))
     classes = len(rows.classes)
     chances = _chances(made, new, old[train], labels, folds, classes, seed)
     sifted = sift(made, every, new, chances, max(1, int(asked.share * len(train))))

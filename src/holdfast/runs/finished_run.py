@@ -34,7 +34,7 @@ from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
-from holdfast.prepare.clean import same_text
+from holdfast.prepare.clean import clean_like_run
 from holdfast.prepare.rows import given_rows
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.split.divide import text_keys
@@ -58,7 +58,7 @@ def run_tables(recipe: Recipe) -> dict[str, Table]:
         main = kind.read(str(data.path), data, None)
         given, _ = given_rows(data, kind)
         tables = {"source": main, **{s: kind.read(path, data, main) for s, path in given.items()}}
-    return {name: same_text(table, recipe) for name, table in tables.items()}
+    return {name: clean_like_run(table, recipe) for name, table in tables.items()}
 
 
 OPENINGS = "openings.jsonl"

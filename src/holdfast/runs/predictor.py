@@ -36,7 +36,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.prepare.clean import same_text
+from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
 from holdfast.runs.threshold import ThresholdRule, rule_of
@@ -108,7 +108,7 @@ class Predictor:
             if join is not None:
                 model, ensemble, chosen = join(paths, model)
                 told = (*told, *chosen)
-        treated = partial(same_text, recipe=recipe)
+        treated = partial(clean_like_run, recipe=recipe)
         predictor = cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
         predictor.ensemble = ensemble
         return predictor
@@ -118,7 +118,7 @@ class Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
         recipe = fitted.recipe
         model = fitted.ready.kind.use_fitted(fitted)
-        return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
+        return cls(model, recipe.data, treated=partial(clean_like_run, recipe=recipe))
 
     @property
     def answered(self) -> Answered:

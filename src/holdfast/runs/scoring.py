@@ -32,8 +32,8 @@ from holdfast.core.input_errors import survived
 from holdfast.core.records import Estimate, to_json
 from holdfast.core.run_files import CARD, EVENTS, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
-from holdfast.fits.fit import averages, late_decisions
-from holdfast.fits.run_facts import run_facts_of, with_probe
+from holdfast.fits.fit import average_decisions, late_decisions
+from holdfast.fits.run_facts import make_run_facts, with_probe
 from holdfast.monitor.confirmation import confirmed
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
@@ -182,7 +182,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [
             *begun.decisions,
-            *to_json([*averages(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
+            *to_json([*average_decisions(fitted), fitted.kept, *late_decisions(fitted), *scored.decisions]),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.shown(),
@@ -209,7 +209,7 @@ def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
 def keep_looks(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
-    known = with_probe(run_facts_of(fitted.ready), fitted.listeners)
+    known = with_probe(make_run_facts(fitted.ready), fitted.listeners)
     if not write_looks(run / LOOKS, trained.history, known, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "

@@ -22,7 +22,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.wording import counted
-from holdfast.fits.row_use import against_dealing
+from holdfast.fits.row_use import dealing_conflict
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.bench import Bench, TrialFold, make_trial_folds, judging_counts, units_of
@@ -83,7 +83,7 @@ class Sizing:
     def learn(self, recipe: Recipe, divided: Divided) -> SearchLearner:
         """See ``Procedure.learn``."""
         engine = make_engine(self.engine, self.address)
-        search = SizeSearch(against_dealing(recipe, divided) is None)
+        search = SizeSearch(dealing_conflict(recipe, divided) is None)
         return SearchLearner(recipe, divided, engine, search)
 
 

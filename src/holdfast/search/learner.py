@@ -15,8 +15,8 @@ from holdfast.contract.fit import FittedModel
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.fits.cross_fitting import resumable
-from holdfast.fits.row_use import learning_of
-from holdfast.pipeline.main import absolute
+from holdfast.fits.row_use import learning_rows
+from holdfast.pipeline.main import with_absolute_paths
 from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
@@ -136,7 +136,7 @@ class SearchLearner:
     """The learner of every search: its fits, then one with the settings that it came to."""
 
     def __init__(self, recipe: Recipe, divided: Divided, engine: FitEngine, search: Search) -> None:
-        self._learning, self._splits = learning_of(recipe, divided), divided.splits
+        self._learning, self._splits = learning_rows(recipe, divided), divided.splits
         self._engine, self._search = engine, search
         self.divided = self._learning.divided
         self._blocks: Mapping[str, Any] = {}
@@ -173,7 +173,7 @@ def dry_run_plan(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
     """The plan of ``--dry-run``: nothing is trained or written."""
     scores_by_folds = isinstance(procedure, ScoresByFolds)
     divided = load_and_divide(procedure.asked(recipe), folded=scores_by_folds)
-    learner = procedure.learn(absolute(divided.recipe, divided.table), divided)
+    learner = procedure.learn(with_absolute_paths(divided.recipe, divided.table), divided)
     return {"schema": 1, **learner.plan()}
 
 

@@ -23,7 +23,7 @@ from holdfast.core.files import write_text
 from holdfast.core.records import Decision
 from holdfast.core.wording import counted
 from holdfast.data.database_url import masked
-from holdfast.fits.row_use import against_dealing
+from holdfast.fits.row_use import dealing_conflict
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import COMMAND, FITS, begun_search
@@ -87,7 +87,7 @@ class Tune:
     def learn(self, recipe: Recipe, divided: Divided) -> SearchLearner:
         """See ``Procedure.learn``."""
         engine = make_engine(self.engine, self.address)
-        if self.search.folds and (against := against_dealing(recipe, divided)):
+        if self.search.folds and (against := dealing_conflict(recipe, divided)):
             remedy = "Leave it out: validation rows then judge."
             raise RecipeError("search.folds", against, self.search.folds, remedy)
         search = SettingsSearch(self, len(divided.splits.test))

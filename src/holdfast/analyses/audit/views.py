@@ -136,7 +136,7 @@ def _sample(table: Table, copies: Copies, most: int) -> Ints | None:
 
 
 def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
-    from holdfast.prepare.embedding import EMBEDDED, MIDDLE
+    from holdfast.prepare.embedding import EMBEDDED, MIDDLE_DEPTH
 
     most = found.recipe.audit.rows
     tables = {name: _first(table, most) for name, table in found.given.items()}
@@ -153,7 +153,7 @@ def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Pro
         return made
 
     begun = time.perf_counter()
-    own = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
+    own = encoder.at((1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total))
     seconds = time.perf_counter() - begun
     through = len({*texts[0]})
     others = {
@@ -181,12 +181,12 @@ def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Pro
 
 def references(encoder: Encoder) -> dict[str, Vectors]:
     """Sentences of many subjects, and such as say nothing, in the geometry of ``probed``."""
-    from holdfast.prepare.embedding import MIDDLE
+    from holdfast.prepare.embedding import MIDDLE_DEPTH
 
     general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
     both = {"general": general, "filler": filler()}
     return {
-        name: np.concatenate(encoder.at((1.0, MIDDLE), texts), axis=1)
+        name: np.concatenate(encoder.at((1.0, MIDDLE_DEPTH), texts), axis=1)
         for name, texts in both.items()
     }
 

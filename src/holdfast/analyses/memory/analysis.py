@@ -29,7 +29,7 @@ from holdfast.core.wording import counted
 from holdfast.data.options import RowOptions
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.prepare.canaries import exposed
+from holdfast.prepare.canaries import canary_exposure
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
 from holdfast.tasks.lm.verbatim import verbatim
@@ -70,7 +70,7 @@ def find(session: Session) -> Members:
     heard, risks = heard_of(session.train, seed, hear), risks_of(fitted)
     extracted = _extracted(fitted, seed)
     extraction = None if extracted is None else extracted.to_json()
-    return Members(heard, risks, hear, {"extraction": extraction, "canaries": exposed(fitted)})
+    return Members(heard, risks, hear, {"extraction": extraction, "canaries": canary_exposure(fitted)})
 
 
 def confirm(members: Members, session: Session, test: Predictions) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import gather
 from holdfast.plan.task import with_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
-from holdfast.prepare.clean import treat_all, with_treatments
+from holdfast.prepare.clean import clean_texts, resolve_cleaning
 from holdfast.prepare.model import pooled
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import MetaPart, SplitShares
@@ -92,9 +92,9 @@ def load_tasks(recipe: Recipe) -> MetaRows:
 
 def _load_tasks(recipe: Recipe) -> MetaRows:
     recipe, worked_out = _checked(recipe)
-    recipe, treatments = with_treatments(recipe)
+    recipe, treatments = resolve_cleaning(recipe)
     meta = recipe.meta
-    table, given, _, treated = treat_all(*_read(recipe), (), treatments)
+    table, given, _, treated = clean_texts(*_read(recipe), (), treatments)
     tables = (table, *given.values())
     parts = [_told_apart(one, meta.task_column) for one in tables]
     tasks = np.concatenate([part[0] for part in parts])

@@ -35,7 +35,7 @@ from holdfast.duplicates.duplicates import find_copies
 from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_given, with_columns
 from holdfast.plugins.update.findings import Spread, mixed_words, new_scripts, spread_of
-from holdfast.prepare.clean import same_text
+from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
@@ -274,7 +274,7 @@ class _Joining:
         try:
             with within_limits(part):
                 table = kind_of(recipe.task).read(str(path), plain, self._sources.tables["source"])
-            return same_text(table, recipe)
+            return clean_like_run(table, recipe)
         except DataError as error:
             what = error.what.replace(str(path), self._given.where)
             raise DataError(what, error.rule, error.value, error.remedy) from None

@@ -27,7 +27,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.row_use import LearningRows, learning_of
+from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.plugins.update.candidates import (
     Start,
     against_warm,
@@ -187,7 +187,7 @@ class Renewing:
         return {"update": {**self._block, "test": test_block(old, scored)}}
 
     def _learning(self, start: Start) -> LearningRows:
-        return learning_of(recipe_of(start, self._recipe, self._run), self.divided)
+        return learning_rows(recipe_of(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed

@@ -28,7 +28,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
-from holdfast.fits.frozen import below_head, outputs_of, pooled
+from holdfast.fits.frozen import below_head, capture_outputs, pooled
 from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
@@ -243,7 +243,7 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     owner: list[Ints] = []
     tags: list[Ints] = []
     start = time.perf_counter()
-    with outputs_of(_at_most(below_head(network))) as outputs, torch.inference_mode():
+    with capture_outputs(_at_most(below_head(network))) as outputs, torch.inference_mode():
         for batch_rows in by_length(lengths, np.arange(len(examples)), tokens):
             batch = device_batch(task, examples, batch_rows, device)
             tags_words = "where" in batch

@@ -36,8 +36,8 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.fit import fit_ready
-from holdfast.fits.row_use import LearningRows, against_folds, all_training
+from holdfast.fits.fit import run_fit
+from holdfast.fits.row_use import LearningRows, folds_conflict, all_training
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
@@ -225,7 +225,7 @@ class CrossValidation:
             remedy = "Give all rows as one file, or leave data.valid out."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
         prepared, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
-        if recipe.cv.nested and (against := against_folds(prepared, divided)):
+        if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
             raise RecipeError(
                 "--nested", against, None, "Leave it out: validation rows then judge."
             )
@@ -366,7 +366,7 @@ class FoldLearner:
         def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
             return join_evaluations(first_repeat, ready, share, len(pairs))
 
-        return fit_ready(ready, start, into=into, listeners=listeners, folds=looks)
+        return run_fit(ready, start, into=into, listeners=listeners, folds=looks)
 
 
 def join_evaluations(
