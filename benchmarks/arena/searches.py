@@ -18,7 +18,7 @@ import numpy as np
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
 from holdfast.search.rules.winner import ExpectedScore, expected_score, select_winner
-from holdfast.search.study_verdict import stop_reason, race
+from holdfast.search.study_verdict import race, stop_reason
 
 # By how much of the score a run under way must be behind.
 MARGIN = 0.02

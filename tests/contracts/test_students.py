@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.updates import ForwardPass
-from holdfast.fits.teachers import ImageTeacher, TagTeacher, TextTeacher, GenerativeTeacher
+from holdfast.fits.teachers import GenerativeTeacher, ImageTeacher, TagTeacher, TextTeacher
 from holdfast.methods.teacher import DistillationLoss, TeacherOutputs
 from holdfast.pipeline.main import train
 from holdfast.recipe import override

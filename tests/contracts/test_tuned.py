@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from holdfast.recipe import override
-from holdfast.search.bench import Bench, make_trial_folds, run_job
+from holdfast.search.context import SearchContext, make_trial_folds, run_job
+from holdfast.search.default_space import default_point, default_space, is_unset
 from holdfast.search.job import FitJob
 from holdfast.search.trial_plan import space_facts, study_metric
-from holdfast.search.usual_space import default_point, is_unset, default_space
 
 SMALL = (
     "train.max_steps=2",
@@ -25,15 +25,15 @@ SMALL = (
 
 
 @pytest.fixture
-def bench(sample: Any) -> Bench:
+def bench(sample: Any) -> SearchContext:
     recipe = override(sample.recipe, SMALL)
     rows = sample.table
     everything = np.arange(len(rows))
     train, valid = everything[: len(rows) - 5], everything[len(rows) - 5 :]
-    return Bench(recipe, rows, everything, (), train, valid, 0, (rows,), ())
+    return SearchContext(recipe, rows, everything, (), train, valid, 0, (rows,), ())
 
 
-def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: Bench) -> None:
+def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: SearchContext) -> None:
     facts, passed = space_facts(bench)
     space = default_space(facts)
     assert passed > 0
@@ -60,13 +60,13 @@ def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench
     assert done.refined.mean() <= done.losses.mean() + 1e-9
 
 
-def test_what_the_recipe_says_is_not_searched(bench: Bench) -> None:
+def test_what_the_recipe_says_is_not_searched(bench: SearchContext) -> None:
     fixed = replace(bench, recipe=override(bench.recipe, ["train.learning_rate=1e-4"]))
     facts, _ = space_facts(fixed)
     assert "train.learning_rate" not in default_space(facts).by_key
 
 
-def test_the_folds_of_a_trial_hold_each_row_once(bench: Bench) -> None:
+def test_the_folds_of_a_trial_hold_each_row_once(bench: SearchContext) -> None:
     folds, judging = make_trial_folds(bench, 3, 0), len(bench.rows)
     held = np.concatenate([fold.valid for fold in folds])
     assert sorted(held.tolist()) == list(range(judging))

@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from holdfast.models.loading.source import embedded_folder
-from holdfast.search.choice.candidate import ModelFacts, cut_share, find_doubts, fertility, language
+from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts, language
 from holdfast.search.choice.evidence import assign_folds
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]

@@ -16,7 +16,13 @@ from torch import nn
 
 from holdfast.core.decisions import parted, recorded
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.fits.frozen import LayerEvidence, choose_layers, count_frozen, pooled, relative_gradient
+from holdfast.fits.frozen import (
+    LayerEvidence,
+    choose_layers,
+    count_frozen,
+    pooled,
+    relative_gradient,
+)
 from holdfast.models.base import Layer
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override

@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.core.decisions import recorded
 from holdfast.core.errors import RecipeError
-from holdfast.fits import kept_outputs
-from holdfast.fits.kept_outputs import PrefixCost, choose_prefix_cache, count_passes
+from holdfast.fits import prefix_caching
+from holdfast.fits.prefix_caching import PrefixCost, choose_prefix_cache, count_passes
 from holdfast.methods.sam import Sam
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.generators.causal import load_causal
@@ -33,14 +33,14 @@ PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.fits.prefix_caching.PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is really asked; only the seconds are given, since a busy machine's say nothing."""
-    ask = kept_outputs.probe_prefix
-    monkeypatch.setattr(kept_outputs, "ask_model", lambda *a: replace(ask(*a), saved_s=0.01))
+    ask = prefix_caching.probe_prefix
+    monkeypatch.setattr(prefix_caching, "probe_prefix", lambda *a: replace(ask(*a), saved_s=0.01))
 
 
 def rows(n: int) -> EncodedTexts:
@@ -115,13 +115,13 @@ def test_too_large_is_declined_and_where_asked_for_refused(
     tiny_model: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     size = 128 * int(rows(40).lengths.sum() + rows(16).lengths.sum())
-    monkeypatch.setattr(kept_outputs, "MOST_BYTES", size - 1)
+    monkeypatch.setattr(prefix_caching, "MAX_BYTES", size - 1)
     found = asked(tiny_model, "auto", folder=tmp_path / "absent" / "checkpoints")
     assert found.setting == "off"
     assert "MB are allowed" in found.decisions[0].because
     assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "the bound is auto's"
     disk = SimpleNamespace(free=size - 1)
-    monkeypatch.setattr(kept_outputs.shutil, "disk_usage", lambda _: disk)
+    monkeypatch.setattr(prefix_caching.shutil, "disk_usage", lambda _: disk)
     with pytest.raises(RecipeError, match="not possible here: their outputs take"):
         asked(tiny_model, "on", folder=tmp_path)
     (tmp_path / "prefix-train.rows").write_bytes(b"1234")

@@ -127,7 +127,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
 
     def ask(**own: list[int]) -> Any:
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
-        monkeypatch.setattr(lessons, "_keys_by_side", lambda _: found)
+        monkeypatch.setattr(lessons, "_keys_by_split", lambda _: found)
         with recorded() as log:
             lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
         return parted(log)[1]

@@ -17,7 +17,7 @@ from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.fits import row_use
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.row_use import LearningRows, predict_outer_folds, learning_rows
+from holdfast.fits.row_use import LearningRows, learning_rows, predict_outer_folds
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override, read_recipe
@@ -198,7 +198,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         done.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_use, "_answer", counted)
+    monkeypatch.setattr(row_use, "_predict_fold", counted)
     with pytest.raises(killed):
         train(recipe_of(csv, quick, "train.folds=2"), tmp_path / "cut")
     again: list[int] = []
@@ -207,7 +207,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         again.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_use, "_answer", resumed)
+    monkeypatch.setattr(row_use, "_predict_fold", resumed)
     result = train(Recipe(), tmp_path / "cut", resume=True)
     assert (done, again) == ([0, 1], [2, 3, 4])
     assert result["test"] == result_of(run)["test"]

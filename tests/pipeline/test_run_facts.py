@@ -15,7 +15,7 @@ from holdfast.contract.fit import FittedModel
 from holdfast.contract.written_text import Sample, Verbatim, WrittenSamples
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.fits.run_facts import with_probe, judge_with_texts
+from holdfast.fits.run_facts import judge_with_texts, with_probe
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.recipe import parse
 from holdfast.training.loop import Trained

@@ -19,13 +19,13 @@ from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.search import bench as benches
-from holdfast.search.bench import Bench, run_job
+from holdfast.search import context as benches
+from holdfast.search.context import SearchContext, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore
 from holdfast.search.learner import make_engine
 
 
-def own(bench: Bench, key: str = "trial-0", **settings: Any) -> FitJob:
+def own(bench: SearchContext, key: str = "trial-0", **settings: Any) -> FitJob:
     """A job on the run's own division, of which a fifth is held out."""
     held = bench.train[::5]
     learned = np.setdiff1d(bench.train, held)
@@ -46,11 +46,11 @@ def same(a: FitResult, b: FitResult) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(bench: Bench) -> FitResult:
+def done(bench: SearchContext) -> FitResult:
     return run_job(bench, own(bench))
 
 
-def test_a_job_is_the_one_fit(bench: Bench, done: FitResult) -> None:
+def test_a_job_is_the_one_fit(bench: SearchContext, done: FitResult) -> None:
     job = own(bench)
     fitted = fit(bench.extended({}, job.train, job.valid), job.train, job.valid)
     assert np.array_equal(done.losses, fitted.kept_look.valid_losses)
@@ -61,7 +61,7 @@ def test_a_job_is_the_one_fit(bench: Bench, done: FitResult) -> None:
 
 
 def test_held_rows_are_answered_by_a_model_that_did_not_see_them(
-    bench: Bench, done: FitResult
+    bench: SearchContext, done: FitResult
 ) -> None:
     assert done.held is not None
     table = bench.rows.take(own(bench).held)
@@ -77,7 +77,7 @@ def test_held_rows_are_answered_by_a_model_that_did_not_see_them(
     assert shown["loss"]["value"] == pytest.approx(log_loss(labels, chances, labels=names))
 
 
-def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench) -> None:
+def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: SearchContext) -> None:
     plain, other = bench.prepared({}), bench.prepared({"model.dropout": 0.3})
     assert other is not plain
     assert bench.prepared({"model.dropout": 0.3, "train.epochs": 1}) is other
@@ -87,14 +87,14 @@ def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Bench
     assert held.recipe["train"]["epochs"] == 1
 
 
-def test_a_bench_in_another_process_gives_the_same(bench: Bench, done: FitResult) -> None:
-    there: Bench = pickle.loads(pickle.dumps(bench))
+def test_a_bench_in_another_process_gives_the_same(bench: SearchContext, done: FitResult) -> None:
+    there: SearchContext = pickle.loads(pickle.dumps(bench))
     assert there.mark == bench.mark
     same(run_job(there, own(bench)), done)
 
 
 def test_what_was_done_is_read_and_not_done_again(
-    bench: Bench, done: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: SearchContext, done: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, job = FitStore(tmp_path, bench.mark), own(bench)
     assert store.load(job) is None
@@ -106,7 +106,7 @@ def test_what_was_done_is_read_and_not_done_again(
     def never(*_: Any) -> FitResult:
         raise AssertionError("done again")
 
-    monkeypatch.setattr("holdfast.search.learner.work", never)
+    monkeypatch.setattr("holdfast.search.learner.run_job", never)
     (again,) = make_engine("local").run(bench, iter([job]), store=store)
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
@@ -116,7 +116,7 @@ def test_what_was_done_is_read_and_not_done_again(
 
 
 def test_a_damaged_fit_is_done_again_and_said(
-    bench: Bench, done: FitResult, tmp_path: Path
+    bench: SearchContext, done: FitResult, tmp_path: Path
 ) -> None:
     told: list[Decision] = []
     store, job = FitStore(tmp_path, bench.mark), own(bench)
@@ -141,7 +141,7 @@ class Ends:
         return "no better than another" if key == self.key and look.step else None
 
 
-def test_a_watch_ends_the_job_that_it_means(bench: Bench, tmp_path: Path) -> None:
+def test_a_watch_ends_the_job_that_it_means(bench: SearchContext, tmp_path: Path) -> None:
     watch = Ends("trial-1")
     store = FitStore(tmp_path, bench.mark)
     some = iter([own(bench, f"trial-{i}", train__epochs=4) for i in range(2)])
@@ -153,7 +153,7 @@ def test_a_watch_ends_the_job_that_it_means(bench: Bench, tmp_path: Path) -> Non
     assert np.array_equal(cut.looks.losses, whole.looks.losses[: len(cut.looks.losses)])
 
 
-def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: Bench) -> None:
+def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: SearchContext) -> None:
     asked: list[int] = []
     seen: list[int] = []
 
@@ -171,7 +171,7 @@ def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -
     recipe = search_recipe.changed(train={"folds": 2})
     divided = load_and_divide(recipe)
     learning = learning_rows(divided.recipe, divided)
-    bench = Bench.of(learning)
+    bench = SearchContext.of(learning)
     done = run_job(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
     assert done.losses.shape == bench.train.shape
     assert done.last_step <= done.planned
@@ -182,10 +182,10 @@ class Best:
 
     name = "tune"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         return recipe
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return {"rates": [1e-4, 1e-3, 5e-3]}
 
     def learn(self, recipe: Recipe, divided: Any) -> Any:
@@ -198,7 +198,7 @@ class OfBest:
         self.found: dict[str, float] = {}
 
     def fit(self, into: Any, listeners: Any) -> Any:
-        bench = Bench.of(self.learning)
+        bench = SearchContext.of(self.learning)
         store = FitStore(into.kept_in, bench.mark)
         none = bench.train[:0]
         rates = Best().described()["rates"]
@@ -223,7 +223,7 @@ class OfBest:
         return {"study": dict(self.found)}
 
 
-def test_a_study_is_of_its_rows_and_of_who_judges(bench: Bench) -> None:
+def test_a_study_is_of_its_rows_and_of_who_judges(bench: SearchContext) -> None:
     """Whoever continues a study compares losses row by row."""
     other = replace(bench, train=np.append(bench.train[1:], bench.valid[0]), valid=bench.valid[1:])
     faster = replace(bench, recipe=override(bench.recipe, ["train.threads=3"]))
@@ -259,14 +259,14 @@ def test_a_killed_procedure_goes_on_and_repeats_no_fit(
     run, made = tmp_path / "killed", []
     real = benches.run_job
 
-    def dies(bench: Bench, job: FitJob, *rest: Any) -> FitResult:
+    def dies(bench: SearchContext, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "rate-2" and "dead" not in made:
             made.append("dead")
             raise killed
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.learner.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.run_job", dies)
     with pytest.raises(killed):
         train(search_recipe, run, procedure=Best())
     from holdfast.core.errors import RunError

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.search.bench import Bench, TrialFold
 from holdfast.search.capacity import WELL, WORSE, SizeTrials, fit_order
-from holdfast.search.sizes import Size, measure_costs, shrink, judge_sizes, non_increasing, candidate_sizes
+from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.sizes import (
+    Size,
+    candidate_sizes,
+    judge_sizes,
+    measure_costs,
+    non_increasing,
+    shrink,
+)
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -168,7 +175,7 @@ def test_spread_blocks_that_are_worse_rule_out_no_first_ones() -> None:
     assert "first-1-f0" in asked
 
 
-def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: Bench) -> None:
+def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: SearchContext) -> None:
     sizes = candidate_sizes(bench)
     assert [(one.key, one.blocks) for one in sizes] == [("whole", 2), ("first-1", 1)]
     costs = measure_costs(bench, sizes)
@@ -192,7 +199,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = candidate_sizes(Bench.of(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.of(learning_rows(divided.recipe, divided)))
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -204,7 +211,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     assert sizes[1].settings == {"model.layers": 6, "model.layers_kept": "first"}
 
 
-def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: Bench) -> None:
+def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: SearchContext) -> None:
     network = bench.prepared({}).loaded.network
     cut = bench.prepared({"model.layers": 1, "model.layers_kept": "first"}).loaded.network
     batch = {
@@ -301,5 +308,5 @@ def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> 
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = candidate_sizes(Bench.of(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.of(learning_rows(divided.recipe, divided)))
     assert [one.rank for one in sizes] == [4, 2, 1]

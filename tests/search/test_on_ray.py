@@ -18,7 +18,7 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
-from holdfast.search.bench import Bench
+from holdfast.search.context import SearchContext
 from holdfast.search.job import FitJob, FitResult, FitStore
 from holdfast.search.learner import FitEngine, make_engine
 from holdfast.search.trial_plan import SearchPart
@@ -37,7 +37,7 @@ def there() -> Iterator[FitEngine]:
         ray.shutdown()
 
 
-def some(bench: Bench, rates: tuple[float, ...] = (1e-3, 3e-3)) -> list[FitJob]:
+def some(bench: SearchContext, rates: tuple[float, ...] = (1e-3, 3e-3)) -> list[FitJob]:
     held = bench.train[:6]
     return [
         FitJob(f"trial-{i}", bench.train[6:], bench.valid, held, {"train.learning_rate": rate})
@@ -65,7 +65,7 @@ class Kills:
 
 
 def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alone(
-    bench: Bench, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bench: SearchContext, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jobs = some(bench, (1e-3, 3e-3, 5e-3))
     told: list[Decision] = []
@@ -96,7 +96,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert sorted(done.key for done in again) == sorted(found)
 
 
-def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: FitEngine) -> None:
+def test_what_is_wrong_with_a_setting_is_said_as_here(bench: SearchContext, there: FitEngine) -> None:
     wrong = FitJob("trial-0", bench.train, bench.valid, bench.train[:0], {"methods.sam.rho": -1})
     with pytest.raises(RecipeError, match="sam"):
         list(there.run(bench, iter([wrong]), store=FitStore(None, "")))

@@ -6,9 +6,9 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.rules.shrinkage import CENTRES, SPREADS, scores_of, shrink_gains
+from holdfast.search.rules.shrinkage import CENTRES, SPREADS, probability_scores, shrink_gains
 from holdfast.search.rules.winner import expected_score, select_winner
-from holdfast.search.study_verdict import STAKES, stop_reason, next_gain, race
+from holdfast.search.study_verdict import STAKES, next_gain, race, stop_reason
 
 
 def world(
@@ -44,7 +44,7 @@ def test_what_is_printed_of_a_winner_is_what_becomes_of_it() -> None:
 
 def test_luck_goes_over_to_the_answers_by_the_slope_of_the_rows() -> None:
     losses, right, _ = world(np.random.default_rng(3), 50, 8)
-    scores = scores_of(losses)
+    scores = probability_scores(losses)
     found = shrink_gains(scores, "0")
     key = found.keys[int(found.measured.argmax())]
     place = found.at(key)
@@ -103,7 +103,7 @@ def test_losses_have_a_tail_and_their_interval_leans_with_it() -> None:
 
 def test_the_next_trial_gains_what_drawn_ones_gain() -> None:
     losses, _, _ = world(np.random.default_rng(5), 60, 12)
-    found = shrink_gains(scores_of(losses), "0")
+    found = shrink_gains(probability_scores(losses), "0")
     rng, draws = np.random.default_rng(6), 200_000
     law = rng.choice(len(found.weights), draws, p=found.weights)
     centre, spread = found.centres[law], found.spreads[law]
@@ -125,7 +125,7 @@ def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
     told = stop_reason(losses, costs, "0", price=1.0)
     assert told is not None
     assert "100.00 for what it costs" in told
-    gain = next_gain(shrink_gains(scores_of(losses), "0"))
+    gain = next_gain(shrink_gains(probability_scores(losses), "0"))
     just = gain / 2
     assert stop_reason(losses, costs, "0", price=just) is None
     dear = {key: 1.0 if key == "0" else 3.0 for key in losses}

@@ -15,7 +15,7 @@ from holdfast.search.rules.shrinkage import (
     WRONG,
     WRONG_SPREAD,
     probabilities,
-    scores_of,
+    probability_scores,
     shrink_gains,
 )
 from holdfast.search.rules.winner import LEVEL, MIN_GAIN, p_values, select_winner
@@ -36,7 +36,7 @@ def losses_of(gains: Floats, rows: int, seed: int, noise: float = 0.15) -> dict[
 def test_a_true_gain_is_what_all_its_values_weighed_by_their_chances_come_to() -> None:
     """By brute force: a fine grid of true gains for each law of settings, no formula of normals."""
     losses = losses_of(np.array([0.05, -0.02, -0.3]), 40, 0)
-    scores = scores_of(losses)
+    scores = probability_scores(losses)
     found = shrink_gains(scores, "base")
     true = np.linspace(-1.0005, 0.5, 3002)
 
@@ -68,8 +68,8 @@ def test_a_true_gain_is_what_all_its_values_weighed_by_their_chances_come_to() -
 
 
 def test_the_luckiest_of_many_equal_trials_is_believed_less_than_one_as_good_among_others() -> None:
-    lucky = shrink_gains(scores_of(losses_of(np.zeros(40), 60, 1)), "base")
-    mixed = shrink_gains(scores_of(losses_of(np.linspace(-0.15, 0.15, 41), 60, 1)), "base")
+    lucky = shrink_gains(probability_scores(losses_of(np.zeros(40), 60, 1)), "base")
+    mixed = shrink_gains(probability_scores(losses_of(np.linspace(-0.15, 0.15, 41), 60, 1)), "base")
     top, near = (
         int(lucky.measured.argmax()),
         int(np.abs(mixed.measured - lucky.measured.max()).argmin()),
@@ -112,7 +112,7 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
 def test_the_evidence_is_paired_t_tests_corrected_for_all_trials_and_their_average() -> None:
     """By SciPy's test, and the weighted procedure step by step: half of the level for the average,
     the other half for the four trials alike."""
-    scores = scores_of(losses_of(np.array([0.06, 0.02, -0.05, 0.04]), 50, 8))
+    scores = probability_scores(losses_of(np.array([0.06, 0.02, -0.05, 0.04]), 50, 8))
     keys = [key for key in scores if key != "base"]
     of = {key: scores[key] for key in keys} | {"average": sum(scores[key] for key in keys) / 4}
     raw = {k: ttest_rel(v, scores["base"], alternative="greater").pvalue for k, v in of.items()}
@@ -214,7 +214,7 @@ def test_a_default_that_no_trial_comes_near_has_nothing_against_it() -> None:
 
 def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
     losses = losses_of(np.array([0.0]), 30, 6) | {"broken": np.full(30, np.nan)}
-    found = shrink_gains(scores_of(losses), "base")
+    found = shrink_gains(probability_scores(losses), "base")
     assert found.mean[found.at("broken")] < -0.1
     assert select_winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "broken"
 
@@ -222,9 +222,9 @@ def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
 def test_what_is_no_search_is_refused() -> None:
     losses = losses_of(np.array([0.0]), 30, 7)
     with pytest.raises(Defect, match="default"):
-        shrink_gains(scores_of(losses), "nobody")
+        shrink_gains(probability_scores(losses), "nobody")
     with pytest.raises(Defect, match="same validation rows"):
-        scores_of(losses | {"short": np.zeros(3)})
+        probability_scores(losses | {"short": np.zeros(3)})
     with pytest.raises(Defect, match="cost"):
         select_winner(losses, None, {"base": 1.0}, "base")
     alone = select_winner({"base": losses["base"]}, None, {"base": 1.0}, "base")
@@ -264,6 +264,6 @@ def test_rows_of_a_mean_over_tokens_score_as_their_perplexity() -> None:
     assert rows.min() < 0
     whole = np.average(losses, weights=tokens)
     assert probabilities(rows).mean() == pytest.approx(np.exp(-whole))
-    found = scores_of({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
+    found = probability_scores({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
     assert (found["a"] - found["b"]).mean() == pytest.approx(np.exp(-whole) - np.exp(-whole - 0.1))
     assert probabilities(losses).tolist() == np.exp(-losses).tolist()

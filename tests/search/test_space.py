@@ -13,8 +13,8 @@ import yaml
 from holdfast.contract.request import Request
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
-from holdfast.search.space import Dimension, Condition, Space
-from holdfast.search.space_request import read_search_recipe, parse_space, split_settings
+from holdfast.search.space import Condition, Dimension, Space
+from holdfast.search.space_request import parse_space, read_search_recipe, split_settings
 from holdfast.search.study import suggest_value
 from holdfast.search.trial_plan import search_part
 from holdfast.search.tune import Tune, tune_request

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from holdfast.core.errors import RunError
 from holdfast.core.records import Decision
 from holdfast.data.database_url import masked, without_password
-from holdfast.search.bench import TrialFold
+from holdfast.search.context import TrialFold
 from holdfast.search.job import FitEvaluations, FitJob, FitResult
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import Dimension, Space

@@ -12,12 +12,12 @@ from sklearn.metrics import log_loss
 
 from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
-from holdfast.search.bench import Bench, strata, run_job
+from holdfast.search.context import SearchContext, run_job, strata
 from holdfast.search.job import FitJob
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import TrialResult
-from holdfast.search.study_block import merge_close_times, pareto_front, importance, latency_ms
-from holdfast.search.study_verdict import DEFAULT, trial_stop_reason, judge_trials, trial_name
+from holdfast.search.study_block import importance, latency_ms, merge_close_times, pareto_front
+from holdfast.search.study_verdict import DEFAULT, judge_trials, trial_name, trial_stop_reason
 from holdfast.search.trial_plan import Pruning, choose_pruner, choose_sampler, shuffled_grid
 
 
@@ -171,14 +171,14 @@ def test_the_front_is_what_nobody_beats_in_everything() -> None:
     assert merge_close_times([1.0, 1.1, 5.0, 5.5, 0.99]) == [0.99, 0.99, 5.0, 5.0, 0.99]
 
 
-def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: Bench) -> None:
+def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: SearchContext) -> None:
     before = [p.clone() for p in bench.prepared({}).loaded.network.parameters()]
     assert latency_ms(bench, {}) > 0
     after = bench.prepared({}).loaded.network.parameters()
     assert all(bool((one == other).all()) for one, other in zip(before, after, strict=True))
 
 
-def test_refined_losses_are_those_of_the_calibrated_answers(bench: Bench) -> None:
+def test_refined_losses_are_those_of_the_calibrated_answers(bench: SearchContext) -> None:
     """The best temperature for the rows is found again by a search over many."""
     seen: list[Snapshot] = []
 

@@ -20,7 +20,12 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, FoldPlan, join_evaluations
+from holdfast.search.folds.cross_validation import (
+    CrossValidation,
+    FoldLearner,
+    FoldPlan,
+    join_evaluations,
+)
 from holdfast.search.folds.scores import verdict_counts
 from holdfast.search.job import FitJob, FitResult
 
@@ -30,7 +35,7 @@ CUT = {"train": {"epochs": 2, "keep": "last"}}
 def validated(recipe: Recipe, **asked: Any) -> FoldLearner:
     procedure = CrossValidation(**asked)
     recipe = procedure.asked(recipe)
-    divided = load_and_divide(recipe, folded=True)
+    divided = load_and_divide(recipe, scores_by_folds=True)
     return procedure.learn(divided.recipe, divided)
 
 
@@ -166,11 +171,11 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     search_recipe: Recipe,
 ) -> None:
     """Its looks are the folds' own at their validation rows."""
-    from holdfast.search.bench import Bench, run_job
+    from holdfast.search.context import SearchContext, run_job
 
     made = validated(search_recipe.changed(**CUT), folds=3)
     fitted = made.fit()
-    bench = Bench.of(made.learning)
+    bench = SearchContext.of(made.learning)
     expected = []
     for one in made.plan.folds:
         done = run_job(bench, one.job(f"fold-{one.number}", {}))
@@ -231,7 +236,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.learner.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.run_job", dies)
     recipe = search_recipe.changed(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))

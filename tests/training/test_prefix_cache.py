@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.fits.kept_outputs import probe_prefix
+from holdfast.fits.prefix_caching import probe_prefix
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.sam import Sam
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
@@ -28,7 +28,7 @@ CLASSES = ("a", "b")
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.fits.prefix_caching.PROBE_SECONDS", 0.0)
 
 
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:

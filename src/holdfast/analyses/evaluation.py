@@ -35,7 +35,7 @@ from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRICS, RATES
 from holdfast.quality.two_samples import proportions_differ
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
+from holdfast.runs.known_rows import NO_SPLIT, KnownRows, find_known_rows
 from holdfast.runs.prediction_file import Predicted, json_object
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
@@ -83,7 +83,7 @@ def scored_block(predictor: Predictor, data: str, options: Options | None = None
         return block
     # The runs' own sources are read again, for the copies.
     with advising(), within_limits(predictor.part, options.limits):
-        seen = seen_rows(predictor.runs, table)
+        seen = find_known_rows(predictor.runs, table)
     block["seen"] = seen.to_json()
     if seen.unseen is not None and len(seen.unseen) < len(table):
         block["without_seen"] = score(seen.unseen).to_json()
@@ -141,7 +141,7 @@ NAMED = 3
 
 
 def against_run(
-    predictor: Predictor, table: Table, seen: SeenRows, block: Mapping[str, Any]
+    predictor: Predictor, table: Table, seen: KnownRows, block: Mapping[str, Any]
 ) -> dict[str, Any]:
     """``against_run`` of ``evaluate --json``: the score of these rows and of the run's test rows,
     from its stored predictions, with the test of their difference; where that is significant, the
@@ -153,7 +153,7 @@ def against_run(
     result, again = read_result(run), FinishedRun(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
         return {"why": "the run has no test score of a single task"}
-    known = int((seen.side != NONE).sum())
+    known = int((seen.side != NO_SPLIT).sum())
     if known and known == len(seen.side):
         return {"why": "all of these rows are the run's own: training, validation or test rows"}
     here = _scores_here(predictor, table, block)
@@ -206,7 +206,7 @@ def _of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 
 
 def _scores_of_others(
-    here: RowScores, seen: SeenRows, block: Mapping[str, object]
+    here: RowScores, seen: KnownRows, block: Mapping[str, object]
 ) -> RowScores | None:
     """Of the rows that the run had not seen; ``None`` where there are none, or all are."""
     known = seen.unseen
@@ -266,7 +266,7 @@ def _reason(check: str, found: bool | None, because: str) -> dict[str, Any]:
     return {"check": check, "found": found, "because": because}
 
 
-def _copies(seen: SeenRows, others: RowScores | None, own: RowScores) -> dict[str, Any]:
+def _copies(seen: KnownRows, others: RowScores | None, own: RowScores) -> dict[str, Any]:
     """Rows that the run learned from, or that chose its checkpoint, and copies of them."""
     name = "rows also in training"
     if seen.unseen is None:

@@ -27,7 +27,7 @@ from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import CHANCES, Recorded, RecordedRow, draw_page
 from holdfast.report.public import last_part, public_name
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.runs.threshold import rule_of
+from holdfast.runs.threshold import load_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,7 +95,7 @@ def recorded_of(run: Path) -> tuple[Recorded, tuple[Decision, ...]]:
     columns = again.stored(side)
     table, lost = _table(again, side, columns)
     task = str(result.get("task"))
-    rule, told = rule_of([run])
+    rule, told = load_rule([run])
     kept = _kept(result)
     lines = columns.to_pylist()
     rows = _rows(again, task, lines, table, kept)

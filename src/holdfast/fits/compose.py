@@ -21,8 +21,8 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import EnrichedPlan, enrich_plan
 from holdfast.fits.frozen import AUTO, choose_layers, freeze_part
-from holdfast.fits.kept_outputs import choose_prefix_cache
 from holdfast.fits.policies import keep_rule
+from holdfast.fits.prefix_caching import choose_prefix_cache
 from holdfast.methods.balance import check_target
 from holdfast.metrics import Metric
 from holdfast.models.base import Loaded, Network

@@ -36,7 +36,7 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Floats, Ints, Snapshot
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
-from holdfast.fits.fit import FitFolder, FitPlace, run_fit, make_job
+from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import method_parts

@@ -25,7 +25,7 @@ from holdfast.data.scratch import goes_with, scratch_file
 from holdfast.fits.additions import FitAdditions
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.duration import seconds_after_training
-from holdfast.fits.policies import deciders, checkpoint_decision, start_probe
+from holdfast.fits.policies import checkpoint_decision, deciders, start_probe
 from holdfast.fits.run_facts import make_monitor
 from holdfast.methods.balance import (
     TARGET,
@@ -43,7 +43,7 @@ from holdfast.models.base import Network
 from holdfast.models.fresh import own_weights, tensors_of
 from holdfast.models.layers import parameter_groups
 from holdfast.plan.defaults import method_parts
-from holdfast.prepare.sharding import gathered, spread
+from holdfast.prepare.sharding import gather_model, shard_network
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.side_selection import with_side
 from holdfast.tasks.generation.samples import writer
@@ -124,7 +124,7 @@ def run_fit(
             end_rule = EndsAt(out_of_fold.ends_at, out_of_fold.because)
             job = replace(job, choose=last, advisor=end_rule)
         setup_seconds = time.perf_counter() - start
-        training_plan, job, trained = gathered(training_plan, job, train(job, place.resume))
+        training_plan, job, trained = gather_model(training_plan, job, train(job, place.resume))
         for offer in trained.offers:
             notify(offer.decision)
         decision = checkpoint_decision(training_plan, task_listeners, trained)
@@ -268,7 +268,7 @@ def make_job(
     additions = FitAdditions(training_plan)
     choose, advisor = deciders(training_plan, task_listeners, additions)
     if training_plan.recipe.train.shard == "full":
-        spread(network, accelerator, training_plan.recipe.train.precision)
+        shard_network(network, accelerator, training_plan.recipe.train.precision)
     else:
         network.to(accelerator.device)
         own_weights(network, training_plan.prepared.loaded.network)

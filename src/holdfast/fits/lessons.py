@@ -29,9 +29,9 @@ from holdfast.fits.augmentation import row_positions
 from holdfast.fits.teachers import (
     RowAnswers,
     Teacher,
+    answers_at,
     inside_losses,
     load_inside_teacher,
-    answers_at,
     load_teachers,
 )
 from holdfast.methods.teacher import DistillationLoss, Problem, TeacherOutputs

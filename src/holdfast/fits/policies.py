@@ -247,7 +247,7 @@ def _expects_gain(training_plan: TrainingPlan, listeners: Sequence[Listener]) ->
 def keep_rule(
     recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
 ) -> Literal["newest_unless_worse", "lowest"]:
-    """``train.keep`` of a plan where the recipe leaves it open; see ``is_measured``."""
+    """``train.keep`` of a plan where the recipe leaves it open; see ``within_measured_recipe``."""
     like_measured = recipe.train.metric == "refined_loss" and recipe.methods.get("probe_first")
     newest = like_measured and within_measured_recipe(recipe, phases, sizes, model)
     return "newest_unless_worse" if newest else "lowest"

@@ -30,7 +30,14 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import LABELLED_TEXTS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
-from holdfast.fits.cross_fitting import FOLDER, FILE_FORMAT, cross_fit, probe_logits, resumable, fold_seed
+from holdfast.fits.cross_fitting import (
+    FILE_FORMAT,
+    FOLDER,
+    cross_fit,
+    fold_seed,
+    probe_logits,
+    resumable,
+)
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE

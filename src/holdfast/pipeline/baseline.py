@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.metrics.score import accuracy_estimate
-from holdfast.prepare.model import pooled, prepare
+from holdfast.prepare.model import concatenate, prepare
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.page import write_report
@@ -58,7 +58,7 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
         recipe = read_recipe(run / RECIPE)
         splits = load_and_divide(recipe).splits
         test_table = splits.test.open()
-        rows, (train, valid, test) = pooled(splits.train.table, splits.valid.table, test_table)
+        rows, (train, valid, test) = concatenate(splits.train.table, splits.valid.table, test_table)
         train_part, own_test = _random_split(splits.train.table, recipe.seed)
         prepared = prepare(baseline_recipe(recipe), rows)
         fitted = fit(prepared, train[train_part], valid, listeners=listeners)

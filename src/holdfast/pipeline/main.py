@@ -36,12 +36,12 @@ from holdfast.core.run_files import (
     seal_model,
 )
 from holdfast.data.table import Table
-from holdfast.fits.row_use import LearningRows, predict_outer_folds, learning_rows
+from holdfast.fits.row_use import LearningRows, learning_rows, predict_outer_folds
 from holdfast.fits.run_facts import judge_with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.prepare.rows import check_names, load_and_divide
-from holdfast.prepare.sources import stored, with_mix
+from holdfast.prepare.sources import store_tables, with_mix
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.procedure import (
     Learner,
@@ -54,10 +54,10 @@ from holdfast.runs.procedure import (
     notify_resumed,
 )
 from holdfast.runs.scoring import (
-    ScoredRun,
-    keep_looks,
+    CompletedRun,
     save_model,
     score_once,
+    write_evaluations,
     write_files,
     write_pages,
 )
@@ -67,8 +67,8 @@ from holdfast.runs.start import (
     check_recipe,
     finished_before,
     interruptible,
+    notify_outline,
     outline_rows,
-    show_outline,
 )
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
@@ -114,7 +114,7 @@ def train(
         if not (resume and (run / RECIPE).exists()):
             # A run that is continued has its rows; the sources may have gone or changed since.
             recipe, in_memory = with_mix(recipe, in_memory)
-        paths = stack.enter_context(stored(in_memory, run))
+        paths = stack.enter_context(store_tables(in_memory, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
         recipe = begin_search(run, procedure, recipe.changed(data=paths), resume)
@@ -149,8 +149,8 @@ def _train(
     """The sentence above, from the rows on."""
     start, run = time.perf_counter(), destination.run
     scores_by_folds = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(recipe, folded=scores_by_folds)
-    show_outline(outline_rows(divided, scores_by_folds))
+    divided = load_and_divide(recipe, scores_by_folds=scores_by_folds)
+    notify_outline(outline_rows(divided, scores_by_folds))
     recipe = with_absolute_paths(divided.recipe, divided.table)
     learner = procedure.learn(recipe, divided) if procedure else learning_rows(recipe, divided)
     divided = learner.divided
@@ -171,11 +171,11 @@ def _train(
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(findings, scored)
-            keep_looks(run, fitted)
+            write_evaluations(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
-            write_files(ScoredRun(run, divided, fitted, scored, seconds, model, base, blocks))
+            write_files(CompletedRun(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         with stage("writing the report"):

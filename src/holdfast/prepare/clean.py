@@ -43,7 +43,7 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
             rule = f"does not exist for {recipe.task}"
             raise RecipeError("treat", rule, ", ".join(requested), "Leave it out.")
         return recipe, CleaningPlan()
-    for name in by_default():
+    for name in default_treatments():
         requested.setdefault(name, True)
     cleaning_plan = choose(requested)
     for treatment, settings in cleaning_plan.table:
@@ -54,7 +54,7 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     return recipe.model_copy(update={"treat": requested}), cleaning_plan
 
 
-def by_default() -> tuple[str, ...]:
+def default_treatments() -> tuple[str, ...]:
     """The treatments that are done without being asked for."""
     return tuple(
         name
@@ -121,9 +121,9 @@ S = TypeVar("S")
 
 
 def _cleaning_reason(treatment: RowTreatment[S]) -> str:
-    by_default = " (by default)" if treatment.default else ""
+    note = " (by default)" if treatment.default else ""
     return (
-        f"what {treatment.because} is read as it was meant{by_default}, here, by predict and by "
+        f"what {treatment.because} is read as it was meant{note}, here, by predict and by "
         f"evaluate; treat.{treatment.name}=false leaves it"
         if not treatment.hides
         else f"what {treatment.because} is read without them, here, by predict and by evaluate"

@@ -53,31 +53,31 @@ def prepare(
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
-    kind, pictures = kind_of(recipe.task), recipe.task in OF_PICTURES
+    definition, pictures = kind_of(recipe.task), recipe.task in OF_PICTURES
     recipe = settle_dtype(settle_quantize(recipe))
-    wanted = recipe.train
-    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
+    train_settings = recipe.train
+    machine = choose_machine(train_settings.threads, train_settings.precision, train_settings.matmul, one_size=pictures)
     with recorded() as log:
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *parted(log)[0]))
     check_probes(recipe)
-    asked = recipe.data.label_kind or rows.columns.label_kind
-    kind.refuse(recipe if asked is None else recipe.changed(data={"label_kind": asked}))
-    loaded = with_adapter(with_layers(kind.load(recipe, rows), recipe), recipe)
+    label_type = recipe.data.label_kind or rows.columns.label_kind
+    definition.refuse(recipe if label_type is None else recipe.changed(data={"label_kind": label_type}))
+    loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
-    decided = {
+    machine_settings = {
         "threads": machine.threads,
         "precision": machine.precision,
         "matmul": machine.matmul,
         "shard": shard,
     }
-    recipe = recipe.changed(train=decided)
+    recipe = recipe.changed(train=machine_settings)
     prepared = PreparedData(
         recipe=recipe,
-        kind=kind,
+        kind=definition,
         rows=rows,
-        examples=kind.encode(rows, loaded, recipe),
+        examples=definition.encode(rows, loaded, recipe),
         loaded=loaded,
         machine=machine,
         units=np.arange(len(rows)) if units is None else units,
@@ -89,22 +89,22 @@ def prepare(
     return prepared if added is None else prepared.extended(added)
 
 
-def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
+def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
     """The rows of several tables of one shape as one, and where each table's rows are in it."""
     import datasets
 
-    filled = [table for table in tables if len(table)] or [tables[0]]
-    ends = np.cumsum([0, *map(len, tables)])
-    places = tuple(np.arange(ends[i], ends[i + 1]) for i in range(len(tables)))
-    if len(filled) == 1:
-        return filled[0], places
+    non_empty = [table for table in tables if len(table)] or [tables[0]]
+    offsets = np.cumsum([0, *map(len, tables)])
+    places = tuple(np.arange(offsets[i], offsets[i + 1]) for i in range(len(tables)))
+    if len(non_empty) == 1:
+        return non_empty[0], places
     # A file of validation rows may lack what only a division reads, such as the groups.
     shared = [
         name
-        for name in filled[0].rows.column_names
-        if all(name in table.rows.column_names for table in filled)
+        for name in non_empty[0].rows.column_names
+        if all(name in table.rows.column_names for table in non_empty)
     ]
-    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in filled])
+    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in non_empty])
     return replace(tables[0], rows=rows), places
 
 
@@ -121,7 +121,7 @@ def prepare_divided(
     classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
     of a row of the ``known`` tables (none of that without ``extend``); and where each of them
     are."""
-    rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
+    rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
     if extend:
         prepared = with_general(prepared, known or (rows,))
@@ -166,7 +166,7 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         return loaded
     from holdfast.models.depth import shorten
 
-    told = shorten(loaded.network, recipe.model.layers, recipe.model.layers_kept)
+    decision = shorten(loaded.network, recipe.model.layers, recipe.model.layers_kept)
     total, trainable = count_parameters(loaded.network)
     facts = {
         **loaded.facts,
@@ -174,4 +174,4 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         "trainable": trainable,
         "layers": len(loaded.network.layers()),
     }
-    return replace(loaded, facts=facts, decisions=(*loaded.decisions, told))
+    return replace(loaded, facts=facts, decisions=(*loaded.decisions, decision))

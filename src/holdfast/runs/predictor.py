@@ -39,7 +39,7 @@ from holdfast.data.table import Table
 from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
-from holdfast.runs.threshold import ThresholdRule, rule_of
+from holdfast.runs.threshold import ThresholdRule, load_rule
 from holdfast.tasks import kind_of
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -58,7 +58,7 @@ D = TypeVar("D")
 R = TypeVar("R", PredictionRequest, LabelledRequest)
 
 
-def as_written(table: Table) -> Table:
+def unchanged(table: Table) -> Table:
     """Rows whose texts are read as they are."""
     return table
 
@@ -68,7 +68,7 @@ class Predictor:
 
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
     of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
-    ``treated`` makes of a table's texts what the model was trained on; ``rule`` says which answers
+    ``clean`` makes of a table's texts what the model was trained on; ``rule`` says which answers
     ``predict`` leaves to a person, where the run has a threshold; ``ensemble`` what is
     said of how several runs answer together.
     """
@@ -79,12 +79,12 @@ class Predictor:
         part: DataPart,
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
-        treated: Callable[[Table], Table] = as_written,
+        clean: Callable[[Table], Table] = unchanged,
         rule: ThresholdRule | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._treated = treated
+        self._clean = clean
         self.rule = rule
         self.ensemble: Mapping[str, object] | None = None
         self.part = part
@@ -101,15 +101,15 @@ class Predictor:
         """
         paths = [runs] if isinstance(runs, Path) else list(runs)
         recipe = _shared_recipe(paths)
-        rule, told = rule_of(paths)
+        rule, decisions = load_rule(paths)
         ensemble: Mapping[str, Any] | None = None
         with flushed_subnormals():
             model = kind_of(recipe.task).use_runs(paths)
             if join is not None:
-                model, ensemble, chosen = join(paths, model)
-                told = (*told, *chosen)
+                model, ensemble, join_decisions = join(paths, model)
+                decisions = (*decisions, *join_decisions)
         treated = partial(clean_like_run, recipe=recipe)
-        predictor = cls(model, recipe.data, paths, (*unsealed(paths), *told), treated, rule)
+        predictor = cls(model, recipe.data, paths, (*unsealed(paths), *decisions), treated, rule)
         predictor.ensemble = ensemble
         return predictor
 
@@ -169,18 +169,18 @@ class Predictor:
             )
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
-        asked, answer = self.ask(data, options), self._answering(options)
-        return Predicted(asked, self._model, answer, names, file, self.rule)
+        request, answer = self.ask(data, options), self._answer_function(options)
+        return Predicted(request, self._model, answer, names, file, self.rule)
 
-    def _answering(self, options: Options) -> Callable[[Table], Answers]:
+    def _answer_function(self, options: Options) -> Callable[[Table], Answers]:
         """What answers the rows, as ``options`` have it written."""
         if options.max_tokens is None and not options.temperature:
             return self.answer
         if not isinstance(self._model, WritingModel):
             rule = "is for models that write, and this run's answers are not written"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
-            what = "--max-tokens" if options.max_tokens is not None else "--temperature"
-            raise RecipeError(what, rule, given, "Leave it out.")
+            option = "--max-tokens" if options.max_tokens is not None else "--temperature"
+            raise RecipeError(option, rule, given, "Leave it out.")
         model = self._model.writing(options.max_tokens, options.temperature)
 
         def answer(table: Table) -> Answers:
@@ -198,8 +198,8 @@ class Predictor:
 
     def _read(self, read: Callable[[D, Options], R], data: D, options: Options) -> R:
         with advising(), within_limits(self.part, options.limits):
-            asked = read(data, options)
-            return replace(asked, table=self._treated(asked.table))
+            request = read(data, options)
+            return replace(request, table=self._clean(request.table))
 
     def judge(self, table: Table) -> Score:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""

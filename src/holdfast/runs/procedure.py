@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from holdfast.runs.start import RunFolder
 
 # What a procedure's own finished fits lie in, below ``checkpoints/``.
-FITS = "search"
+SEARCH_FITS = "search"
 COMMAND = "command"
 
 
@@ -55,16 +55,16 @@ class Learner(Protocol):
 
 
 @runtime_checkable
-class HearsScore(Protocol):
+class UsesScore(Protocol):
     """What a learner has beside that says something of the score: it hears it in the place of
     ``blocks``."""
 
-    def scored(self, scored: Scored) -> Mapping[str, Any]: ...
+    def score_blocks(self, scored: Scored) -> Mapping[str, Any]: ...
 
 
 def blocks_of(learner: Learner, scored: Scored) -> Mapping[str, Any]:
     """What joins ``result.json`` of what a learner found."""
-    return learner.scored(scored) if isinstance(learner, HearsScore) else learner.blocks()
+    return learner.scored(scored) if isinstance(learner, UsesScore) else learner.blocks()
 
 
 class Procedure(Protocol):
@@ -74,11 +74,11 @@ class Procedure(Protocol):
     @property
     def name(self) -> str: ...
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """The recipe by which the rows are read and divided."""
         ...
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """What was asked beside the recipe, in plain values: it is kept in ``search.yaml``."""
         ...
 
@@ -101,16 +101,16 @@ def notify_resumed(run: Path, settings: str) -> None:
     notify(Decision("resumed", str(run), because, prominent=True))
 
 
-def begun_search(run: Path) -> Mapping[str, Any] | None:
+def read_search_start(run: Path) -> Mapping[str, Any] | None:
     """What the search in this folder began with: its ``command``, its ``recipe``, and what was
     asked beside it; ``None`` where a run began without one, or none did."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
             with door(str(path), RunError, remedy="Restore it, or start anew with another --out."):
-                found = read_yaml(path)
-                if not isinstance(found, dict) or COMMAND not in found:
+                recorded = read_yaml(path)
+                if not isinstance(recorded, dict) or COMMAND not in recorded:
                     raise ValueError("it does not hold what a search begins with")
-                return found
+                return recorded
     return None
 
 
@@ -120,34 +120,34 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
     What was asked is written down before the first row is read. Raises ``RunError`` where another
     command began what is to be continued, or where several processes were started.
     """
-    begun = begun_search(run) if resume else None
-    _refuse_other(run, procedure, begun, resume)
+    recorded = read_search_start(run) if resume else None
+    _refuse_other(run, procedure, recorded, resume)
     if procedure is None:
         return recipe
     if processes() > 1:
         rule = "runs in one process, and a launcher started several"
         remedy = "Start it without the launcher; --engine ray spreads fits over processes."
         raise RunError(f"holdfast {procedure.name}", rule, processes(), remedy)
-    if begun is not None:
+    if recorded is not None:
         if not (run / RECIPE).exists():
             notify_resumed(run, SEARCH)
-        return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
-    made = procedure.asked(recipe)
-    kept = run / CHECKPOINTS
-    shutil.rmtree(kept / FITS, ignore_errors=True)
-    kept.mkdir(parents=True, exist_ok=True)
-    asked = from_yaml(anchored(recipe, Path()).to_yaml())
-    plain = {COMMAND: procedure.name, "recipe": asked, **procedure.described()}
-    write_text(kept / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    return made
+        return procedure.asked(parse(recorded["recipe"], str(run / SEARCH)))
+    checked = procedure.asked(recipe)
+    checkpoints = run / CHECKPOINTS
+    shutil.rmtree(checkpoints / SEARCH_FITS, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    recipe_values = from_yaml(anchored(recipe, Path()).to_yaml())
+    plain = {COMMAND: procedure.name, "recipe": recipe_values, **procedure.described()}
+    write_text(checkpoints / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return checked
 
 
 def _refuse_other(
-    run: Path, procedure: Procedure | None, begun: Mapping[str, object] | None, resume: bool
+    run: Path, procedure: Procedure | None, recorded: Mapping[str, object] | None, resume: bool
 ) -> None:
-    if not resume or (begun is None and not (run / RECIPE).exists()):
+    if not resume or (recorded is None and not (run / RECIPE).exists()):
         return
-    before = begun[COMMAND] if begun else "train"
+    before = recorded[COMMAND] if recorded else "train"
     command = procedure.name if procedure else "train"
     if before != command:
         raise RunError(
@@ -160,12 +160,12 @@ def _refuse_other(
 
 def forget_search(run: Path) -> None:
     """Where the input was at fault before a fit was done, nothing is left of what was asked."""
-    kept = run / CHECKPOINTS
-    if (run / RECIPE).exists() or (kept / FITS).exists():
+    checkpoints = run / CHECKPOINTS
+    if (run / RECIPE).exists() or (checkpoints / SEARCH_FITS).exists():
         return
-    (kept / SEARCH).unlink(missing_ok=True)
+    (checkpoints / SEARCH).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        kept.rmdir()
+        checkpoints.rmdir()
 
 
 def keep_search(run: Path) -> None:

@@ -25,20 +25,32 @@ from holdfast.core.wording import counted
 from holdfast.fits.row_use import dealing_conflict
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.search.bench import Bench, TrialFold, make_trial_folds, judging_counts, units_of
+from holdfast.search.context import (
+    SearchContext,
+    TrialFold,
+    judging_counts,
+    make_trial_folds,
+    units_of,
+)
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.learner import JobRunner, SearchLearner, SearchOutcome, make_engine, require_test_rows
+from holdfast.search.learner import (
+    JobRunner,
+    SearchLearner,
+    SearchOutcome,
+    make_engine,
+    require_test_rows,
+)
 from holdfast.search.rules.winner import expected_score
 from holdfast.search.sizes import (
-    LAYERS,
     FULL,
+    LAYERS,
     Capacity,
     Cost,
     Size,
-    measure_costs,
-    judge_sizes,
-    capacity_sentence,
     candidate_sizes,
+    capacity_sentence,
+    judge_sizes,
+    measure_costs,
 )
 from holdfast.search.study_block import pareto_front
 
@@ -64,7 +76,7 @@ class Sizing:
     address: str | None = None
     name: str = "tune"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.asked``."""
         conflicts = {
             "train.folds": (recipe.train.folds, "divides each fit, as this search does"),
@@ -76,7 +88,7 @@ class Sizing:
         require_test_rows(recipe)
         return recipe
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
         return {"search": "capacity", "engine": self.engine}
 
@@ -93,21 +105,21 @@ class SizeSearch:
 
     may_fold: bool
 
-    def run(self, bench: Bench, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
+    def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
         """Fit the sizes, judge them, and choose one; see ``Search.run``."""
-        start, sizes, folds = time.perf_counter(), candidate_sizes(bench), self._folds(bench)
+        start, sizes, folds = time.perf_counter(), candidate_sizes(context), self._folds(context)
         judged_on = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
         rows = counted(judging_counts(folds)["rows"], "row")
         reason = f"each is fitted from the pretrained weights, judged {judged_on} ({rows})"
         sizes_decision = Decision("sizes", ", ".join(size.name for size in sizes), reason, prominent=True)
         notify(sizes_decision)
-        trials = SizeTrials(sizes, folds, units_of(bench, folds))
+        trials = SizeTrials(sizes, folds, units_of(context, folds))
         for result in fits(trials.jobs()):
             trials.add(result)
             key = result.key.rpartition("-f")[0]
             if trials.is_complete(key):
                 notify(trials.score_decision(key))
-        costs = measure_costs(bench, [size for size in sizes if trials.is_complete(size.key)])
+        costs = measure_costs(context, [size for size in sizes if trials.is_complete(size.key)])
         capacity = trials.judge()
         sentence_text = capacity_sentence(capacity, sizes, costs, trials.has_accuracy)
         selected = next(size for size in sizes if size.key == capacity.chosen)
@@ -119,15 +131,15 @@ class SizeSearch:
         blocks = to_json({"capacity": block, "study": study})
         return SearchOutcome(dict(selected.settings), (sizes_decision, size_decision), blocks)
 
-    def _folds(self, bench: Bench) -> Sequence[TrialFold]:
+    def _folds(self, context: SearchContext) -> Sequence[TrialFold]:
         """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
-        out_of_fold = self.may_fold and len(bench.valid) < ENOUGH_ROWS
-        return make_trial_folds(bench, FOLDS if out_of_fold else 0, bench.recipe.seed)
+        out_of_fold = self.may_fold and len(context.valid) < ENOUGH_ROWS
+        return make_trial_folds(context, FOLDS if out_of_fold else 0, context.recipe.seed)
 
-    def plan(self, bench: Bench) -> Mapping[str, Any]:
+    def plan(self, context: SearchContext) -> Mapping[str, Any]:
         """See ``Search.foreseen``."""
-        sizes = [size.name for size in candidate_sizes(bench)]
-        return {"sizes": sizes, "judged_by": judging_counts(self._folds(bench))}
+        sizes = [size.name for size in candidate_sizes(context)]
+        return {"sizes": sizes, "judged_by": judging_counts(self._folds(context))}
 
 
 @dataclass(eq=False)

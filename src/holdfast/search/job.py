@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.runs.procedure import FITS
+from holdfast.runs.procedure import SEARCH_FITS
 from holdfast.training.checkpoint import SealedFile
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class FitJob:
     """One fit that a search wants.
 
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
-    ``held_out`` are positions among the bench's rows, each row in at most one of them: ``held_out`` rows
+    ``held_out`` are positions among the context's rows, each row in at most one of them: ``held_out`` rows
     (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``may_fail``:
     where no fit can be done with these settings, its ``FitResult`` says why, and the search goes
     on.
@@ -129,10 +129,10 @@ class FitWatch(Protocol):
 
 class FitStore:
     """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is kept),
-    ``fingerprint`` that of the bench: what was done on other rows or by another recipe is not read."""
+    ``fingerprint`` that of the context: what was done on other rows or by another recipe is not read."""
 
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
-        self._folder = folder / FITS if folder else None
+        self._folder = folder / SEARCH_FITS if folder else None
         self._fingerprint = fingerprint
 
     def save(self, job: FitJob, result: FitResult) -> None:
@@ -154,7 +154,7 @@ def _pack(result: FitResult) -> dict[str, Any]:
     import pyarrow as pa
     import torch
 
-    separate = ("looks", "held", *_ARRAYS)
+    separate = ("evaluations", "held_out", *_ARRAYS)
     plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name not in separate}
     state: dict[str, Any] = {
         "plain": json.dumps(plain),

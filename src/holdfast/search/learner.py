@@ -1,5 +1,5 @@
 """What the procedures of a search share: where its fits are carried out (one after another here, or
-many on a Ray cluster), many fits on one bench and then one by the settings that they chose into the
+many on a Ray cluster), many fits on one context and then one by the settings that they chose into the
 run's folder, and the plan that ``--dry-run`` shows.
 
 The test rows are scored once, by the model that is kept, like those of any run.
@@ -20,7 +20,7 @@ from holdfast.pipeline.main import with_absolute_paths
 from holdfast.prepare.rows import Divided, load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.runs.procedure import Learner, Procedure, ScoresByFolds
-from holdfast.search.bench import Bench, TrialFold, run_job
+from holdfast.search.context import SearchContext, TrialFold, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FitEngine(Protocol):
 
     def run(
         self,
-        bench: Bench,
+        context: SearchContext,
         jobs: Iterator[FitJob],
         *,
         store: FitStore,
@@ -72,7 +72,7 @@ class LocalEngine:
 
     def run(
         self,
-        bench: Bench,
+        context: SearchContext,
         jobs: Iterator[FitJob],
         *,
         store: FitStore,
@@ -83,7 +83,7 @@ class LocalEngine:
             result = store.load(job)
             if result is None:
                 with resumable(job.key):
-                    result = run_job(bench, job, watch)
+                    result = run_job(context, job, watch)
                 store.save(job, result)
             yield result
 
@@ -109,11 +109,11 @@ class SearchOutcome:
 class Search(Protocol):
     """What is special to one way to search."""
 
-    def run(self, bench: Bench, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
+    def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
         """Ask for fits until enough is known; ``checkpoints`` is the run's ``checkpoints``."""
         ...
 
-    def plan(self, bench: Bench) -> Mapping[str, Any]:
+    def plan(self, context: SearchContext) -> Mapping[str, Any]:
         """What would be tried, in plain values."""
         ...
 
@@ -144,16 +144,16 @@ class SearchLearner:
     def fit(self, folder: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """See ``Learner.fit``."""
         assert folder is not None
-        bench = Bench.from_learning_rows(self._learning)
-        store = FitStore(folder.kept_in, bench.mark)
+        context = SearchContext.from_learning_rows(self._learning)
+        store = FitStore(folder.kept_in, context.mark)
 
         def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[FitResult]:
-            return self._engine.run(bench, jobs, store=store, watch=watch)
+            return self._engine.run(context, jobs, store=store, watch=watch)
 
-        outcome = self._search.run(bench, fits, folder.kept_in)
+        outcome = self._search.run(context, fits, folder.kept_in)
         self._blocks = outcome.blocks
-        job = TrialFold(bench.train, bench.valid).job("kept", outcome.settings)
-        return bench.fit(job, listeners, into=folder, told=outcome.decisions)
+        job = TrialFold(context.train, context.valid).job("kept", outcome.settings)
+        return context.fit(job, listeners, into=folder, told=outcome.decisions)
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""
@@ -165,14 +165,14 @@ class SearchLearner:
         return {
             "rows": self.divided.table.source_rows,
             "division": {name: len(getattr(self._splits, name)) for name in split_names},
-            **self._search.plan(Bench.from_learning_rows(self._learning)),
+            **self._search.plan(SearchContext.from_learning_rows(self._learning)),
         }
 
 
 def dry_run_plan(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
     """The plan of ``--dry-run``: nothing is trained or written."""
     scores_by_folds = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(procedure.asked(recipe), folded=scores_by_folds)
+    divided = load_and_divide(procedure.asked(recipe), scores_by_folds=scores_by_folds)
     learner = procedure.learn(with_absolute_paths(divided.recipe, divided.table), divided)
     return {"schema": 1, **learner.plan()}
 

@@ -24,7 +24,7 @@ from holdfast.core.wording import counted
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connected, is_connected
 from holdfast.models.compute.processor import quick_dropout
-from holdfast.search.bench import Bench, run_job
+from holdfast.search.context import SearchContext, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 TRIES = 3
 POLL_S = 0.05
 
-# What a worker has prepared: by the bench's mark, one at a time.
-_BENCHES: dict[str, Bench] = {}
+# What a worker has prepared: by the context's mark, one at a time.
+_CONTEXTS: dict[str, SearchContext] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,20 @@ class RayEngine:
 
     def run(
         self,
-        bench: Bench,
+        context: SearchContext,
         jobs: Iterator[FitJob],
         *,
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[FitResult]:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
-        threads = bench.recipe.train.threads or 1
+        threads = context.recipe.train.threads or 1
         max_fits = self.gpus or max(1, self.processors // threads)
         resources = f"{counted(self.processors, 'processor')}, {counted(self.gpus, 'GPU')}"
         because = f"the cluster has {resources}; a fit takes {counted(threads, 'thread')}"
         notify(Decision("fits at a time", str(max_fits), because))
         ray = connected(self.address)
-        pool = _FitPool(ray, (threads, min(1, self.gpus)), bench, watch)
+        pool = _FitPool(ray, (threads, min(1, self.gpus)), context, watch)
         # Ray prints of dead workers where results belong.
         with contextlib.redirect_stdout(sys.stderr):
             try:
@@ -108,12 +108,12 @@ class _FitPool:
     """The fits that are under way."""
 
     def __init__(
-        self, ray: ModuleType, each: tuple[int, int], bench: Bench, watch: FitWatch | None
+        self, ray: ModuleType, each: tuple[int, int], context: SearchContext, watch: FitWatch | None
     ) -> None:
         threads, gpus = each
         self._ray, self._watch = ray, watch
-        self._bench = ray.put(pickle.dumps(with_rows_in_memory(bench)))
-        self._fingerprint = bench.fingerprint
+        self._context = ray.put(pickle.dumps(with_rows_in_memory(context)))
+        self._fingerprint = context.fingerprint
         self._mail = ray.remote(Mailbox).options(num_cpus=0).remote() if watch else None
         variables = {"OMP_NUM_THREADS": str(threads), "RAY_USAGE_STATS_ENABLED": "0"}
         self._task = ray.remote(_run_in_worker).options(
@@ -123,7 +123,7 @@ class _FitPool:
 
     def begin(self, job: FitJob, tries: int = 1) -> None:
         """Give it to a worker."""
-        self.running[self._task.remote(self._fingerprint, [self._bench], job, self._mail, __version__)] = (
+        self.running[self._task.remote(self._fingerprint, [self._context], job, self._mail, __version__)] = (
             job,
             tries,
         )
@@ -228,22 +228,22 @@ def _run_in_worker(fingerprint: str, packed: list[Any], job: FitJob, mail: objec
                 None,
                 "Install the same version on every machine.",
             )
-        if fingerprint not in _BENCHES:
-            _BENCHES.clear()
-            _BENCHES[fingerprint] = pickle.loads(ray.get(packed[0]))
+        if fingerprint not in _CONTEXTS:
+            _CONTEXTS.clear()
+            _CONTEXTS[fingerprint] = pickle.loads(ray.get(packed[0]))
         # As the process that searches has it: results depend on both to the last bit.
         with flushed_subnormals(), quick_dropout():
             watch = RemoteWatch(mail) if mail is not None else None
-            return pickle.dumps(run_job(_BENCHES[fingerprint], job, watch))
+            return pickle.dumps(run_job(_CONTEXTS[fingerprint], job, watch))
     except HoldfastError as error:
         return error
 
 
-def with_rows_in_memory(bench: Bench) -> Bench:
-    """The bench with its rows in memory: another machine does not have the files in which they lie
+def with_rows_in_memory(context: SearchContext) -> SearchContext:
+    """The context with its rows in memory: another machine does not have the files in which they lie
     here."""
-    known = tuple(_in_memory(table) for table in bench.known)
-    return replace(bench, rows=_in_memory(bench.rows), known=known, _prepared={})
+    known = tuple(_in_memory(table) for table in context.known)
+    return replace(context, rows=_in_memory(context.rows), known=known, _prepared={})
 
 
 def _in_memory(table: Table) -> Table:

@@ -24,7 +24,7 @@ from holdfast.fits.fit import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.bench import run_environment
+from holdfast.search.context import run_environment
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
 from holdfast.training.machine.machine import make_accelerator

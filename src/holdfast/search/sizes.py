@@ -17,7 +17,7 @@ from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
 from holdfast.models.depth import depth_of
-from holdfast.search.bench import Bench, timing_batches
+from holdfast.search.context import SearchContext, timing_batches
 from holdfast.stats.paired_tests import by_groups
 
 if TYPE_CHECKING:
@@ -65,15 +65,15 @@ class Cost:
     latency_ms: float
 
 
-def candidate_sizes(bench: Bench) -> tuple[Size, ...]:
+def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
     """The whole model first, then smaller ones, the largest first.
 
     Depth: the first blocks of the pretrained stack (the top ones are dropped), and for half of the
     blocks those spread over it too. Of a model with an adapter that is saved beside it, whose depth
     cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
     """
-    adapter = bench.recipe.model.adapter
-    network = bench.prepared({}).loaded.network
+    adapter = context.recipe.model.adapter
+    network = context.prepared({}).loaded.network
     if adapter.kind is not None and not adapter.merge:
         return _rank_sizes(network)
     blocks = depth_of(network)
@@ -114,7 +114,7 @@ def _rank_sizes(network: Network) -> tuple[Size, ...]:
     return (full, *others)
 
 
-def measure_costs(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
+def measure_costs(context: SearchContext, sizes: Sequence[Size]) -> dict[str, Cost]:
     """Each size's cost, by its key, measured on the plain model that it is saved as (mean pooling
     adds a block to it), on rows of middle length one at a time.
 
@@ -126,17 +126,17 @@ def measure_costs(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
     from holdfast.plan.memory import available_mb
 
     counts = {
-        size.key: count_parameters(bench.prepared(size.settings).loaded.network) for size in sizes
+        size.key: count_parameters(context.prepared(size.settings).loaded.network) for size in sizes
     }
     total_mb = sum(4e-6 * total for total, _ in counts.values()) * NETWORK_COPIES
     all_fit = total_mb < available_mb() / 2
     times: dict[str, float] = {}
     for group in [sizes] if all_fit else [[size] for size in sizes]:
-        times |= _measure_times(bench, group)
+        times |= _measure_times(context, group)
     return {key: Cost(*counts[key], 1000 * seconds) for key, seconds in times.items()}
 
 
-def _measure_times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
+def _measure_times(context: SearchContext, sizes: Sequence[Size]) -> dict[str, float]:
     """Seconds a row, the sizes in turn."""
     import torch
 
@@ -144,7 +144,7 @@ def _measure_times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
 
     passes: dict[str, list[Callable[[], Any]]] = {}
     for size in sizes:
-        prepared = bench.prepared(size.settings)
+        prepared = context.prepared(size.settings)
         use_threads(prepared.machine.threads)
         passes[size.key] = _timed_passes(prepared)
     best = {key: np.full(TIMED_ROWS, np.inf) for key in passes}

@@ -27,7 +27,15 @@ from holdfast.models.adapters.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.recipe import anchored, parse
 from holdfast.recipe.values import NUMBER
-from holdfast.search.space import Dimension, Condition, Space, dependencies_first, canonical_text, same_value, format_value
+from holdfast.search.space import (
+    Condition,
+    Dimension,
+    Space,
+    canonical_text,
+    dependencies_first,
+    format_value,
+    same_value,
+)
 
 RANGE_KEYS = ("range", "choices", "log", "step")
 MOST_CHOICES = 1000

@@ -23,7 +23,7 @@ from holdfast.core.records import Floats
 from holdfast.data.database_url import masked
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Dimension, Space, canonical_text
-from holdfast.search.storage import without_experimental_warnings, close_storage
+from holdfast.search.storage import close_storage, without_experimental_warnings
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -17,7 +17,7 @@ import numpy as np
 
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.core.wording import counted
-from holdfast.search.bench import Bench, judging_counts, timing_batches
+from holdfast.search.context import SearchContext, judging_counts, timing_batches
 from holdfast.search.rules.winner import LEVEL, ScoreRange
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.storage import without_experimental_warnings
@@ -38,12 +38,12 @@ LEAST_COMPLETE = 12
 PERMUTATIONS, TREES = 19, 16
 
 
-def study_block(search: SearchLoop, search_verdict: SearchVerdict, bench: Bench, where: str) -> dict[str, Any]:
+def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str) -> dict[str, Any]:
     """Everything that a search found, in plain values; ``where`` its study lies."""
     results, plan, expected, best = search.results, search.plan, search_verdict.expected, search_verdict.winner
     # Of every form of the model among the whole trials, measured once.
     forms = {str(_model_settings(result)): _model_settings(result) for result in results if result.whole}
-    times = {key: latency_ms(bench, settings) for key, settings in forms.items()}
+    times = {key: latency_ms(context, settings) for key, settings in forms.items()}
     stored = search.trials.study.get_trials(deepcopy=False)
     return {
         "trials": len(results),
@@ -150,7 +150,7 @@ def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
+def latency_ms(context: SearchContext, settings: Mapping[str, object]) -> float:
     """The time of an answer, a row at a time on this machine, measured on the network as these
     settings prepare it, on its middle rows: the fastest of three rounds, since a machine is
     disturbed upwards alone. How a fit trains does not change it."""
@@ -159,7 +159,7 @@ def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
     from holdfast.models.fresh import fresh
     from holdfast.training.machine.machine import use_threads
 
-    prepared = bench.prepared(settings)
+    prepared = context.prepared(settings)
     use_threads(prepared.machine.threads)
     network = fresh(prepared.loaded.network).eval()
     task, batches = timing_batches(prepared, TIMED_ROWS)

@@ -21,7 +21,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect, TrainingError
 from holdfast.core.records import Floats, Ints
-from holdfast.search.rules.shrinkage import WRONG, Shrunken, scores_of, shrink_gains
+from holdfast.search.rules.shrinkage import WRONG, Shrunken, probability_scores, shrink_gains
 from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_score, select_winner
 from holdfast.search.study import TrialResult
 
@@ -58,7 +58,7 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
         raise Defect("the margin and the error of a race", rule, (margin, error))
     if not len(trial):
         return None
-    scores = scores_of({"trial": trial, "leader": leader})
+    scores = probability_scores({"trial": trial, "leader": leader})
     gap = scores["leader"] - scores["trial"]
     bets = np.log1p(STAKES * ((gap - margin) / (1 + margin))[:, None])
     evidence = float(np.exp(bets.cumsum(axis=0)).mean(axis=1).max())
@@ -88,7 +88,7 @@ def stop_reason(
     """
     if len(losses) - 1 < MIN_TRIALS:
         return None
-    estimates = shrink_gains(scores_of(losses), default)
+    estimates = shrink_gains(probability_scores(losses), default)
     gain = next_gain(estimates)
     others = [costs[key] for key in losses if key != default]
     required_gain = price * float(np.mean(others)) / costs[default]
@@ -234,5 +234,5 @@ def leading_trial(scored: Sequence[TrialResult]) -> TrialResult:
     """The trial that is expected to be best."""
     names = {trial_name(one): one for one in scored}
     rows: dict[str, Floats] = {key: one.losses for key, one in names.items()}
-    estimates = shrink_gains(scores_of(rows), trial_name(reference_trial(scored)))
+    estimates = shrink_gains(probability_scores(rows), trial_name(reference_trial(scored)))
     return names[estimates.keys[int(np.argmax(estimates.mean))]]

@@ -28,13 +28,13 @@ from holdfast.fits.compose import make_training_plan
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
 from holdfast.recipe.parts import FOLDS, MINUTES, Part
-from holdfast.search.bench import Bench, TrialFold, make_trial_folds
+from holdfast.search.context import SearchContext, TrialFold, make_trial_folds
+from holdfast.search.default_space import SpaceFacts, default_point, default_space
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Space
 from holdfast.search.space_request import parse_space
 from holdfast.search.storage import without_experimental_warnings
 from holdfast.search.study import Origin
-from holdfast.search.usual_space import SpaceFacts, default_point, default_space
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -260,16 +260,16 @@ class TrialPlan:
     decisions: tuple[Decision, ...]
 
 
-def plan_trials(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> TrialPlan:
+def plan_trials(ranges: Mapping[str, object], part: SearchPart, context: SearchContext) -> TrialPlan:
     """For the ranges that were asked for (none: the default space), on these rows."""
-    facts, passed = space_facts(bench)
-    space = parse_space(ranges, bench.recipe) if ranges else default_space(facts)
+    facts, passed = space_facts(context)
+    space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
     max_trials = part.trials
     if max_trials is None and part.minutes is None:
         max_trials = DEFAULT_TRIALS
     sampler = choose_sampler(part.sampler, space, max_trials)
     pruner = choose_pruner(part.pruner, part.folds)
-    seed = bench.recipe.seed if part.seed is None else part.seed
+    seed = context.recipe.seed if part.seed is None else part.seed
     default = default_point(space, facts.default)
     origin = "set by you" if space.user_defined else "the default for such rows and such a model"
     searched = [
@@ -284,7 +284,7 @@ def plan_trials(ranges: Mapping[str, object], part: SearchPart, bench: Bench) ->
         rows_passed=passed,
         points=[("default", default)],
         grid=shuffled_grid(space, seed) if sampler.chosen == "grid" else None,
-        folds=make_trial_folds(bench, part.folds, seed),
+        folds=make_trial_folds(context, part.folds, seed),
         metric=study_metric(facts),
         max_trials=max_trials,
         seed=seed,
@@ -299,17 +299,17 @@ def plan_trials(ranges: Mapping[str, object], part: SearchPart, bench: Bench) ->
     )
 
 
-def space_facts(bench: Bench) -> tuple[SpaceFacts, float]:
+def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
     """What the default space is made by, and how many rows the default passes."""
     from holdfast.models.layers import count_parameters
     from holdfast.plan.defaults import FINETUNE
 
-    train = bench.train
-    prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
-    training_plan = make_training_plan(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
+    train = context.train
+    prepared = context.extended({}, train, train[:0] if context.folds else context.valid)
+    training_plan = make_training_plan(prepared, train, context.valid, cross_fitted=bool(context.folds))
     network, phases = training_plan.loaded.network, training_plan.plan.phases
     facts = SpaceFacts(
-        recipe=bench.recipe,
+        recipe=context.recipe,
         default=training_plan.recipe,
         parameters=count_parameters(network)[0],
         region=training_plan.usual_rates,

@@ -26,17 +26,23 @@ from holdfast.data.database_url import masked
 from holdfast.fits.row_use import dealing_conflict
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.runs.procedure import COMMAND, FITS, begun_search
-from holdfast.search.bench import Bench, judging_counts, units_of
+from holdfast.runs.procedure import COMMAND, SEARCH_FITS, read_search_start
 from holdfast.search.capacity import Sizing
-from holdfast.search.learner import JobRunner, SearchLearner, SearchOutcome, make_engine, require_test_rows
+from holdfast.search.context import SearchContext, judging_counts, units_of
+from holdfast.search.learner import (
+    JobRunner,
+    SearchLearner,
+    SearchOutcome,
+    make_engine,
+    require_test_rows,
+)
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import format_settings
-from holdfast.search.space_request import read_search_recipe, parse_space, split_settings
-from holdfast.search.storage import check_study, require_optuna, open_storage
+from holdfast.search.space_request import parse_space, read_search_recipe, split_settings
+from holdfast.search.storage import check_study, open_storage, require_optuna
 from holdfast.search.study import Proposals, Trials
 from holdfast.search.study_block import study_block
-from holdfast.search.study_verdict import trial_stop_reason, search_stop_reason, judge_trials
+from holdfast.search.study_verdict import judge_trials, search_stop_reason, trial_stop_reason
 from holdfast.search.trial_plan import (
     Pruning,
     SearchPart,
@@ -62,7 +68,7 @@ class Tune:
     address: str | None = None
     name: str = "tune"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.asked``."""
         require_test_rows(recipe)
         if self.search.folds and recipe.train.folds:
@@ -75,7 +81,7 @@ class Tune:
             check_study(self.study)
         return recipe
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
         return {
             "space": dict(self.ranges),
@@ -101,19 +107,19 @@ class SettingsSearch:
     procedure: Tune
     test_rows: int
 
-    def run(self, bench: Bench, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
+    def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
         """See ``Search.run``."""
         start, options = time.perf_counter(), self.procedure.search
-        plan = plan_trials(self.procedure.ranges, options, bench)
+        plan = plan_trials(self.procedure.ranges, options, context)
         notify(*plan.decisions)
-        owner_file = checkpoints / FITS / OWNER
+        owner_file = checkpoints / SEARCH_FITS / OWNER
         storage_path = self.procedure.study
         if storage_path is None:
             owner_file.parent.mkdir(parents=True, exist_ok=True)
             storage_path = str(owner_file.with_name(STUDY))
         # This run's name among others that share a study.
         owner = owner_file.read_text("utf-8").strip() if owner_file.exists() else uuid.uuid4().hex
-        trials = self._trials(bench, plan, storage_path, owner)
+        trials = self._trials(context, plan, storage_path, owner)
         # Not before the study is known to be of this search: a refused one leaves no run behind.
         owner_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(owner_file, owner)
@@ -133,20 +139,20 @@ class SettingsSearch:
             notify(Decision("study", masked(storage_path), existing_text, prominent=True))
         for result in fits(search.jobs(), search.pruning):
             search.add(result)
-        search_verdict = judge_trials(search.results, plan.metric, self.test_rows, units_of(bench, plan.folds))
+        search_verdict = judge_trials(search.results, plan.metric, self.test_rows, units_of(context, plan.folds))
         settings = search_verdict.winner.settings
         decision = Decision("settings", format_settings(settings), search_verdict.because, prominent=True)
         notify(decision)
-        study = study_block(search, search_verdict, bench, masked(storage_path))
+        study = study_block(search, search_verdict, context, masked(storage_path))
         study["search_s"] = round(time.perf_counter() - start, 3)
         trials.close()
         if self.procedure.study is None:
             shutil.copyfile(storage_path, checkpoints.parent / STUDY)
         return SearchOutcome(settings, (*plan.decisions, decision), {"study": study})
 
-    def _trials(self, bench: Bench, plan: TrialPlan, where: str, owner: str) -> Trials:
+    def _trials(self, context: SearchContext, plan: TrialPlan, where: str, owner: str) -> Trials:
         about = {
-            "rows": bench.study_fingerprint,
+            "rows": context.study_fingerprint,
             "space": plan.space.to_json(),
             "folds": self.procedure.search.folds,
             "metric": plan.metric,
@@ -157,9 +163,9 @@ class SettingsSearch:
         is_private = self.procedure.study is None
         return Trials(open_storage(where), where, about, owner, proposals, is_private)
 
-    def plan(self, bench: Bench) -> Mapping[str, Any]:
+    def plan(self, context: SearchContext) -> Mapping[str, Any]:
         """See ``Search.foreseen``."""
-        trial_plan = plan_trials(self.procedure.ranges, self.procedure.search, bench)
+        trial_plan = plan_trials(self.procedure.ranges, self.procedure.search, context)
         return {
             "trials": trial_plan.max_trials,
             "minutes": self.procedure.search.minutes,
@@ -228,7 +234,7 @@ def _started_search(request: Request) -> Mapping[str, Any] | None:
     if not request.resume:
         return None
     folder = request.out or default_folder(request.source, True)
-    started = begun_search(folder) if folder.is_dir() else None
+    started = read_search_start(folder) if folder.is_dir() else None
     return started if started is not None and started[COMMAND] == "tune" else None
 
 

@@ -25,7 +25,7 @@ from holdfast.core.wording import counted
 from holdfast.data.cells import read_json_cell, write_delimited
 from holdfast.data.raw import Raw, reading, source_path
 from holdfast.data.source import read_source
-from holdfast.prepare.clean import by_default
+from holdfast.prepare.clean import default_treatments
 from holdfast.quality.clean.apply import (
     choose,
     count_unread,
@@ -86,7 +86,7 @@ def treatments_of(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
     """What a file is treated by: what the recipe asks for, and, unless it says ``false``, what is
     surely right: what ``train`` does by itself, labels in one spelling, rows without a text or a
     label left out, and copies of a row with its label."""
-    usual = [*by_default(), "missing", "copies"]
+    usual = [*default_treatments(), "missing", "copies"]
     # A person who wants labels as they are written has said so.
     usual += ["labels"] if recipe.data.labels == "merged" else []
     return {**dict.fromkeys(usual, True), **recipe.treat}

@@ -27,7 +27,7 @@ from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, looks_like_conll
 from holdfast.plan.task import rows_task
-from holdfast.prepare.rows import given_rows
+from holdfast.prepare.rows import given_files
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import kind_of
@@ -73,7 +73,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     notify(*worked_out)
     table = _source(recipe)
     notify(*table.decisions)
-    own, companions = given_rows(recipe.data, kind_of(recipe.task))
+    own, companions = given_files(recipe.data, kind_of(recipe.task))
     notify(*companions)
     sides = {name: _other(recipe, path, table) for name, path in own.items()}
     others = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}

@@ -29,7 +29,7 @@ from holdfast.core.records import Decision, Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.runs.known_rows import SeenRows, seen_rows
+from holdfast.runs.known_rows import KnownRows, find_known_rows
 
 POINTS = 1.0
 # benchmarks/decisions.py, the most in twelve cells of 10,000 simulated pairs (100 to 3,000 rows,
@@ -49,7 +49,7 @@ class Comparison:
     found: PairedVerdict
     differ: Mapping[str, Any]
     whole: tuple[PairedRows, PairedVerdict] | None = None
-    seen: SeenRows | None = None
+    seen: KnownRows | None = None
     classes: Mapping[str, Sequence[str]] | None = None
     warnings: tuple[str, ...] = ()
     stored: bool = False
@@ -163,7 +163,7 @@ def compare(
     table = table.take(kept)
     runs = [one.run for one in sides if one.run is not None]
     with advising():
-        seen = seen_rows(runs, table) if runs else None
+        seen = find_known_rows(runs, table) if runs else None
     warnings += _not_known(sides, seen)
     return _compared(sides, table, said, margin / 100, seen, warnings)
 
@@ -203,7 +203,7 @@ def _answered(
     return kept, (f"{left} labelled rows have no answer of both and are left out",) if left else ()
 
 
-def _not_known(sides: Sequence[Contender], seen: SeenRows | None) -> tuple[str, ...]:
+def _not_known(sides: Sequence[Contender], seen: KnownRows | None) -> tuple[str, ...]:
     told = []
     if seen is not None and seen.why:
         told.append(f"which rows the runs had seen is not known in full: {seen.why}")
@@ -218,7 +218,7 @@ def _compared(
     table: Table,
     said: Sequence[Mapping[int, object]],
     margin: float,
-    seen: SeenRows | None,
+    seen: KnownRows | None,
     warnings: tuple[str, ...],
 ) -> Comparison:
     rows = table.column("row")

@@ -48,11 +48,17 @@ from holdfast.plugins.episodes.result import result_of, score_tests, write_predi
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import check_names
-from holdfast.prepare.sources import stored
+from holdfast.prepare.sources import store_tables
 from holdfast.recipe import Recipe, anchored, read_recipe
 from holdfast.runs.procedure import notify_resumed
 from holdfast.runs.scoring import write_pages
-from holdfast.runs.start import OPENED, finished_before, interruptible, settings_mark, settings_of
+from holdfast.runs.start import (
+    OPENED,
+    finished_before,
+    interruptible,
+    settings_fingerprint,
+    settings_of,
+)
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals
@@ -90,7 +96,7 @@ def meta(
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(claimed(run, resume))
-        paths = stack.enter_context(stored(held, run))
+        paths = stack.enter_context(store_tables(held, run))
         stack.enter_context(flushed_subnormals())
         again = resume and (run / RECIPE).exists()
         if again:
@@ -179,7 +185,7 @@ def _begin(run: Path, recipe: Recipe, rows: str, again: bool) -> str:
     checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
     whose recipes have more keys, goes on with it."""
     path, text = run / CHECKPOINTS / BEGUN, recipe.to_yaml()
-    now = settings_of(run) if again else settings_mark(from_yaml(text))
+    now = settings_of(run) if again else settings_fingerprint(from_yaml(text))
     if again and path.is_file():
         with door(str(path), RunError, remedy="Start a new run with another --out."):
             before = json.loads(path.read_text("utf-8"))

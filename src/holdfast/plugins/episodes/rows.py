@@ -23,7 +23,7 @@ from holdfast.duplicates.duplicates import gather
 from holdfast.plan.task import with_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, divided, usable
 from holdfast.prepare.clean import clean_texts, resolve_cleaning
-from holdfast.prepare.model import pooled
+from holdfast.prepare.model import concatenate
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import MetaPart, SplitShares
 from holdfast.tasks import kind_of
@@ -100,7 +100,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     tasks = np.concatenate([part[0] for part in parts])
     classes = np.concatenate([part[1] for part in parts])
     of = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
-    joined, _ = pooled(*tables)
+    joined, _ = concatenate(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, chosen = _shape(meta, tasks, classes)
     groups = np.asarray(gather(table, given, recipe.seed).copies.groups, dtype=np.int64)

@@ -39,7 +39,7 @@ from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
-from holdfast.runs.known_rows import NONE, SIDES, seen_rows
+from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, find_known_rows
 from holdfast.split.divide import text_keys
 from holdfast.tasks import kind_of
 
@@ -219,7 +219,7 @@ class _Joining:
         rows, kept = self._known_labels()
         table = self._table(rows)
         at = kept[np.asarray(table.column("row"), dtype=np.int64)]
-        new = seen_rows([self._again.run], table).side == NONE
+        new = find_known_rows([self._again.run], table).side == NO_SPLIT
         return table.take(np.flatnonzero(new & self._drawn(at)))
 
     def _drawn(self, at: Ints) -> Bools:
@@ -284,10 +284,10 @@ class _Joining:
     def _usable(self, table: Table, train: Table) -> tuple[Bools, Ints, set[int]]:
         """Which rows may be used, the unit of each (near-copies are one), and the old training rows
         that a new label replaces."""
-        seen = seen_rows([self._again.run], table)
+        seen = find_known_rows([self._again.run], table)
         usable = np.ones(len(table), dtype=bool)
         for side in ("valid", "test"):
-            there = seen.side == SIDES.index(side)
+            there = seen.side == SPLIT_NAMES.index(side)
             self._counts[f"leaked_{side}"] = int(there.sum())
             usable &= ~there
             if there.any():
@@ -319,7 +319,7 @@ class _Joining:
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
         copies = find_copies(RowTexts(table), seed=self._recipe.seed)
-        self._new = np.asarray(seen.side == NONE)
+        self._new = np.asarray(seen.side == NO_SPLIT)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
     def _agreeing(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:

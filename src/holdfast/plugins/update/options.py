@@ -39,7 +39,7 @@ from holdfast.plugins.update.merge import OWN_SHARE, join
 from holdfast.plugins.update.procedure import Renewal
 from holdfast.recipe import Recipe, anchored, as_settings, override, read_recipe
 from holdfast.runs.finished_run import OPENINGS
-from holdfast.runs.procedure import begun_search
+from holdfast.runs.procedure import read_search_start
 from holdfast.terminal.watch import train_watched
 
 
@@ -104,7 +104,7 @@ def begin(asking: UpdateOptions) -> UpdateStart:
 
 def _continued(run: Path, out: Path) -> UpdateStart:
     """The update of ``run`` that was begun in ``out``, of which no row is read again."""
-    begun = begun_search(out)
+    begun = read_search_start(out)
     if begun is None or begun.get("command") != "update":
         raise _no_update(out)
     done = out / RECIPE

@@ -54,7 +54,7 @@ from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.procedure import FITS
+from holdfast.runs.procedure import SEARCH_FITS
 from holdfast.split.divide import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
@@ -110,14 +110,14 @@ class Renewal:
     decisions: Sequence[Mapping[str, Any]] = ()
     name: str = "update"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.asked``."""
         if self.margin is not None:
             check_margin(self.margin)
         check_start(self.start, against_warm(Path(self.run), recipe, self.deleted))
         return recipe
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
         return {key: value for key, value in to_json(self).items() if key != "name"}
 
@@ -158,7 +158,7 @@ class Renewing:
             fitted = self._learning(start).fit()
             return predictions(Predictor.of(fitted), valid)
 
-        chosen = choose(self._asked.start, against, valid, answers, into.kept_in / FITS)
+        chosen = choose(self._asked.start, against, valid, answers, into.kept_in / SEARCH_FITS)
         notify(chosen.decision)
         fitted = self._learning(chosen.start).fit(into, listeners)
         gate, more = self._judge(Predictor.of(fitted), valid, into.run)
@@ -180,7 +180,7 @@ class Renewing:
         """See ``Learner.blocks``."""
         return {"update": self._block}
 
-    def scored(self, scored: Scored) -> Mapping[str, Any]:
+    def score_blocks(self, scored: Scored) -> Mapping[str, Any]:
         """See ``HearsScore.scored``: the served model's own score beside the new one's, and their
         difference row by row."""
         old = FinishedRun(self._run)

@@ -38,10 +38,10 @@ from holdfast.search.choice.evidence import (
     FrozenEvidence,
     TextEvidence,
     assign_folds,
+    bits_per_byte_rows,
     frozen_evidence,
     score_rows,
     text_evidence,
-    bits_per_byte_rows,
 )
 from holdfast.search.choice.order import estimate
 

@@ -27,7 +27,6 @@ from holdfast.core.wording import counted
 from holdfast.plan.task import with_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.bench import run_environment
 from holdfast.search.choice.adaptation import (
     AdaptationOptions,
     AdaptedModel,
@@ -43,6 +42,7 @@ from holdfast.search.choice.order import (
     difference,
     rank_models,
 )
+from holdfast.search.context import run_environment
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -37,16 +37,16 @@ from holdfast.core.run_files import FOLDS as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import run_fit
-from holdfast.fits.row_use import LearningRows, folds_conflict, all_training
+from holdfast.fits.row_use import LearningRows, all_training, folds_conflict
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
-from holdfast.prepare.split_options import way_of
+from holdfast.prepare.split_options import split_strategy
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
-from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.folds.scores import cv_block, folds_table, fold_decision
+from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import make_engine
 from holdfast.split.folds import Fold, Folds, forward, make_folds, set_aside
@@ -83,7 +83,7 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
     seed = derive_seed(recipe.seed, "cross-validation")
     # Said when the rows were divided.
     with decisions_to(None):
-        strategy = way_of(recipe, divided.table)
+        strategy = split_strategy(recipe, divided.table)
     folds = _make_folds(recipe, prepared, divided, strategy, seed)
     trial_folds = []
     for fold in folds:
@@ -203,7 +203,7 @@ class CrossValidation:
     def name(self) -> str:
         return "cv"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """All rows are folded: none are set aside, unless test rows are given.
 
         Raises ``RecipeError`` for what folds do not go together with.
@@ -214,7 +214,7 @@ class CrossValidation:
         cv_settings = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
         return recipe.changed(data={"split": split}, cv=cv_settings)
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
 
     def learn(self, recipe: Recipe, divided: Divided) -> FoldLearner:
@@ -301,7 +301,9 @@ class FoldLearner:
                 {
                     "fold": one.number,
                     "repeat": one.repeat,
-                    **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
+                    "train": len(one.train),
+                    "valid": len(one.valid),
+                    "held": len(one.held_out),
                 }
                 for one in self.fold_plan.folds
             ],
@@ -309,30 +311,30 @@ class FoldLearner:
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
-        start, plan, bench = time.perf_counter(), self.fold_plan, Bench.from_learning_rows(self.learning)
-        summary = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
+        start, plan, context = time.perf_counter(), self.fold_plan, SearchContext.from_learning_rows(self.learning)
+        summary = f"{len(plan.of_repeat(0))} folds of {len(context.rows):,} rows"
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
         rows = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
         jobs = (fold.job(key, {}, may_fail=False) for key, fold in rows.items())
-        store = FitStore(into.kept_in if into else None, bench.mark)
+        store = FitStore(into.kept_in if into else None, context.mark)
         engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
-        for result in engine.run(bench, jobs, store=store):
+        for result in engine.run(context, jobs, store=store):
             by_key[result.key] = result
             notify(fold_decision(rows[result.key], result, len(plan.of_repeat(0))))
         pairs = [(fold, by_key[key]) for key, fold in rows.items()]
         seconds = time.perf_counter() - start
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
-        fitted = self._final(bench, pairs, decision, into, listeners)
-        block, valid = cv_block(bench, pairs, plan.how, fitted, seconds)
+        fitted = self._final(context, pairs, decision, into, listeners)
+        block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
         self._blocks = {"cv": block, "valid": valid}
-        return replace(fitted, answered=_out_of_fold_predictions(bench, pairs))
+        return replace(fitted, answered=_out_of_fold_predictions(context, pairs))
 
     def _final(
         self,
-        bench: Bench,
+        context: SearchContext,
         pairs: Sequence[tuple[TrialFold, FitResult]],
         decision: Decision,
         into: RunFolder | None,
@@ -415,12 +417,12 @@ def _join_measured(fold_results: Sequence[FitResult], places: Sequence[int], tra
     )
 
 
-def _out_of_fold_predictions(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldAnswers:
+def _out_of_fold_predictions(context: SearchContext, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldAnswers:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
     tables = [done.held_out_scores.answers for one, done in pairs if one.repeat == 0]
     columns = pa.concat_tables(tables)
-    places: Ints = bench.rows.places(columns["row"].to_numpy())
+    places: Ints = context.rows.places(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
-    return OutOfFoldAnswers(bench.rows.take(places[order]), columns.take(pa.array(order)))
+    return OutOfFoldAnswers(context.rows.take(places[order]), columns.take(pa.array(order)))

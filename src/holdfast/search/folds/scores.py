@@ -25,7 +25,7 @@ from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.honest import headline_metric
-from holdfast.search.bench import Bench, TrialFold
+from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
@@ -48,24 +48,24 @@ FOR = (
 
 
 def cv_block(
-    bench: Bench, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
+    context: SearchContext, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
-    metrics = _estimates(bench, pairs, fitted, folds)
+    metrics = _estimates(context, pairs, fitted, folds)
     rows = sum(len(one.held_out) for one, _ in pairs if one.repeat == 0)
     headline = headline_metric(metrics)
     block = {
         "folds": folds,
         "repeats": repeats,
-        "nested": bench.recipe.cv.nested,
-        "rows": len(bench.rows),
+        "nested": context.recipe.cv.nested,
+        "rows": len(context.rows),
         "answered": rows,
         "how": how,
         "metric": headline,
         "metrics": metrics,
-        "commonest": _majority_share(bench, pairs, headline),
+        "commonest": _majority_share(context, pairs, headline),
         "interval": {"of": FOR, "ways": _interval_methods(len(pairs), folds)},
         "per_fold": [_fold_row(one, done) for one, done in pairs],
         "spread": _score_spread(pairs, repeats),
@@ -91,18 +91,18 @@ def cv_block(
     return block, valid
 
 
-def _estimates(bench: Bench, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
+def _estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
     """Each metric with its interval, how that came about, and the corrected resampled t."""
     training_plan = fitted.ready
     metric_bounds = {one.name: (one.low, one.high) for one in training_plan.own_metrics}
-    pooled = _pooled_estimates(bench, pairs, fitted)
+    pooled = _pooled_estimates(context, pairs, fitted)
     metrics: dict[str, Any] = {}
     for name, by_folds in _fold_estimates(pairs, metric_bounds).items():
         why = {"why": by_folds.why} if by_folds.why else {}
         corrected = {"low": by_folds.low, "high": by_folds.high, "level": LEVEL, **why}
         estimate, method = (pooled[name], ROWS) if name in pooled else (by_folds, CORRECTED)
         metrics[name] = {**to_json(estimate), "how": method, "corrected_t": to_json(corrected)}
-    if bench.recipe.cv.nested:
+    if context.recipe.cv.nested:
         for name, block in _nested_estimates(pairs, folds).items():
             metrics[name]["nested"] = block
     return metrics
@@ -118,14 +118,14 @@ def _interval_methods(fits: int, folds: int) -> dict[str, str]:
     }
 
 
-def _majority_share(bench: Bench, pairs: Pairs, metric: str) -> float | None:
+def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float | None:
     """The share of the rows that were answered which have their commonest class: what guessing
     would score. ``None`` where an answer is none of a row's classes."""
-    if metric != "accuracy" or bench.recipe.task not in CLASSIFIERS:
+    if metric != "accuracy" or context.recipe.task not in CLASSIFIERS:
         return None
     held_out = np.concatenate([one.held_out for one, _ in pairs if one.repeat == 0])
     _, counts = np.unique(
-        np.asarray(bench.rows.take(held_out).column("label"), str), return_counts=True
+        np.asarray(context.rows.take(held_out).column("label"), str), return_counts=True
     )
     return float(counts.max() / len(held_out))
 
@@ -214,9 +214,9 @@ def _bounds(name: str) -> tuple[float, float]:
     return 0.0, 1.0 if name.startswith(SHARES) else math.inf
 
 
-def _pooled_estimates(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
+def _pooled_estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
-    rows, training_plan = bench.rows, fitted.ready
+    rows, training_plan = context.rows, fitted.ready
     label_sets = {"labels", "tags"} & set(rows.rows.column_names)
     has_probabilities = "probabilities" in pairs[0][1].held_out_scores.answers.column_names
     if not rows.columns.one_class or label_sets or not has_probabilities:
@@ -224,7 +224,7 @@ def _pooled_estimates(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[s
     by_repeat = []
     for repeat in sorted({one.repeat for one, _ in pairs}):
         results = [done for one, done in pairs if one.repeat == repeat]
-        outputs, seed = _outputs(bench, results), fitted.recipe.seed
+        outputs, seed = _outputs(context, results), fitted.recipe.seed
         scores = score_out_of_fold(
             outputs, rows.classes, len(results), seed=seed, extra_metrics=training_plan.own_metrics
         )
@@ -236,7 +236,7 @@ def _pooled_estimates(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[s
     }
 
 
-def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
+def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
@@ -244,7 +244,7 @@ def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
-    table = bench.rows.take(bench.rows.places(rows))
+    table = context.rows.take(context.rows.places(rows))
     labels = np.asarray(table.column("label"))
     probabilities = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
     logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))

@@ -55,7 +55,7 @@ class Shrunken:
         return self.keys.index(key)
 
 
-def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
+def probability_scores(losses: Mapping[str, Floats]) -> dict[str, Floats]:
     """The score of each row of each trial (``probabilities``); a loss that is no number is 0.
 
     ``losses`` [n] in nats, the same rows in the same order for each trial, best after the

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import counted, p_words
-from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrink_gains
+from holdfast.search.rules.shrinkage import Shrunken, probability_scores, shrink_gains
 from holdfast.stats.intervals import design_effect, wilson
 from holdfast.stats.paired_tests import by_groups, paired_t
 from holdfast.stats.two_samples import weighted_holm
@@ -82,7 +82,7 @@ def select_winner(
         if not costs.get(key, 0.0) > 0:
             cost_text = f"{key}: {costs.get(key)}"
             raise Defect("the cost of a trial", "must be there and above 0", cost_text)
-    scores = scores_of(losses)
+    scores = probability_scores(losses)
     gains = shrink_gains(scores, default, units)
     best, base = int(np.argmax(gains.mean)), gains.at(default)
     rows = counted(len(losses[default]), "validation row")
@@ -275,7 +275,7 @@ def _selection_luck(
     """By how much the mean of ``selected`` is expected to fall on other rows."""
     if selected == default:
         return 0.0
-    row_probabilities = scores_of(losses) if losses is not None else rows
+    row_probabilities = probability_scores(losses) if losses is not None else rows
     gains = shrink_gains(row_probabilities, default, units)
     place = gains.at(selected)
     excess = float(gains.measured[place] - gains.mean[place])

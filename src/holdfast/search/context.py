@@ -28,9 +28,9 @@ from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
-from holdfast.prepare.sources import in_files, with_mix
+from holdfast.prepare.sources import as_files, with_mix
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.runs.start import MOVABLE, rows_digest
+from holdfast.runs.start import CHANGEABLE, rows_digest
 from holdfast.search.job import FitEvaluations, FitJob, FitResult, FitWatch, FoldScores
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
@@ -53,7 +53,7 @@ def run_environment(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterat
         terminate_like_interrupt(),
         flushed_subnormals(),
         quick_dropout(),
-        in_files(*with_mix(recipe, in_memory)) as stored,
+        as_files(*with_mix(recipe, in_memory)) as stored,
     ):
         yield stored
 
@@ -69,12 +69,12 @@ def is_fit_setting(key: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class SearchContext:
     """The rows and the recipe of a search, from which any number of fits begin.
 
     ``train`` and ``valid`` are the run's own division, as positions among ``rows``; in ``folds``
     (``train.folds``) each fit is cross-fitted over all of them. ``known`` are all tables of the
-    run, of which no added row may be a copy. A bench can be sent to another process, where what it
+    run, of which no added row may be a copy. A context can be sent to another process, where what it
     has prepared is prepared anew.
     """
 
@@ -90,7 +90,7 @@ class Bench:
     _prepared: dict[str, PreparedData] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_learning_rows(cls, learning: LearningRows) -> Bench:
+    def from_learning_rows(cls, learning: LearningRows) -> SearchContext:
         """That of a run whose rows are prepared."""
         bare = learning.bare
         return cls(
@@ -108,7 +108,7 @@ class Bench:
 
     @property
     def fingerprint(self) -> str:
-        """Which rows and which recipe: a fit of another bench is never taken for one of this."""
+        """Which rows and which recipe: a fit of another context is never taken for one of this."""
         text = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -117,7 +117,7 @@ class Bench:
         """Which rows and which recipe a study is of, wherever the files lie and whatever machine
         it is."""
         recipe = self.recipe.model_dump(mode="json")
-        for section, names in MOVABLE.items():
+        for section, names in CHANGEABLE.items():
             for name in names if names is not None else list(recipe[section]):
                 recipe[section].pop(name, None)
         for name in ("threads", "matmul"):
@@ -174,7 +174,7 @@ class Bench:
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        # Weights and encoded rows are made anew where the bench arrives.
+        # Weights and encoded rows are made anew where the context arrives.
         bare = replace(self, _prepared={})
         return tuple(getattr(bare, name) for name in type(self).__slots__)
 
@@ -191,7 +191,7 @@ def _key(settings: Mapping[str, object]) -> str:
 class TrialFold:
     """One of the fits by which settings are judged, or rows answered: it learns from ``train``, is
     judged by ``valid`` (none where folds within it judge) and answers ``held_out``, positions among the
-    bench's rows. It is the ``number``-th fold of its ``repeat``."""
+    context's rows. It is the ``number``-th fold of its ``repeat``."""
 
     train: Ints
     valid: Ints
@@ -204,13 +204,13 @@ class TrialFold:
         return FitJob(key, self.train, self.valid, self.held_out, settings, may_fail)
 
 
-def make_trial_folds(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
+def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[TrialFold, ...]:
     """The fits by which settings are judged: so many, each answering other rows, or one, judged by
     the validation rows (0)."""
     if not folds:
-        return (TrialFold(bench.train, bench.valid),)
-    positions = np.union1d(bench.train, bench.valid)
-    rows, units = bench.rows.take(positions), bench.units[positions]
+        return (TrialFold(context.train, context.valid),)
+    positions = np.union1d(context.train, context.valid)
+    rows, units = context.rows.take(positions), context.units[positions]
     has_labels = "label" in rows.rows.column_names
     labels = np.asarray(rows.column("label")) if has_labels else np.zeros(len(rows), dtype=np.int64)
     folds_dealt = make_folds(units, strata(labels, units, folds), folds, seed)
@@ -229,11 +229,11 @@ def strata(labels: Ints, units: Ints, folds: int) -> Ints:
     return np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
-def units_of(bench: Bench, folds: Sequence[TrialFold]) -> Ints | None:
+def units_of(context: SearchContext, folds: Sequence[TrialFold]) -> Ints | None:
     """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
     row does, out of fold); ``None`` where each row is its own."""
-    judging = [fold.train if bench.folds else fold.valid for fold in folds]
-    units: Ints = bench.units[np.concatenate(judging)]
+    judging = [fold.train if context.folds else fold.valid for fold in folds]
+    units: Ints = context.units[np.concatenate(judging)]
     return units if len(np.unique(units)) < len(units) else None
 
 
@@ -271,11 +271,11 @@ class FitListener:
             run.guard.act(Stop(self.because))
 
 
-def run_job(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> FitResult:
+def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) -> FitResult:
     """Fit, and say what came of it."""
     listener, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
     try:
-        fitted = bench.fit(job, (listener,) if listener else ())
+        fitted = context.fit(job, (listener,) if listener else ())
     except (TrainingError, RecipeError, ModelError, MachineError) as error:
         # A loss that is no number, more memory than there is, settings that exclude each other.
         if not job.may_fail:
@@ -293,7 +293,7 @@ def run_job(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> FitResu
     result = _fit_result(job, fitted, listener.because if listener else None)
     if not len(job.held_out):
         return result
-    return replace(result, held_out=_held_out_scores(fitted, bench.rows.take(job.held_out)))
+    return replace(result, held_out=_held_out_scores(fitted, context.rows.take(job.held_out)))
 
 
 def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:

@@ -17,8 +17,8 @@ from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.search.space import Dimension, Condition, Space, dependencies_first
-from holdfast.search.space_request import ADAPTER_KIND, ADAPTER_KEYS
+from holdfast.search.space import Condition, Dimension, Space, dependencies_first
+from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
 
 # How far to both sides of the rate that is known to work, inside the region that is.
 RATE_FACTOR = 4.0
