@@ -201,7 +201,7 @@ class OfBest:
         bench = SearchContext.of(self.learning)
         store = FitStore(into.kept_in, bench.mark)
         none = bench.train[:0]
-        rates = Best().described()["rates"]
+        rates = Best().describe()["rates"]
         some = (
             FitJob(f"rate-{i}", bench.train, bench.valid, none, {"train.learning_rate": rate})
             for i, rate in enumerate(rates)

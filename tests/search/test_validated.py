@@ -34,7 +34,7 @@ CUT = {"train": {"epochs": 2, "keep": "last"}}
 
 def validated(recipe: Recipe, **asked: Any) -> FoldLearner:
     procedure = CrossValidation(**asked)
-    recipe = procedure.asked(recipe)
+    recipe = procedure.checked_recipe(recipe)
     divided = load_and_divide(recipe, scores_by_folds=True)
     return procedure.learn(divided.recipe, divided)
 

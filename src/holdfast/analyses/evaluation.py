@@ -153,8 +153,8 @@ def against_run(
     result, again = read_result(run), FinishedRun(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
         return {"why": "the run has no test score of a single task"}
-    known = int((seen.side != NO_SPLIT).sum())
-    if known and known == len(seen.side):
+    known = int((seen.split_index != NO_SPLIT).sum())
+    if known and known == len(seen.split_index):
         return {"why": "all of these rows are the run's own: training, validation or test rows"}
     here = _scores_here(predictor, table, block)
     try:
@@ -210,11 +210,11 @@ def _scores_of_others(
 ) -> RowScores | None:
     """Of the rows that the run had not seen; ``None`` where there are none, or all are."""
     known = seen.unseen
-    if known is None or not 0 < len(known) < len(seen.side):
+    if known is None or not 0 < len(known) < len(seen.split_index):
         return None
     if here.groups is None and (found := _of_rate(block, here.metric)) is not None:
         return found
-    if len(here.values) != len(seen.side):
+    if len(here.values) != len(seen.split_index):
         return None
     groups = None if here.groups is None else np.asarray(here.groups)[known]
     return RowScores(here.metric, here.values[known], groups)
@@ -271,11 +271,11 @@ def _copies(seen: KnownRows, others: RowScores | None, own: RowScores) -> dict[s
     name = "rows also in training"
     if seen.unseen is None:
         return _reason(name, None, f"not checked: {seen.why}")
-    learned = len(seen.side) - len(seen.unseen)
+    learned = len(seen.split_index) - len(seen.unseen)
     if not learned:
         return _reason(name, False, "no row or near-duplicate of one was in training or validation")
     told = (
-        f"{learned} of {len(seen.side)} rows, or near-duplicates of them, were in training or "
+        f"{learned} of {len(seen.split_index)} rows, or near-duplicates of them, were in training or "
         "validation"
     )
     if others is None:

@@ -111,7 +111,7 @@ def _table(found: Choice) -> list[str]:
         tried = "" if short is None else f"{short.score if found.higher else -short.score:.3f}"
         lines.append(
             f"{_short(candidate.name):<{LONGEST}} {score:<22} {tried:>6} "
-            f"{candidate.beside.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
+            f"{candidate.facts.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
         )
     return lines
 
@@ -122,7 +122,7 @@ def _short(name: str) -> str:
 
 
 def _beside(candidate: ModelCandidate) -> list[tuple[str, str]]:
-    facts = candidate.beside
+    facts = candidate.facts
     languages = ", ".join(facts.languages[:8]) or UNKNOWN
     said = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
     if facts.max_length is not None:

@@ -77,7 +77,7 @@ def make_training_plan(
     recipe = prepared.with_settings(settings)
     with recorded() as weight_notes:
         parts = _make_parts(prepared, train, valid, recipe)
-    loaded, splits, sizes = parts.loaded, parts.sides, parts.sizes
+    loaded, splits, sizes = parts.loaded, parts.splits, parts.sizes
     with recorded() as settings_notes:
         resolved = _resolve_recipe(parts, recipe)
     with recorded() as plan_notes:
@@ -129,7 +129,7 @@ def _training_plan(
     parts: _FitParts, recipe: ResolvedRecipe, forms: EnrichedPlan, cache_folder: Path | None
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
-    prepared, loaded, splits = parts.prepared, parts.loaded, parts.sides
+    prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
     kind, network, learnt, plan = prepared.kind, loaded.network, splits.learnt, forms.plan
     general = method_parts(recipe).beside
     if general is not None and splits.general_rows is not None:
@@ -267,7 +267,7 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
     resolved = resolve_all(recipe, model=settings)
     check_names(resolved)
     notify(*decisions)
-    splits, network = parts.sides, loaded.network
+    splits, network = parts.splits, loaded.network
     table = splits.train_rows.table
     if resolved.model.freeze == AUTO:
         task = prepared.kind.make_task(loaded, table, resolved, None)
@@ -288,7 +288,7 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
 
 def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
     """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
-    prepared, loaded, splits = parts.prepared, parts.loaded, parts.sides
+    prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
     parameters, _, classes = parts.sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
     phases = tuple(phase.for_rows(splits.train, prepared.rows.classes) for phase in planned)
@@ -324,7 +324,7 @@ def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Ta
         rule = "leaves no fine-tuning, in which a teacher is learned from"
         name = f"methods.{plan.phases[0].name}"
         raise RecipeError(name, rule, None, "Leave it out, or raise train.epochs.")
-    term = prepared.lessons.term(prepared, recipe, parts.train, parts.sides, parts.loaded, task)
+    term = prepared.lessons.term(prepared, recipe, parts.train, parts.splits, parts.loaded, task)
     return _map_finetuning(plan, lambda one: replace(one, terms=(*one.terms, term)))
 
 

@@ -130,7 +130,7 @@ def cross_fit(
     """
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
-    checkpoints = into.kept_in if into else None
+    checkpoints = into.checkpoints if into else None
     ready = make_training_plan(prepared, rows, rows, settings, checkpoints, cross_fitted=True)
     _refuse_averages(ready)
     dealt_folds = make_folds(
@@ -152,7 +152,7 @@ def cross_fit(
                 of_fold = Fold(rows[fold.train], rows[fold.held], fold.number)
                 own = extend(of_fold.train, of_fold.held) if extend else prepared
                 with decisions_to(None):
-                    run = replace(_run_fold(own, of_fold, ready, accelerator), held=fold.held)
+                    run = replace(_run_fold(own, of_fold, ready, accelerator), held_out=fold.held)
                 file.save(run.to_state())
             else:
                 run = FoldRun.from_state(state)
@@ -268,7 +268,7 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
     """The folds' looks as looks at all ``rows``, at the steps of ``plan``."""
     by_fold = []
     for run in runs:
-        steps = steps_of_fold(plan, (rows - len(run.held)) / rows)
+        steps = steps_of_fold(plan, (rows - len(run.held_out)) / rows)
         by_step = {place.step: place for place in run.history}
         by_fold.append([by_step[step_of_fold(step, plan, steps)] for step in plan.evaluate_at])
     losses, outputs = [], []
@@ -292,7 +292,7 @@ def _in_row_order(runs: Sequence[FoldRun], parts: Sequence[Floats], rows: int) -
     """What each fold says of its held rows, in the order of all rows."""
     spread = np.full((rows, *parts[0].shape[1:]), np.nan, dtype=parts[0].dtype)
     for run, part in zip(runs, parts, strict=True):
-        spread[run.held] = part
+        spread[run.held_out] = part
     return spread
 
 
@@ -317,7 +317,7 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
 def _fold_decision(run: FoldRun, folds: int) -> Decision:
     last = run.history[-1]
     because = (
-        f"{last.step} updates on the other rows; these {len(run.held)} rows, which they had not "
+        f"{last.step} updates on the other rows; these {len(run.held_out)} rows, which they had not "
         f"seen: accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
     )
     return Decision(f"fold {run.number + 1} of {folds}", "done", because, prominent=True)
@@ -332,7 +332,7 @@ def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
         "fold": run.number,
         "fold_step": snapshot.step,
         "phase": snapshot.phase,
-        "valid_rows": len(run.held),
+        "valid_rows": len(run.held_out),
         "valid_loss": snapshot.valid_loss,
         "refined_loss": snapshot.refined_loss,
         "valid_metrics": snapshot.valid_metrics,
@@ -343,4 +343,4 @@ def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedF
     """Where a finished fold of a run is kept until the run is finished; nowhere without a
     folder."""
     path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
-    return SealedFile(path, f"{place.begun.mark if place.begun else ''} fold {number}", FILE_FORMAT)
+    return SealedFile(path, f"{place.run_start.mark if place.begun else ''} fold {number}", FILE_FORMAT)

@@ -92,7 +92,7 @@ def fit(
     Which rows must not be parted (``prepared.units``) is the caller's to respect.
     """
     start = time.perf_counter()
-    checkpoints = into.kept_in if into else None
+    checkpoints = into.checkpoints if into else None
     train_rows, valid_rows = (
         _checked_positions("training", train_positions),
         _checked_positions("validation", valid_positions),
@@ -133,7 +133,7 @@ def run_fit(
         job.journal.decide(trained.last_step, decision)
         seconds = setup_seconds + trained.train_s
         fitted = with_side(
-            with_target_rates(FittedModel(training_plan, job, task_listeners, trained, decision, seconds, place.begun))
+            with_target_rates(FittedModel(training_plan, job, task_listeners, trained, decision, seconds, place.run_start))
         )
         for late_decision in late_decisions(fitted):
             job.journal.decide(trained.last_step, late_decision)
@@ -290,7 +290,7 @@ def make_job(
         decisions=place.decisions,
         journal=place.journal,
         store=place.store,
-        cache=_prefix_cache(training_plan, place.kept_in),
+        cache=_prefix_cache(training_plan, place.checkpoints),
         pretrained=tensors_of(training_plan.prepared.loaded.network),
         added=training_plan.sides.added,
         with_added=training_plan.sides.with_added,

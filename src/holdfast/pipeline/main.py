@@ -192,7 +192,7 @@ def _outer_predictions(
         return None
     fingerprint = fitted.begun.mark if fitted.begun else ""
     with stage("scoring by outer folds"):
-        return predict_outer_folds(learning, learning.outer, fitted.recipe, folder.kept_in, fingerprint)
+        return predict_outer_folds(learning, learning.outer, fitted.recipe, folder.checkpoints, fingerprint)
 
 
 def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:

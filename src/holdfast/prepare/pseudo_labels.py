@@ -110,9 +110,9 @@ def with_unlabelled(
     because = "set by you"
     if requested is None:
         gain = _measure_gain(evidence, assign_labels, prepared.units[np.concatenate([train, valid])])
-        if not gain.kept:
-            return _with_choice(prepared, "none", f"{method} was tried: {gain.words}")
-        because = gain.words
+        if not gain.is_accepted:
+            return _with_choice(prepared, "none", f"{method} was tried: {gain.summary}")
+        because = gain.summary
     hidden = np.zeros(len(evidence.labels), dtype=bool)
     hidden[len(train) :] = True
     labels, weights = assign_labels(np.where(hidden, -1, evidence.labels), hidden)
@@ -159,7 +159,7 @@ def _make_labeller(method: str, evidence: Vectors) -> Label:
     where hidden) and which of them are ``hidden`` [n]."""
 
     def taught(hidden: npt.NDArray[np.bool_]) -> Floats:
-        probe = _probe(evidence, ~hidden, None, evidence.beside())
+        probe = _probe(evidence, ~hidden, None, evidence.extra_rows())
         return softmax(probe.logits(evidence.unlabelled))
 
     if method == "self-training":
@@ -220,15 +220,15 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     """Probes with and without the unlabelled rows on rows of folds whose labels neither saw: kept
     where the interval of the loss's fall is above 0 and no fewer rows are right: the loss tells
     more of as many rows, and what is gained on rare classes hardly shows in the accuracy."""
-    c = _probe(evidence, np.ones(len(evidence.labels), dtype=bool), None, evidence.beside()).c
+    c = _probe(evidence, np.ones(len(evidence.labels), dtype=bool), None, evidence.extra_rows()).c
     fold = _folds(evidence.labels, units, evidence.seed)
     correct = np.zeros((len(fold), 1 + len(SHARES_OF_C)))
     losses = np.zeros_like(correct)
     for held_out in (fold == one for one in range(FOLDS)):
         if not held_out.any():
             continue
-        extra_rows = evidence.beside(*assign_labels(np.where(held_out, -1, evidence.labels), held_out))
-        arms = [(c, evidence.beside()), *((share * c, extra_rows) for share in SHARES_OF_C)]
+        extra_rows = evidence.extra_rows(*assign_labels(np.where(held_out, -1, evidence.labels), held_out))
+        arms = [(c, evidence.extra_rows()), *((share * c, extra_rows) for share in SHARES_OF_C)]
         for arm, (penalty, arm_rows) in enumerate(arms):
             logits = _probe(evidence, ~held_out, penalty, arm_rows).logits(evidence.rows[held_out])
             correct[held_out, arm] = logits.argmax(axis=1) == evidence.labels[held_out]

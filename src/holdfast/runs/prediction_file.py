@@ -233,10 +233,10 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
 
 def predicted_nested(predicted: Predicted) -> set[str]:
     """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
-    raw = predicted._asked.raw
+    raw = predicted._request.raw
     if is_parquet(predicted._file):
         return set()
-    return {predicted.called[name] for name, types in raw.kinds.items() if types == {"nested"}}
+    return {predicted.column_names[name] for name, types in raw.kinds.items() if types == {"nested"}}
 
 
 def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:

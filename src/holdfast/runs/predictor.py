@@ -118,7 +118,7 @@ class Predictor:
         """The predictor of a fit's kept state, calibrated as its saved folder would be."""
         recipe = fitted.recipe
         model = fitted.ready.kind.use_fitted(fitted)
-        return cls(model, recipe.data, treated=partial(clean_like_run, recipe=recipe))
+        return cls(model, recipe.data, clean=partial(clean_like_run, recipe=recipe))
 
     @property
     def answered(self) -> Answered:

@@ -64,7 +64,7 @@ class UsesScore(Protocol):
 
 def blocks_of(learner: Learner, scored: Scored) -> Mapping[str, Any]:
     """What joins ``result.json`` of what a learner found."""
-    return learner.scored(scored) if isinstance(learner, UsesScore) else learner.blocks()
+    return learner.score_blocks(scored) if isinstance(learner, UsesScore) else learner.blocks()
 
 
 class Procedure(Protocol):
@@ -131,13 +131,13 @@ def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume:
     if recorded is not None:
         if not (run / RECIPE).exists():
             notify_resumed(run, SEARCH)
-        return procedure.asked(parse(recorded["recipe"], str(run / SEARCH)))
-    checked = procedure.asked(recipe)
+        return procedure.checked_recipe(parse(recorded["recipe"], str(run / SEARCH)))
+    checked = procedure.checked_recipe(recipe)
     checkpoints = run / CHECKPOINTS
     shutil.rmtree(checkpoints / SEARCH_FITS, ignore_errors=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
     recipe_values = from_yaml(anchored(recipe, Path()).to_yaml())
-    plain = {COMMAND: procedure.name, "recipe": recipe_values, **procedure.described()}
+    plain = {COMMAND: procedure.name, "recipe": recipe_values, **procedure.describe()}
     write_text(checkpoints / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
     return checked
 

@@ -266,11 +266,11 @@ class RunFolder:
                 asdict(run_start) if is_writer else {},
                 shard_of(training_plan.recipe, accelerator),
             ),
-            kept_in=self.checkpoints,
+            checkpoints=self.checkpoints,
             resume=destination.resume,
             decisions=[Decision(**decision) for decision in run_start.decisions],
             listeners=listeners,
-            begun=run_start,
+            run_start=run_start,
             test_rows=len(self._divided.splits.test),
         )
 

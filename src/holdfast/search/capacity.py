@@ -122,7 +122,7 @@ class SizeSearch:
         costs = measure_costs(context, [size for size in sizes if trials.is_complete(size.key)])
         capacity = trials.judge()
         sentence_text = capacity_sentence(capacity, sizes, costs, trials.has_accuracy)
-        selected = next(size for size in sizes if size.key == capacity.chosen)
+        selected = next(size for size in sizes if size.key == capacity.selected)
         size_decision = Decision("size", selected.name, sentence_text, prominent=True)
         notify(size_decision)
         block = capacity_block(capacity, trials, costs, judged_on, sentence_text)
@@ -230,9 +230,9 @@ class SizeTrials:
             one, verdict = sizes[standing.key], standing.paired.verdict
             # Blocks spread over the depth lose more than as many first ones: they say nothing of
             # those.
-            if verdict == "worse" and one.magnitude > size.large and not one.is_spread:
+            if verdict == "worse" and one.magnitude > size.magnitude and not one.is_spread:
                 return WORSE
-            if verdict in ("equivalent", "better") and one.magnitude <= size.large:
+            if verdict in ("equivalent", "better") and one.magnitude <= size.magnitude:
                 return WELL
         return None
 
@@ -314,8 +314,8 @@ def _line(
     standing = capacity.standing_of(size.key)
     if standing is not None:
         line |= {
-            "difference": standing.found.difference(sign),
-            "verdict": standing.found.verdict,
-            "likely": sign * standing.likely,
+            "difference": standing.paired.difference(sign),
+            "verdict": standing.paired.verdict,
+            "likely": sign * standing.expected_difference,
         }
     return line

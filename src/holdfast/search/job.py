@@ -168,8 +168,8 @@ def _pack(result: FitResult) -> dict[str, Any]:
     state["looks"]["metrics"] = json.dumps(result.evaluations.metrics)
     if result.held_out is not None:
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, result.held_out.answers.schema) as writer:
-            writer.write_table(result.held_out.answers)
+        with pa.ipc.new_stream(sink, result.held_out.predictions.schema) as writer:
+            writer.write_table(result.held_out.predictions)
         state["held"] = {
             "scores": json.dumps(result.held_out.scores),
             "answers": torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8),

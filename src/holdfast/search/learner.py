@@ -145,15 +145,15 @@ class SearchLearner:
         """See ``Learner.fit``."""
         assert folder is not None
         context = SearchContext.from_learning_rows(self._learning)
-        store = FitStore(folder.kept_in, context.mark)
+        store = FitStore(folder.checkpoints, context.fingerprint)
 
         def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[FitResult]:
             return self._engine.run(context, jobs, store=store, watch=watch)
 
-        outcome = self._search.run(context, fits, folder.kept_in)
+        outcome = self._search.run(context, fits, folder.checkpoints)
         self._blocks = outcome.blocks
         job = TrialFold(context.train, context.valid).job("kept", outcome.settings)
-        return context.fit(job, listeners, into=folder, told=outcome.decisions)
+        return context.fit(job, listeners, folder=folder, decisions=outcome.decisions)
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""
@@ -172,7 +172,7 @@ class SearchLearner:
 def dry_run_plan(procedure: SearchProcedure, recipe: Recipe) -> dict[str, Any]:
     """The plan of ``--dry-run``: nothing is trained or written."""
     scores_by_folds = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(procedure.asked(recipe), scores_by_folds=scores_by_folds)
+    divided = load_and_divide(procedure.checked_recipe(recipe), scores_by_folds=scores_by_folds)
     learner = procedure.learn(with_absolute_paths(divided.recipe, divided.table), divided)
     return {"schema": 1, **learner.plan()}
 

@@ -166,7 +166,7 @@ class SearchLoop:
     def _limit_reason(self) -> str | None:
         """Why there is no other trial."""
         count = len(self._results) + len(self._open)
-        if self.plan.max_trials is not None and count >= self.plan.most:
+        if self.plan.max_trials is not None and count >= self.plan.max_trials:
             return f"{counted(count, 'trial')}, as many as asked for"
         if self.seconds is not None and self._results:
             elapsed = time.monotonic() - self._started_at
@@ -182,7 +182,7 @@ class SearchLoop:
 
     def _assemble(self, trial: _OpenTrial) -> TrialResult:
         """A trial of those of its folds that are done."""
-        fit_results = [trial.results[number] for number in sorted(trial.done)]
+        fit_results = [trial.results[number] for number in sorted(trial.results)]
         fitted = {number: one for number, one in trial.results.items() if not one.failed}
         for number, one in fitted.items():
             self._fold_sizes.setdefault(number, len(one.losses))
@@ -226,7 +226,7 @@ class SearchLoop:
 
     def _report(self, result: TrialResult) -> None:
         # Trials are numbered from 0, the default.
-        progress = f" ({result.number + 1} of {self.plan.max_trials})" if self.plan.most else ""
+        progress = f" ({result.number + 1} of {self.plan.max_trials})" if self.plan.max_trials else ""
         value = result.value(self.plan.metric)
         score = f"{self.plan.metric} {value:.3f}" if value == value else "no score"
         reason = ""

@@ -283,7 +283,7 @@ def capacity_sentence(
     if capacity.answer == "oversized":
         assert selected is not None
         do = "do" if (named[selected.key].blocks or 0) > 1 else "does"
-        comparison = "better" if selected.found.verdict == "better" else "as well"
+        comparison = "better" if selected.paired.verdict == "better" else "as well"
         gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
         return f"oversized: {named[selected.key].name} {do} {comparison} ({gap}), {speed}"
     if capacity.answer in ("all_needed", "too_small"):

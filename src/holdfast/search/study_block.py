@@ -42,7 +42,7 @@ def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: Sear
     """Everything that a search found, in plain values; ``where`` its study lies."""
     results, plan, expected, best = search.results, search.plan, search_verdict.expected, search_verdict.winner
     # Of every form of the model among the whole trials, measured once.
-    forms = {str(_model_settings(result)): _model_settings(result) for result in results if result.whole}
+    forms = {str(_model_settings(result)): _model_settings(result) for result in results if result.is_fully_scored}
     times = {key: latency_ms(context, settings) for key, settings in forms.items()}
     stored = search.trials.study.get_trials(deepcopy=False)
     return {
@@ -72,13 +72,13 @@ def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: Sear
         "pruner": plan.pruner.to_json(),
         "storage": where,
         "space": plan.space.to_json(),
-        "own_space": plan.space.own,
+        "own_space": plan.space.user_defined,
         "trials_table": [
             _trial_row(result, plan.metric, times.get(str(_model_settings(result))), search_verdict.expected_by_number.get(result.number))
             for result in results
         ],
         "importance": importance(stored, plan.seed),
-        "pareto": _pareto([result for result in results if result.whole], search_verdict, plan.metric, times),
+        "pareto": _pareto([result for result in results if result.is_fully_scored], search_verdict, plan.metric, times),
         "seconds": round(sum(result.seconds for result in results), 3),
     }
 

@@ -133,7 +133,7 @@ class SearchVerdict:
     ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial may be expected
     to score, by number."""
 
-    select_winner: TrialResult
+    winner: TrialResult
     top: TrialResult
     default: TrialResult | None
     because: str
@@ -184,7 +184,7 @@ def judge_trials(
         default=baseline if baseline.origin == "default" else None,
         because=selection.because,
         noise=selection.noise or selection.key == trial_name(baseline),
-        most_promising=by_name[selection.looked_best],
+        most_promising=by_name[selection.most_promising],
         gain=selection.gain,
         p_value=selection.p_value,
         p_average=selection.p_average,

@@ -47,7 +47,7 @@ def train_watched(
                     folder,
                     resume=request.resume,
                     listeners=(show,),
-                    held=request.held,
+                    in_memory=request.held,
                     procedure=procedure,
                 )
             return result, folder

@@ -153,7 +153,7 @@ def _embedded(found: AuditRows, rows: TableRows, encoder: Encoder, progress: Pro
         return made
 
     begun = time.perf_counter()
-    own = encoder.at((1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total))
+    own = encoder.at_depths((1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total))
     seconds = time.perf_counter() - begun
     through = len({*texts[0]})
     others = {
@@ -186,7 +186,7 @@ def references(encoder: Encoder) -> dict[str, Vectors]:
     general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
     both = {"general": general, "filler": filler()}
     return {
-        name: np.concatenate(encoder.at((1.0, MIDDLE_DEPTH), texts), axis=1)
+        name: np.concatenate(encoder.at_depths((1.0, MIDDLE_DEPTH), texts), axis=1)
         for name, texts in both.items()
     }
 

@@ -219,7 +219,7 @@ class _Joining:
         rows, kept = self._known_labels()
         table = self._table(rows)
         at = kept[np.asarray(table.column("row"), dtype=np.int64)]
-        new = find_known_rows([self._again.run], table).side == NO_SPLIT
+        new = find_known_rows([self._again.run], table).split_index == NO_SPLIT
         return table.take(np.flatnonzero(new & self._drawn(at)))
 
     def _drawn(self, at: Ints) -> Bools:
@@ -287,7 +287,7 @@ class _Joining:
         seen = find_known_rows([self._again.run], table)
         usable = np.ones(len(table), dtype=bool)
         for side in ("valid", "test"):
-            there = seen.side == SPLIT_NAMES.index(side)
+            there = seen.split_index == SPLIT_NAMES.index(side)
             self._counts[f"leaked_{side}"] = int(there.sum())
             usable &= ~there
             if there.any():
@@ -319,7 +319,7 @@ class _Joining:
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
         copies = find_copies(RowTexts(table), seed=self._recipe.seed)
-        self._new = np.asarray(seen.side == NO_SPLIT)
+        self._new = np.asarray(seen.split_index == NO_SPLIT)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
     def _agreeing(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:

@@ -158,7 +158,7 @@ class Renewing:
             fitted = self._learning(start).fit()
             return predictions(Predictor.of(fitted), valid)
 
-        chosen = choose(self._asked.start, against, valid, answers, into.kept_in / SEARCH_FITS)
+        chosen = choose(self._asked.start, against, valid, answers, into.checkpoints / SEARCH_FITS)
         notify(chosen.decision)
         fitted = self._learning(chosen.start).fit(into, listeners)
         gate, more = self._judge(Predictor.of(fitted), valid, into.run)

@@ -295,9 +295,9 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
     """What a model knows already. Raises what preparing it raises, ``DataError`` where the rows
     hold nothing that could be told of."""
     start = time.perf_counter()
-    prepared, train, valid = rows.prepared(name)
+    prepared, train, valid = rows.prepare(name)
     evidence: FrozenEvidence | TextEvidence
-    if rows.writes:
+    if rows.is_generative:
         evidence, positions = text_evidence(prepared, train, valid), valid
     else:
         positions = sample_rows(prepared, np.union1d(train, valid))
@@ -305,11 +305,11 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
         folds = assign_folds(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
         evidence = frozen_evidence(prepared, positions, folds)
     if not np.isfinite(evidence.rows).any():
-        rule = f"hold nothing that {rows.word} could be told of"
+        rule = f"hold nothing that {rows.metric_text} could be told of"
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = model_facts(prepared, positions)
     metric, higher = rows.metric
-    estimated = estimate(evidence.rows, evidence.units, metric, None if rows.writes else FOLDS)
+    estimated = estimate(evidence.rows, evidence.units, metric, None if rows.is_generative else FOLDS)
     if not higher and estimated.value is not None:
         low, high = (None if end is None else -end for end in (estimated.high, estimated.low))
         estimated = replace(estimated, value=-estimated.value, low=low, high=high)
@@ -337,7 +337,7 @@ def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints
     steps = min(max(round(SHORT_FIT_SHARE * planned_steps), LEAST_STEPS), MOST_STEPS, planned_steps)
     settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
     fitted = fit(prepared, train, valid, settings)
-    row_scores = validation_scores(rows.kind, fitted)
+    row_scores = validation_scores(rows.label_type, fitted)
     scores = np.full(len(valid), np.nan)
     # A sentence of which no word is read is no example.
     examples: Any = fitted.ready.valid

@@ -187,7 +187,7 @@ def _assess_all(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandi
             notify(Decision(f"candidate {name}", "left out", str(error), prominent=True))
             continue
         candidates.append(candidate)
-        notify(candidate.told())
+        notify(candidate.decision())
     if not candidates:
         reasons = "; ".join(f"{one.name}: {one.because}" for one in left_out)
         rule = f"names none that can be fine-tuned on these rows: {reasons}"
@@ -198,11 +198,11 @@ def _assess_all(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandi
 
 def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[ModelCandidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
-    best = sorted(range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].found.rows))[:SHORT_FITS]
+    best = sorted(range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].row_evidence.rows))[:SHORT_FITS]
     for place in best:
         name = candidates[place].name
-        prepared, train, valid = rows.prepared(name)
-        short = short_fit(rows, rows.extended(prepared, train, valid), train, valid)
+        prepared, train, valid = rows.prepare(name)
+        short = short_fit(rows, rows.extend(prepared, train, valid), train, valid)
         score = short.score if rows.metric[1] else -short.score
         because = f"{score:.3f} on {counted(len(valid), 'validation row')}"
         took = f"{counted(short.steps, 'update')}, {short.seconds:.1f} s"
@@ -214,9 +214,9 @@ def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[
 def _make_choice(
     rows: ChoiceRows, candidates: Sequence[ModelCandidate], left_out: Sequence[LeftOut], seconds: float
 ) -> Choice:
-    scores = np.stack([one.found.rows for one in candidates])
+    scores = np.stack([one.row_evidence.rows for one in candidates])
     short = {i: one.short.rows for i, one in enumerate(candidates) if one.short is not None}
-    units = candidates[0].found.units
+    units = candidates[0].row_evidence.units
     valid_units = next((one.short.units for one in candidates if one.short is not None), None)
     ranking = rank_models(scores, units, short, valid_units)
     selected, because = _select(rows, candidates, ranking)
@@ -242,7 +242,7 @@ def _select(
     rows: ChoiceRows, candidates: Sequence[ModelCandidate], ranking: ModelOrder
 ) -> tuple[int, str]:
     """Which is taken, and why in a sentence."""
-    scores, units = np.stack([one.found.rows for one in candidates]), candidates[0].found.units
+    scores, units = np.stack([one.row_evidence.rows for one in candidates]), candidates[0].found.units
     best = ranking.order[0]
     score = _score_text(rows, candidates[best])
     lead = ranking.lead
@@ -256,7 +256,7 @@ def _select(
         return best, f"{candidates[best].name}: {score}. By {judged_by} it is {gap_text} better than " + (
             f"{candidates[second].name}, the next."
         )
-    margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.writes else 1.0)
+    margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.is_generative else 1.0)
     selected = cheapest_as_good(scores, units, [one.rows_per_s for one in candidates], margin)
     if selected == best:
         return best, (
@@ -277,4 +277,4 @@ def _score_text(rows: ChoiceRows, candidate: ModelCandidate) -> str:
     """What was measured of a candidate, with its interval."""
     estimate = candidate.evidence
     span = "no interval" if estimate.low is None else f"95 % CI {estimate.low:.3f} to {estimate.high:.3f}"
-    return f"{rows.word} {estimate.value:.3f} ({span}; {candidate.what})"
+    return f"{rows.metric_text} {estimate.value:.3f} ({span}; {candidate.evidence_text})"

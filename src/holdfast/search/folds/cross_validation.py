@@ -312,17 +312,17 @@ class FoldLearner:
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
         start, plan, context = time.perf_counter(), self.fold_plan, SearchContext.from_learning_rows(self.learning)
-        summary = f"{len(plan.of_repeat(0))} folds of {len(context.rows):,} rows"
+        summary = f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows"
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
         rows = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
         jobs = (fold.job(key, {}, may_fail=False) for key, fold in rows.items())
-        store = FitStore(into.kept_in if into else None, context.mark)
+        store = FitStore(into.checkpoints if into else None, context.fingerprint)
         engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
         for result in engine.run(context, jobs, store=store):
             by_key[result.key] = result
-            notify(fold_decision(rows[result.key], result, len(plan.of_repeat(0))))
+            notify(fold_decision(rows[result.key], result, len(plan.for_repeat(0))))
         pairs = [(fold, by_key[key]) for key, fold in rows.items()]
         seconds = time.perf_counter() - start
         if into is not None:
@@ -355,7 +355,7 @@ class FoldLearner:
         start = time.perf_counter()
         first_repeat = [(one, done) for one, done in pairs if one.repeat == 0]
         judging_rows = np.concatenate([one.valid for one, _ in first_repeat])
-        checkpoints = into.kept_in if into else None
+        checkpoints = into.checkpoints if into else None
         ready = make_training_plan(prepared, everything, judging_rows, (), checkpoints, cross_fitted=True)
         # Weights that are tried at the end are judged by validation rows, and the model of all rows
         # has none.
@@ -421,7 +421,7 @@ def _out_of_fold_predictions(context: SearchContext, pairs: Sequence[tuple[Trial
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
-    tables = [done.held_out_scores.answers for one, done in pairs if one.repeat == 0]
+    tables = [done.held_out_scores.predictions for one, done in pairs if one.repeat == 0]
     columns = pa.concat_tables(tables)
     places: Ints = context.rows.places(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")

@@ -151,7 +151,7 @@ def folds_table(pairs: Pairs) -> pa.Table:
 
     parts = []
     for one, done in pairs:
-        predictions = done.held_out_scores.answers
+        predictions = done.held_out_scores.predictions
         for index, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
             predictions = predictions.add_column(index, name, pa.array([value] * len(predictions), pa.int64()))
         parts.append(predictions)
@@ -218,7 +218,7 @@ def _pooled_estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel)
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
     rows, training_plan = context.rows, fitted.ready
     label_sets = {"labels", "tags"} & set(rows.rows.column_names)
-    has_probabilities = "probabilities" in pairs[0][1].held_out_scores.answers.column_names
+    has_probabilities = "probabilities" in pairs[0][1].held_out_scores.predictions.column_names
     if not rows.columns.one_class or label_sets or not has_probabilities:
         return {}
     by_repeat = []
@@ -240,7 +240,7 @@ def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
-    columns = pa.concat_tables([done.held_out_scores.answers for done in folds])
+    columns = pa.concat_tables([done.held_out_scores.predictions for done in folds])
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
@@ -275,7 +275,7 @@ def _nested_estimates(pairs: Pairs, folds: int) -> dict[str, Any]:
     estimates = {"loss": nested(outer, [done.losses for _, done in pairs], folds)}
     outer_correct: list[Floats] = []
     for _, done in pairs:
-        columns = done.held_out_scores.answers
+        columns = done.held_out_scores.predictions
         labels, predicted = (columns[name].to_pylist() for name in ("label", "prediction"))
         matches = [a == b for a, b in zip(labels, predicted, strict=True)]
         outer_correct.append(np.array(matches, dtype=np.float64))

@@ -84,7 +84,7 @@ def select_winner(
             raise Defect("the cost of a trial", "must be there and above 0", cost_text)
     scores = probability_scores(losses)
     gains = shrink_gains(scores, default, units)
-    best, base = int(np.argmax(gains.mean)), gains.at(default)
+    best, base = int(np.argmax(gains.mean)), gains.index(default)
     rows = counted(len(losses[default]), "validation row")
     if best == base:
         others = counted(len(losses) - 1, "other setting")
@@ -103,13 +103,13 @@ def select_winner(
     best_key, gain = gains.keys[best], float(gains.mean[best])
     evidence = _Evidence(gains, default, p, average)
     if not is_proven.any():
-        because = f"{evidence.against(best, rows, correct_gain[best], level)}, so {default} is kept"
+        because = f"{evidence.kept_because(best, rows, correct_gain[best], level)}, so {default} is kept"
         return Winner(default, because, True, best_key, gain, float(p[best]), average)
     lead = int(np.argmax(np.where(is_proven, gains.mean, -np.inf)))
     as_good = is_proven & (gains.mean[lead] - gains.mean <= MIN_GAIN)
     cost = np.array([costs[key] for key in gains.keys])
     selected = int(np.argmin(np.where(as_good, cost, np.inf)))
-    because = evidence.why(selected, lead, None if correct is None else correct_gain[selected])
+    because = evidence.selected_because(selected, lead, None if correct is None else correct_gain[selected])
     return Winner(gains.keys[selected], because, False, best_key, gain, float(p[best]), average)
 
 
@@ -277,7 +277,7 @@ def _selection_luck(
         return 0.0
     row_probabilities = probability_scores(losses) if losses is not None else rows
     gains = shrink_gains(row_probabilities, default, units)
-    place = gains.at(selected)
+    place = gains.index(selected)
     excess = float(gains.measured[place] - gains.mean[place])
     if losses is None:
         return excess
