@@ -36,7 +36,7 @@ STRONGER = 1.5
 STRENGTH_KEYS = ("share", "strength", "most", "degrees", "alpha")
 # What is switched on where nothing is: benchmarks/methods.md has no other of texts above nothing
 # (aeda +0.2 points, word-level changes below 0); shifts and mirrors gained 6 to 10 points on
-# pictures, the others come after them.
+# images, the others come after them.
 NOTCHES: Mapping[str, tuple[Mapping[str, Settings], ...]] = {
     "text": ({"aeda": {"share": 0.5}}, {"aeda": {"share": 0.5}, "delete": {"share": 0.5}}),
     "pictures": (
@@ -168,7 +168,7 @@ class FitAdditions:
         return self._plan.prepared.rows.columns.one_class
 
     def _with_general(self, source: BatchSource, *parts: Parts) -> BatchSource:
-        """The source with general rows beside, where the recipe or what joins asks for them."""
+        """The source with general rows too, where the recipe or what joins needs them."""
         rows = self._plan.sides.general_rows
         add_general = next((one.beside for one in parts if one.beside is not None), None)
         return source if add_general is None or rows is None else add_general(source, rows)
@@ -212,7 +212,7 @@ def _row_source(source: BatchSource) -> BatchSource:
 
 
 def _without_general(source: BatchSource) -> BatchSource:
-    """The source without general rows beside."""
+    """The source without its general rows."""
     return source.inner if isinstance(source, ReplaySource) else source
 
 

@@ -1,5 +1,5 @@
 """Other forms of the training rows, put together: which enrichments, of which rows, and what is
-told of them."""
+reported of them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.task import Examples
 
-# Looked at in a mirror; more tell no more.
+# Images compared with their mirror images; more show no more.
 MAX_MIRRORED = 2000
-# Below it an enrichment changes so few rows that it is not what was asked for.
+# Below it an enrichment changes too few rows to be what was requested.
 MIN_CHANGED_SHARE = 0.1
 
 
@@ -177,8 +177,8 @@ def _enrich_images(plan: Plan, splits: Sides, recipe: Recipe) -> EnrichedPlan:
 
 
 def _settle_mirror(enrichments: dict[str, dict[str, Any]], examples: EncodedImages, seed: int) -> None:
-    """Whether pictures are mirrored where that is left to the rows, which settles it in ``enrichments``;
-    and a warning where a mirror that is set changes what they mean."""
+    """Whether images are mirrored where that is left to the rows, which settles it in
+    ``enrichments``; and a warning where a mirror that is set changes what they mean."""
     usual = enrichments.get("usual", {})
     undecided = usual.get("mirror") == BY_EVIDENCE
     if not (undecided or usual.get("mirror") == YES or "flip" in enrichments):
@@ -207,7 +207,7 @@ def _settle_mirror(enrichments: dict[str, dict[str, Any]], examples: EncodedImag
 
 
 def _with_image_forms(phase: Phase, forms: Redrawing) -> Phase:
-    """The phase with its pictures in other forms; where rows are compared none is of two classes,
+    """The phase with its images in other forms; where rows are compared none is of two classes,
     and nothing is mixed."""
     alone = {k: v for k, v in forms.enrichments.items() if not isinstance(v, Mixing)}
     if phase.compares_rows or not forms.mixing:

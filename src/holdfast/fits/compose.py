@@ -187,7 +187,7 @@ def _check_half(recipe: ResolvedRecipe, plan: Plan) -> None:
 
 
 def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
-    """Refuse a division that no splitter gives: a row that judges what was learnt from it would
+    """Refuse a split that no splitter gives: a row that judges what was learnt from it would
     look like a good model, and nothing later would show it."""
     for name, positions in (("training", train), ("validation", valid)):
         outside = positions[(positions < 0) | (positions >= rows)]
@@ -201,9 +201,9 @@ def _check_positions(rows: int, train: Ints, valid: Ints) -> None:
 
 
 def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe) -> _FitParts:
-    """A network of its own with the unit and limits of the training rows, and the rows of both
-    sides; of the added rows those of the origins that ``train.added`` names. Rows weigh by their
-    source."""
+    """A network of its own with the unit and limits of the training rows, and the rows of
+    both splits; of the added rows those of the origins that ``train.added`` names. Rows weigh by
+    their source."""
     # What was prepared since may have set other threads, and sums depend on how many add them up.
     use_threads(prepared.machine.threads)
     kind, examples = prepared.kind, prepared.examples
@@ -287,8 +287,13 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
 
 
 def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
+<<<<<<< Updated upstream
     """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
+=======
+    """The phases of a fit on so many training ``rows``, and where the run is evaluated."""
+    prepared, loaded, splits = parts.prepared, parts.loaded, parts.sides
+>>>>>>> Stashed changes
     parameters, _, classes = parts.sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
     phases = tuple(phase.for_rows(splits.train, prepared.rows.classes) for phase in planned)
@@ -312,7 +317,7 @@ def _map_finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
 def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Task) -> Plan:
     """The plan whose fine-tuning learns from teachers, where the recipe names some.
 
-    Raises ``RecipeError`` where nobody asked them what they say of these rows.
+    Raises ``RecipeError`` where their predictions of these rows were not prepared.
     """
     if not recipe.distill.teacher:
         return plan
@@ -329,7 +334,7 @@ def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: Ta
 
 
 def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> None:
-    """What this fit learns from beside the rows of the table."""
+    """What this fit learns from in addition to the rows of the table."""
     added = prepared.added
     if added is None:
         return

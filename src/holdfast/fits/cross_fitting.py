@@ -3,18 +3,19 @@
 Below some hundred rows the validation rows that a run can spare are too few to tell one state from
 another, and the model misses them. So they are spared for a while only:
 
-    K folds ── each: a short run on the others, which answers the fold at every look
-      └─ together: losses of every row at every look, out of fold
+    K folds ── each: a short run on the others, which predicts the fold at every evaluation
+      └─ together: losses of every row at every evaluation, out of fold
            └─ one run on all rows, diagnosed, stopped and chosen by those losses
 
 A fold's run is that of the whole with its updates in proportion to its rows, so that at the same
-share of its way it has passed each row as often; nothing stops it. What it answers at a look stands
-where the run on all rows has its look at the same share. What follows (verdict, kept state,
-temperature) is what an ordinary run does with its validation rows, with all rows in their place.
+share of its way it has passed each row as often; nothing stops it. What it predicts at an
+evaluation stands where the run on all rows has its evaluation at the same share. What follows
+(verdict, best checkpoint, temperature) is what an ordinary run does with its validation rows, with
+all rows in their place.
 
 What is worked out from rows (names of classes, weights of classes, enrichment) is worked out inside
 each fold from its training rows alone. Copies and groups stay in one fold (``Prepared.units``).
-Memory holds one network that learns at a time. Each finished fold is kept beside the checkpoints,
+Memory holds one network that learns at a time. Each finished fold is kept next to the checkpoints,
 so that a run that was killed does not repeat it.
 """
 
@@ -66,9 +67,9 @@ UNUSED = "a finished fold", ": the fold is run again"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldRun:
-    """What one fold's run leaves: its ``held_out`` positions among the run's rows, its looks at them,
-    the ``probe`` logits [held, classes] of its linear probe and what that measured (``curve``);
-    rows passed, and seconds in all, for looking and for judging."""
+    """What one fold's run leaves: its ``held_out`` positions among the run's rows, its evaluations
+    on them, the ``probe`` logits [held out, classes] of its linear probe and what that measured
+    (``curve``); rows passed, and seconds in all, for looking and for judging."""
 
     number: int
     held_out: Ints
@@ -118,8 +119,8 @@ def cross_fit(
     """Train on all rows at ``positions``, with every choice made out of fold.
 
     It is to ``fit`` what cross-validation is to a hold-out: the same value comes back, whose
-    history, verdict and kept state rest on the losses of all rows, each by a network that had not
-    learned from it (``Fitted.job.out_of_fold``).
+    history, verdict and best checkpoint rest on the losses of all rows, each by a network that had
+    not learned from it (``Fitted.job.out_of_fold``).
 
     ``folds`` is K, at least 2. ``extend`` gives what is prepared for a fold's own training and held
     positions (its class names, say); without it a fold sees ``prepared``. The rest is as for
@@ -169,7 +170,7 @@ def cross_fit(
 
 
 def _refuse_averages(training_plan: TrainingPlan) -> None:
-    """What is tried at the end (averages of weights, a head fitted anew) is tried on validation
+    """What is tried at the end (averages of weights, a head fitted again) is tried on validation
     rows, and no fold has any of it to answer with."""
     weight_offers = [x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)]
     if weight_offers:
@@ -239,9 +240,10 @@ def recipe_of_fold(full_plan: TrainingPlan) -> Any:
 
 
 def plan_of_fold(fold_plan: Plan, full_plan: Plan, share: float) -> Plan:
-    """The ``full_plan`` run's plan for a fold with this ``share`` of its rows: every phase takes that
-    share of its updates, and its looks stand at the same shares of the way. The phases are the
-    fold's ``fold_plan``, whose terms may depend on its rows; of the train probe nothing is asked."""
+    """The ``full_plan`` run's plan for a fold with this ``share`` of its rows: every phase takes
+    that share of its updates, with evaluations at the same shares of the way. The phases are the
+    fold's ``fold_plan``, whose terms may depend on its rows; the training sample is not
+    measured."""
     steps = steps_of_fold(full_plan, share)
     phases = tuple(replace(one, steps=n) for one, n in zip(fold_plan.phases, steps, strict=True))
     evaluation_steps = {step_of_fold(at, full_plan, steps) for at in full_plan.evaluate_at}
@@ -265,7 +267,7 @@ def step_of_fold(step: int, full_plan: Plan, steps: Sequence[int]) -> int:
 
 
 def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation:
-    """The folds' looks as looks at all ``rows``, at the steps of ``plan``."""
+    """The folds' evaluations as evaluations on all ``rows``, at the steps of ``plan``."""
     by_fold = []
     for run in runs:
         steps = steps_of_fold(plan, (rows - len(run.held_out)) / rows)
@@ -289,7 +291,7 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
 
 
 def _in_row_order(runs: Sequence[FoldRun], parts: Sequence[Floats], rows: int) -> Floats:
-    """What each fold says of its held rows, in the order of all rows."""
+    """The predictions of each fold for its held-out rows, in the order of all rows."""
     spread = np.full((rows, *parts[0].shape[1:]), np.nan, dtype=parts[0].dtype)
     for run, part in zip(runs, parts, strict=True):
         spread[run.held_out] = part
@@ -324,7 +326,8 @@ def _fold_decision(run: FoldRun, folds: int) -> Decision:
 
 
 def _fold_note(run: FoldRun, snapshot: Snapshot) -> Mapping[str, Any]:
-    """A look of a fold in the journal. It is a note: readers of snapshots follow one course."""
+    """An evaluation of a fold in the journal. It is a note: readers of snapshots follow one
+    curve."""
     return {
         "step": 0,
         "what": "fold look",

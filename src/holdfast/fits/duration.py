@@ -40,8 +40,8 @@ TIMED_TOKENS = 8
 def seconds_after_training(
     training_plan: TrainingPlan, test_rows: int, network: Network, device: torch.device, row_seconds: float
 ) -> dict[str, float]:
-    """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward, and of
-    the texts of one evaluation (``evaluation``; 0 where none are written there)."""
+    """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward,
+    and of the texts of one evaluation (``evaluation``; 0 where none are written there)."""
     recipe, tuned_and_base = training_plan.recipe, 2
     train, valid = len(training_plan.train), len(training_plan.valid)
     is_generative = recipe.task in WRITERS
@@ -78,7 +78,7 @@ def seconds_after_training(
 def _text_seconds(
     training_plan: TrainingPlan, test_rows: int, prefill: float, token: float
 ) -> tuple[float, float]:
-    """Of the generated rows, and of the completions that show what is known by heart."""
+    """Of the generated rows, and of the completions that show what is memorized."""
     recipe = training_plan.recipe
     samples = training_plan.kind.watch(training_plan.loaded, training_plan.sides, recipe, training_plan.plan.probe_rows)
     assert samples is not None
@@ -87,7 +87,7 @@ def _text_seconds(
     )
     test = _batches(min(recipe.generate.rows, test_rows))
     # Both models write the training and test rows, the base model also behind examples; the
-    # validation rows are written at the end where no look wrote them.
+    # validation rows are written at the end where no evaluation wrote them.
     batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
     batches += 0 if training_plan.watch else valid
     text_seconds = batches * (prefill + samples.new_tokens * token)

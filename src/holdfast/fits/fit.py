@@ -87,8 +87,8 @@ def fit(
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
     not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
-    ``Defect`` for positions that are no division: a mask, none at all, of rows that are not there,
-    or on both sides.
+    ``Defect`` for positions that are no split: a mask, none at all, of rows that are not there,
+    or in both splits.
     Which rows must not be parted (``prepared.units``) is the caller's to respect.
     """
     start = time.perf_counter()
@@ -180,7 +180,7 @@ def _checked_positions(name: str, given: Ints | Sequence[int]) -> Ints:
 
 
 def with_target_rates(fitted: FittedModel) -> FittedModel:
-    """The fit, its last layer moved to the population that was asked for, where one was.
+    """The fit, its last layer moved to the population that was requested, where one was.
 
     The shift is that of calibrated logits: the bias takes it times the temperature by which the
     saved layer is divided.
@@ -228,8 +228,8 @@ class FitPlace:
     """Where a fit is written while it runs: nowhere, unless a run's folder is given.
 
     ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
-    continued. ``listeners`` join the loop's own (alerts, trackers). ``run_start`` is what the folder
-    keeps of the run's beginning. ``test_rows`` are to be scored at the end.
+    continued. ``listeners`` join the loop's own (alerts, trackers). ``run_start`` is what the
+    folder keeps of the run's beginning. ``test_rows`` are to be scored at the end.
     """
 
     journal: Journal = field(default_factory=lambda: Journal(None))
@@ -303,8 +303,8 @@ def make_job(
 
 
 def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
-    """Those that methods bring, anew, and the data map of the training rows; a number's loss is no
-    probability, so it has none."""
+    """Those that methods bring, new for each fit, and the data map of the training rows; a number's
+    loss is no probability, so it has none."""
     parts = method_parts(training_plan.recipe)
     yield from parts.listeners()
     yield from parts.listeners_for(training_plan.loaded)
@@ -315,7 +315,8 @@ def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterato
 def _other_seconds(
     training_plan: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
 ) -> Callable[[float], float] | None:
-    """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
+    """The seconds of a run in addition to its steps and passes; ``None`` of a fit that ends with
+    them."""
     # Of a network that is spread over processes all would have to write together.
     if test_rows is None or training_plan.recipe.train.shard == "full":
         return None
@@ -329,7 +330,7 @@ def _other_seconds(
 
 
 def _prefix_cache(training_plan: TrainingPlan, folder: Path | None) -> PrefixCache | None:
-    """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
+    """Where the outputs of frozen layers are kept: next to the checkpoints, which go at the end."""
     if training_plan.prefix is None:
         return None
     if folder is not None:

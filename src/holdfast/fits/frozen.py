@@ -4,7 +4,7 @@ gives.
 
     relative gradient of a layer:  ‖∂L/∂w‖ ÷ ‖w‖  over its weights together (2210.11466, Auto-RGN)
 
-The paper lets layers move by this ratio, and finds that those of which little is asked are better
+The paper lets layers move by this ratio, and finds that those with a small gradient are better
 left alone where the data differ little from what was pretrained on. Left alone from the bottom they
 also cost neither gradient nor pass back. Numbers are compared within one network only.
 """
@@ -109,7 +109,7 @@ def _measure_layers(network: Network, task: Task, train: Examples, rows: Ints, s
 
 
 def _classes(network: Network, task: Task, train: Examples) -> int:
-    """How many classes a row has one of; 0 where no probe can tell."""
+    """How many classes a row has one of; 0 where no probe can be fitted."""
     labels = getattr(train, "labels", None)
     is_class_index = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
     return len(task.classes) if is_class_index and hasattr(network, "features") else 0
@@ -192,7 +192,7 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     return names
 
 
-# Of the largest relative gradient of a block: a layer of which less is asked is left alone.
+# Of the largest relative gradient of a block: a layer below it stays frozen.
 LITTLE_GRADIENT = 0.5
 
 
@@ -200,7 +200,7 @@ LITTLE_GRADIENT = 0.5
 class LayerEvidence:
     """One layer: its ``name``, its relative ``gradient``, and of a probe on what it gives, out of
     fold, the log ``loss`` in nats and the share of ``accuracy`` answers; ``None`` where there is no
-    class to tell."""
+    class to predict."""
 
     name: str
     gradient: float
@@ -221,7 +221,7 @@ def relative_gradient(layer: Layer) -> float:
 def count_frozen(layers: Sequence[LayerEvidence]) -> int:
     """How many of the layers below the head, in their order, are best left as they are.
 
-    From the bottom up, as long as less than half of the largest relative gradient is asked of
+    From the bottom up, as long as less than half of the largest relative gradient reaches
     a layer; at most half of them, since a gradient at the start says nothing of the course.
     """
     largest = max((one.gradient for one in layers), default=0.0)
@@ -264,7 +264,7 @@ def capture_outputs(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The mean over the places of each row [batch, width]: of states [batch, places, width] those
-    of ``mask`` [batch, places], of a picture's maps [batch, width, height, width] all."""
+    of ``mask`` [batch, places], of an image's maps [batch, width, height, width] all."""
     if states.ndim == 4:
         return states.float().mean(dim=(2, 3))
     if states.ndim == 2:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
-# Passes over the training rows, up to so many of them; and over all rows, those beside them too.
+# Passes over the training rows, up to so many of them; and over all rows, the added ones too.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
 # Texts crossed of a training row, where there are no unlabelled ones; and at most in all.
@@ -60,8 +60,8 @@ PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
     """The teachers, and what they say of the prepared rows (``rows``, one of each teacher) and of
-    the ``added`` ones; ``None`` where they are asked pass by pass. ``inside`` is the network of the
-    first of them, where its blocks are learned from."""
+    the ``added`` ones; ``None`` where they are queried pass by pass. ``inside`` is the network of
+    the first of them, where its blocks are learned from."""
 
     teachers: tuple[Teacher, ...]
     problem: Problem
@@ -117,7 +117,7 @@ class Lessons:
 
 
 class _StoredOutputs:
-    """Answers that were asked for once."""
+    """Teacher outputs that were computed once."""
 
     def __init__(self, tables: Sequence[Floats], answers: Sequence[RowAnswers]) -> None:
         import torch
@@ -142,7 +142,7 @@ class _StoredOutputs:
 
 
 class _LiveOutputs:
-    """Teachers that are asked about each pass."""
+    """Teachers that are queried at each pass."""
 
     def __init__(
         self, teachers: Sequence[Teacher], task: Task, inside: Callable[[Floats], Floats] | None
@@ -247,7 +247,7 @@ def _is_text_task(prepared: PreparedData) -> bool:
 
 
 def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
-    """Why teachers are asked pass by pass; empty where they are asked once.
+    """Why teachers are queried pass by pass; empty where they are queried once.
 
     Raises ``RecipeError`` where they would have to be, and cannot.
     """
@@ -392,7 +392,7 @@ def _teacher_rows(run: Path) -> tuple[Any, Any]:
 
 
 def _keys_by_split(divided: Divided) -> dict[str, Any]:
-    """The keys of the rows of each side; those of test rows without opening them."""
+    """The keys of the rows of each split; those of test rows without opening them."""
     records = divided.splits.records
     files = records["file"].to_numpy(zero_copy_only=False)
     split = records["split"].to_numpy(zero_copy_only=False)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 SETTING = "control.policy"
 # What is about this machine's memory, and what does nothing, are no choices of a policy.
 NOT_FOR_POLICIES = (HalveBatch.__name__, Continue.__name__)
-# Findings whose rows are why validation tells nothing.
+# Findings whose rows are why validation scores are not reliable.
 LEAKS = ("leak", "copies", "duplicates", "giveaway", "target_is_source")
 
 
@@ -77,7 +77,7 @@ def deciders(
 
 
 def run_context(training_plan: TrainingPlan, additions: FitAdditions) -> RunCourse:
-    """What a policy is told of this fit before its first step."""
+    """What a policy knows of this fit before its first step."""
     last = training_plan.plan.phases[-1]
     return RunCourse(
         looks=training_plan.plan.evaluate_at,

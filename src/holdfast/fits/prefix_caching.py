@@ -1,5 +1,5 @@
 """Whether the outputs of the frozen first layers are kept (``train.cache_frozen``): can the network
-be entered behind them, which the model is asked, and would it pay?"""
+be entered behind them (tested on the model), and would it pay?"""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 @dataclass(frozen=True, slots=True)
 class PrefixCost:
     """What was found: ``why_not``, or what keeping costs and saves. ``unit_bytes`` are those of one
-    unit of a row's size, ``full_length`` the size of every row where rows are not cut to their length;
-    ``saved_s`` the seconds by which a row passes faster."""
+    unit of a row's size, ``full_length`` the size of every row where rows are not cut to their
+    length; ``saved_s`` the seconds by which a row passes faster."""
 
     why_not: str | None = None
     unit_bytes: int = 0
@@ -62,8 +62,9 @@ def probe_prefix(
 ) -> PrefixCost:
     """Pass a few rows as they are and entered half-way, and compare.
 
-    The losses must be the same from the kept states alone, with zeros where a row is padded, and a
-    row's states must not depend on the rows beside it. The network is left in evaluation mode.
+    The losses must be the same from the cached outputs alone, with zeros where a row is padded, and
+    a row's states must not depend on the other rows of its batch. The network is left in evaluation
+    mode.
     """
     device = device_kind()
     if device != "cpu":
@@ -186,7 +187,7 @@ def choose_prefix_cache(
     """``train.cache_frozen`` resolved, and what is kept, if anything.
 
     Where rows are ``enriched`` what is learnt from is another form each time, so that ``auto`` is
-    off; ``on`` keeps the outputs of the rows as they are, for the looks.
+    off; ``on`` keeps the outputs of the rows as they are, for evaluations.
 
     ``auto`` is on where the passes that are saved take longer than the filling, and the files are
     small: at most 4 GB and half of the free disk at ``folder`` (the system's temporary folder where
@@ -244,7 +245,7 @@ def choose_prefix_cache(
 
 
 def count_passes(plan: Plan, train_rows: int, valid_rows: int) -> int:
-    """Rows that pass the frozen layers in the whole run: steps, looks, and refitted heads."""
+    """Rows that pass the frozen layers in the whole run: steps, evaluations, and refitted heads."""
     rows = len(plan.evaluate_at) * (plan.probe_rows + valid_rows)
     start = 0
     for phase in plan.phases:

@@ -1,4 +1,4 @@
-"""How the rows of a division are used: what a run learns from and by which way, and how it is
+"""How the rows of a split are used: what a run learns from and by which way, and how it is
 scored where no row is set aside for that.
 
 ``train.folds`` says whether validation rows are set aside (0: one fit) or learned from too (K:
@@ -64,9 +64,9 @@ ALSO_TRAINED_NOTE = "a validation row of the division: learned from too, judged 
 
 
 def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
-    """Prepare the rows of a division, and choose how they are used.
+    """Prepare the rows of a split, and choose how they are used.
 
-    Raises ``RecipeError`` where folds are asked for that these rows cannot have.
+    Raises ``RecipeError`` where folds are requested that these rows cannot have.
     """
     with recorded() as log:
         learning = _prepare_learning(recipe, divided)
@@ -89,7 +89,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
     else:
         prepared = with_added(prepared_alone, train, valid, divided.unlabelled, all_tables)
     if folds or without_test:
-        # Each fold works the names out from its own rows, so what was asked for is what is kept.
+        # Each fold works the names out from its own rows, so the request is what is kept.
         with_own_names = prepared.recipe.changed(data={"names": names})
         prepared = replace(prepared, recipe=with_own_names)
     if prepared.recipe.distill.teacher:
@@ -110,7 +110,7 @@ def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
 
 
 def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> Splits:
-    """The division as a run uses it that learns from its validation ``rows`` too, with a ``note``
+    """The split as a run uses it that learns from its validation ``rows`` too, with a ``note``
     for each of these."""
     records = splits.records
     split, notes = records["split"].to_pylist(), records["note"].to_pylist()
@@ -127,7 +127,7 @@ def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> 
 
 
 def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
-    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were asked for and cannot
+    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were requested and cannot
     be."""
     folds, rows = prepared.recipe.train.folds, len(train) + len(valid)
     if folds == 0:
@@ -171,7 +171,7 @@ def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
-        # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
+        # A policy that acts goes by the evaluations of its own run; the folds have their own.
         f"control.policy={policy}": policy not in PASSIVE,
         # The layers would be chosen by labels of the rows that each fold is to answer.
         "model.freeze=auto": recipe.model.freeze == AUTO,
@@ -183,7 +183,7 @@ def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
 
 
 def dealing_conflict(recipe: Recipe, divided: Divided) -> str | None:
-    """Why the training and validation rows of a division are not to be dealt into folds by chance,
+    """Why the training and validation rows of a split must not be dealt into folds by chance,
     each answered by a fit of the others, as the rest of a sentence about what asks for it."""
     records = divided.splits.records.select(["file", "split"]).to_pylist()
     judging = {line["file"] for line in records if line["split"] == "valid"}
@@ -220,8 +220,8 @@ FOLDS = 5
 @dataclass(frozen=True, slots=True)
 class LearningRows:
     """What a run learns from: ``train`` and ``valid`` positions among the rows of ``prepared``, or
-    all of them in so many ``folds`` (0: none). ``divided`` is the division as it is then used.
-    ``names`` is what was asked of the names of classes. ``outer`` are the folds that are scored
+    all of them in so many ``folds`` (0: none). ``divided`` is the split as it is then used.
+    ``names`` is what was requested of the names of classes. ``outer`` are the folds that are scored
     where there are no test rows."""
 
     prepared: PreparedData
@@ -251,7 +251,7 @@ class LearningRows:
         )
 
     def blocks(self) -> Mapping[str, Any]:
-        """One fit has nothing to say beside what every run says."""
+        """One fit adds nothing to what every run reports."""
         return {}
 
     @property
@@ -275,7 +275,7 @@ class LearningRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldLogits:
-    """One outer fold: the calibrated ``logits`` [held, classes] and those of the linear
+    """One outer fold: the calibrated ``logits`` [held out, classes] and those of the linear
     ``probe``."""
 
     held: Ints
@@ -307,7 +307,7 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
 
 @contextlib.contextmanager
 def _name_division(division: str) -> Iterator[None]:
-    """What could not be divided, where nobody has asked for a division in so many words."""
+    """What could not be divided, where no such split was requested."""
     try:
         yield
     except SplitError as error:
@@ -320,8 +320,9 @@ def predict_outer_folds(
     learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, checkpoints: Path, mark: str
 ) -> OuterAnswers:
     """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
-    on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
-    before the run was killed is read from ``checkpoints``; ``mark`` says of which run it must be.
+    on all rows: an open one would be worked out again, and a resumed run has none. What was
+    finished before the run was killed is read from ``checkpoints``; ``mark`` says of which run it
+    must be.
     """
     import torch
 
@@ -376,7 +377,7 @@ def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedMo
 
 
 def _inner_split(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
-    """Training and validation rows of these, in the shares of the run's own division."""
+    """Training and validation rows of these, in the shares of the run's own split."""
     prepared = learning.prepared
     share = len(learning.valid) / len(learning.everything)
     seed = derive_seed(prepared.recipe.seed, "inner division")

@@ -1,4 +1,5 @@
-"""What a verdict needs to know about a run beside its history, gathered before the first step.
+"""What a verdict needs to know about a run in addition to its history, gathered before the first
+step.
 
 Everything here is a function of the recipe, the rows and what was measured before any update, so
 that a resumed run is judged as the undisturbed one is.
@@ -139,7 +140,7 @@ def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
 def _with_completions(
     fitted: FittedModel, shares: dict[str, dict[str, float]]
 ) -> tuple[FittedModel, dict[str, dict[str, float]]]:
-    """The same with the rows of both sides that are completed to the word (``verbatim``, of
+    """The same with the rows of both splits that are completed to the word (``verbatim``, of
     ``verbatim_n`` that are long enough to ask)."""
     splits, tokenizer, seed = fitted.ready.sides, fitted.ready.loaded.tokenizer, fitted.recipe.seed
     network = fitted.network.to(fitted.job.accelerator.device).eval()
@@ -157,8 +158,8 @@ def _with_completions(
 
 def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:
     """Those of the remedies' settings of fixed value that ``recipe``, which names its task, refuses
-    beside its own, and those that it has already or exceeds (a weight decay of 0.3 where 0.1 is
-    advised); ``network`` is its model, where that is at hand."""
+    in addition to its own, and those that it has already or exceeds (a weight decay of 0.3 where
+    0.1 is advised); ``network`` is its model, where that is at hand."""
     # A resolved recipe is of another type, and equals none that is read.
     plain = override(recipe, ())
     return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
@@ -195,7 +196,7 @@ def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
 
 def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
     """Whether the recipe does more of the same than it would with the setting. A whole number (of
-    blocks, of steps) is not held against a share."""
+    blocks, of steps) is not compared with a share."""
     more = FIXED[setting]
     if more is None:
         return False

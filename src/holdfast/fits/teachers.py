@@ -1,11 +1,11 @@
 """Finished runs as teachers: what their saved models say of rows, or of the batches of a student.
 
-What is said of a row depends on the row alone, so it is asked once, through the teacher's own
+What is said of a row depends on the row alone, so it is queried once, through the teacher's own
 tokenizer or processor. Of target tokens there are as many numbers as the vocabulary has words: a
-teacher that writes is asked pass by pass, in the student's own tokens, and so is any where rows
+generative teacher is queried pass by pass, in the student's own tokens, and so is any where rows
 come in other forms.
 
-The blocks of an encoder and of its teacher, side by side: for ``distill.hidden`` and
+The blocks of an encoder and of its teacher, pairwise: for ``distill.hidden`` and
 ``distill.attention``.
 """
 
@@ -64,7 +64,7 @@ class RowAnswers:
 
 
 class Teacher(Protocol):
-    """One finished run, asked for what it says, its outputs in the student's order."""
+    """One finished run, queried for its outputs, which are in the student's order."""
 
     @property
     def network(self) -> Any:
@@ -72,7 +72,7 @@ class Teacher(Protocol):
 
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers | None:
         """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
-        where only passes can be asked about."""
+        where only whole passes can be queried."""
 
     def batch(self, task: Task, batch: Batch) -> torch.Tensor:
         """Its logits for a batch of the student's."""
@@ -149,7 +149,7 @@ class TextTeacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTeacher:
-    """A classifier of pictures."""
+    """A classifier of images."""
 
     model: VisionModel
     order: Ints
@@ -210,7 +210,7 @@ class TagTeacher:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerativeTeacher:
-    """A model that writes, asked about each target token."""
+    """A generative model, queried at each target token."""
 
     network: Any
     tokenizer: Any
@@ -260,7 +260,7 @@ def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
     )
 
 
-# The value's place in a block, and what queries and keys are called beside it.
+# The value's place in a block, and what queries and keys are called there.
 QUERY_KEY_NAMES = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
 QUERY_KEY_NAMES["value_proj"] = ("query_proj", "key_proj")
 NOT_READ = ("labels", "where", "tags", "counts")
@@ -328,8 +328,8 @@ def inside_losses(recipe: Recipe, teacher: EncoderClassifier, student: EncoderCl
 def _block_pairs(
     teacher_count: int, student_count: int, is_cut: bool, layers_kept: Literal["spread", "first"]
 ) -> list[tuple[int, int]]:
-    """Which of the teacher's blocks each of the student's is held to: of a part of the teacher the
-    block that it was, else the one at the same share of the depth."""
+    """Which of the teacher's blocks each of the student's is compared with: of a part of the
+    teacher the block that it was, else the one at the same share of the depth."""
     if is_cut and student_count <= teacher_count:
         return list(zip(chosen_blocks(teacher_count, student_count, layers_kept), range(student_count), strict=True))
     return [(max(0, round((i + 1) * teacher_count / student_count) - 1), i) for i in range(student_count)]

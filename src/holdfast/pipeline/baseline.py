@@ -1,10 +1,10 @@
-"""The same model on the same rows, trained the careless way: what it promises, what it keeps.
+"""The same model on the same rows, trained as a baseline run: what it promises, what it keeps.
 
 Its own test rows are single rows at random, so that copies and rows of one group stand on both
-sides; the learning rate is five times the usual one, nothing stops the run, and its last state is
-kept. Its own test rows say how good it is. The guarded run's test rows, which share no copy and no
-group with anything that it has seen, say whether that is true, and the guarded run's validation
-rows show what the guard would have seen on the way.
+both splits; the learning rate is five times the usual one, nothing stops the run, and its last
+checkpoint is kept. Its own test rows say how good it is. The guarded run's test rows, which share
+no copy and no group with anything that it has seen, say whether that is true, and the guarded run's
+validation rows show what the guard would have seen on the way.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ STEPS_TIMES = 2
 
 
 def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
-    """Train carelessly beside a finished run, add the block ``careless`` to its ``result.json``,
+    """Train a baseline run for a finished run, add the block ``careless`` to its ``result.json``,
     write the log ``careless.csv`` for ``holdfast diagnose``, and draw the report again.
 
-    ``random_split`` is the accuracy that the careless run reports, with Wilson's interval, as
+    ``random_split`` is the accuracy that the baseline run reports, with Wilson's interval, as
     somebody would who takes rows for independent; ``honest`` that of the same model on the test
     rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
     show on the validation rows of ``run``; ``because`` one sentence.
@@ -74,8 +74,8 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
 
 
 def baseline_recipe(recipe: Recipe) -> Recipe:
-    """The recipe without its care: five times the rate, held to the end, twice the steps, a head
-    drawn at random, nobody who stops it."""
+    """The recipe of the baseline run: five times the learning rate, constant, twice the steps, a
+    head drawn at random, nobody who stops it."""
     train = recipe.train
     assert train.learning_rate is not None
     return recipe.changed(
@@ -95,7 +95,7 @@ def baseline_recipe(recipe: Recipe) -> Recipe:
 
 def _random_split(table: Table, seed: int) -> tuple[Ints, Ints]:
     """The guarded run's training rows without some single rows at random, stratified by class, and
-    these: the careless run's own test rows."""
+    these: the baseline run's own test rows."""
     from sklearn.model_selection import train_test_split
 
     state = int(generator(seed, "careless").integers(2**31))
@@ -148,7 +148,7 @@ def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
 
 
 def _curves_csv(history: Sequence[Snapshot]) -> str:
-    """A look a line, in the columns that ``holdfast diagnose`` knows."""
+    """One line an evaluation, in the columns that ``holdfast diagnose`` knows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "train_loss", "eval_loss", "train_accuracy", "eval_accuracy"])

@@ -93,8 +93,8 @@ def train(
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say). ``checkpoint_every_s`` is the least
-    time between two checkpoints. On a finished run ``resume`` changes nothing. ``in_memory`` are rows
-    that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
+    time between two checkpoints. On a finished run ``resume`` changes nothing. ``in_memory`` are
+    rows that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
     ``prepare.sources``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.

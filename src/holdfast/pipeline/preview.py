@@ -32,7 +32,7 @@ TIMED_STEPS = 3
 
 
 def preview(recipe: Recipe) -> dict[str, Any]:
-    """The plan: division, findings, decisions, phases, parameters, memory and time.
+    """The plan: split, findings, decisions, phases, parameters, memory and time.
 
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
     Nothing is written.
@@ -97,7 +97,7 @@ def _peak_mb() -> float:
 
 
 def _memory_parts(need: Need) -> dict[str, float]:
-    """The estimate in its parts, beside what a few real steps took and what is there."""
+    """The estimate in its parts, with what a few real steps took and what is there."""
     parts = {name: getattr(need, name) for name in Need.__slots__}
     peak = _peak_mb()
     parts |= {"peak_after_timed_steps": peak, "available": available_mb()}

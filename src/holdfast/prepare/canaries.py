@@ -1,6 +1,6 @@
 """``probes.canaries``: random texts planted in the training part, and what came of them.
 
-Texts that a run is given to learn by heart, to see how well it does: canaries (1802.08232).
+Texts that a run is given to memorize, to see how well it does: canaries (1802.08232).
 
 A canary is drawn at random, so nothing but having seen it makes it likely. It is planted 1, 4 or 16
 times; its **exposure** is log₂(R + 1) − log₂(rank), in bits, its rank by loss among itself and R
@@ -54,7 +54,7 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
 
 def with_canaries(prepared: PreparedData) -> PreparedData:
     """What is prepared, with its canaries among the rows that every fit learns from. They are in no
-    table: nothing is divided, chosen, measured or scored on them."""
+    table: nothing is split, chosen, measured or scored on them."""
     canaries = canaries_of(prepared)
     if canaries is None:
         return prepared
@@ -99,8 +99,8 @@ def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
 
 
 def canary_exposure(fitted: FittedModel) -> dict[str, Any] | None:
-    """``canaries`` of the memory block, by the losses of the kept state on what was planted and on
-    others; ``None`` without any."""
+    """``canaries`` of the memory block, by the losses of the best checkpoint on what was planted
+    and on others; ``None`` without any."""
     prepared = fitted.ready.prepared
     canaries = canaries_of(prepared)
     if canaries is None:

@@ -1,8 +1,8 @@
-"""The treatments of a recipe, between the audit and the division, and again on every later row.
+"""The cleaning steps of a recipe, between the audit and the split, and again on every later row.
 
-What looks at one text alone is done to the rows of all sides, and by ``predict`` and ``evaluate``
-to those that come, so that a model reads what it was trained on. What compares rows is done to the
-training rows after the division: nothing learns from a test row, and none is left out.
+A step that reads one text only is applied to the rows of all splits, and by ``predict`` and
+``evaluate`` to those that come, so that a model reads what it was trained on. What compares rows is
+done to the training rows after the split: nothing learns from a test row, and none is left out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
 
 
 def default_treatments() -> tuple[str, ...]:
-    """The treatments that are done without being asked for."""
+    """The cleaning steps that are applied by default."""
     return tuple(
         name
         for name, one in all_treatments().items()
@@ -110,7 +110,7 @@ def _treated_text(treated: Mapping[str, Treated], name: str) -> str:
 
 
 def _unread_text(treated: Mapping[str, Treated], name: str) -> str:
-    """What the treatment did not look at, of all files together."""
+    """What the cleaning step did not read, of all files together."""
     counts: Counter[str] = Counter()
     for one in treated.values():
         counts.update(one.unread.get(name, {}))
@@ -131,7 +131,7 @@ def _cleaning_reason(treatment: RowTreatment[S]) -> str:
 
 
 def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
-    """The division without the training rows that a table treatment leaves out.
+    """The split without the training rows that a table treatment leaves out.
 
     Raises ``SplitError`` where none is left.
     """
@@ -186,7 +186,7 @@ def _row_set(table: Table) -> RowSet:
 
 
 def _mark_dropped(records: pa.Table, removed: Mapping[int, Any]) -> Any:
-    """The table of the division with these training rows dropped."""
+    """The table of the split with these training rows dropped."""
     import pyarrow as pa
 
     splits, rows = records["split"].to_pylist(), records["row"].to_pylist()

@@ -1,7 +1,7 @@
-"""Rows of what a model knew before: some are measured at every look (the general probe), others are
-held on to by what guards against forgetting (``replay``, ``ewc``).
+"""Rows of what a model knew before: some are measured at every evaluation (the general probe),
+others are held on to by what guards against forgetting (``replay``, ``ewc``).
 
-No row is in both, none is a copy of a row of the run, whatever its side: what is held out must not
+No row is in both, none is a copy of a row of the run, whatever its split: what is held out must not
 be learned, and what is measured must not be replayed.
 """
 
@@ -109,7 +109,7 @@ def general_examples(
 def _split_general(
     prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, rows_needed: bool
 ) -> tuple[Table, Table | None]:
-    """The probe's rows, and those that are held on to where that is asked for; of one file first
+    """The probe's rows, and those that are held on to where that is requested; of one file first
     the probe's, by chance."""
     recipe, same_file = prepared.recipe, probe_from == rows_from
     tables = {"probe": _read(prepared, probe_from, PROBE, known)}

@@ -48,8 +48,8 @@ def prepare(
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
     (``kind_of(recipe.task).read``). ``units`` [n] are equal for copies and rows of one group, as a
-    division found them; without them each row stands for itself. ``findings`` are those of the
-    rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
+    split found them; without them each row stands for itself. ``findings`` are those of the
+    rows so far. ``added`` are learned from in addition (``Prepared.extended``). Raises
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = with_task(recipe)
@@ -98,7 +98,7 @@ def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
     places = tuple(np.arange(offsets[i], offsets[i + 1]) for i in range(len(tables)))
     if len(non_empty) == 1:
         return non_empty[0], places
-    # A file of validation rows may lack what only a division reads, such as the groups.
+    # A file of validation rows may lack what only a split reads, such as the groups.
     shared = [
         name
         for name in non_empty[0].rows.column_names
@@ -117,7 +117,7 @@ def prepare_divided(
     *,
     extend: bool = True,
 ) -> tuple[PreparedData, Ints, Ints]:
-    """The training and validation rows of a division, prepared, with what the names of their
+    """The training and validation rows of a split, prepared, with what the names of their
     classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
     of a row of the ``known`` tables (none of that without ``extend``); and where each of them
     are."""

@@ -31,7 +31,7 @@ MANY_CLASSES = 15
 # What all unlabelled rows together weigh, a row of the table counting 1, is at most this many times
 # the rows of the table.
 MAX_WEIGHT = 1.0
-# Of each class the surest ones: a head is fitted to all of them, again at every look.
+# Of each class the surest ones: a head is fitted to all of them, again at every evaluation.
 MAX_USED = 2000
 # Of the penalty's inverse: given labels are less sure than written ones.
 SHARES_OF_C = (0.1, 0.03)
@@ -41,9 +41,9 @@ Label = Callable[[Ints, np.ndarray[Any, Any]], tuple[Ints, Floats]]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """All that labels are told by: ``vectors`` of labelled rows [n], then of unlabelled texts [m],
-    then of added rows [a]; ``labels`` of the first [n] and of the last [a], whose ``weights``
-    [a]."""
+    """All that labels are predicted from: ``vectors`` of labelled rows [n], then of unlabelled
+    texts [m], then of added rows [a]; ``labels`` of the first [n] and of the last [a], whose
+    ``weights`` [a]."""
 
     vectors: Floats
     labels: Ints
@@ -83,9 +83,10 @@ def with_unlabelled(
 ) -> PreparedData:
     """What is prepared, with the unlabelled ``texts`` as added rows where they are worth it.
 
-    Labels for them are told by the rows at ``train`` (and the names of classes). Whether they are
-    used is decided on the rows at ``train`` and ``valid``, each judged by a probe to which its
-    label was unknown, directly and through the unlabelled rows. The recipe says what was chosen.
+    Labels for them are predicted from the rows at ``train`` (and the names of classes). Whether
+    they are used is decided on the rows at ``train`` and ``valid``, each judged by a probe to which
+    its label was unknown, directly and through the unlabelled rows. The recipe says what was
+    chosen.
     """
     if prepared.recipe.data.unlabelled is None:
         return prepared
@@ -218,7 +219,7 @@ class Gain:
 
 def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     """Probes with and without the unlabelled rows on rows of folds whose labels neither saw: kept
-    where the interval of the loss's fall is above 0 and no fewer rows are right: the loss tells
+    where the interval of the loss's fall is above 0 and no fewer rows are right: the loss shows
     more of as many rows, and what is gained on rare classes hardly shows in the accuracy."""
     c = _probe(evidence, np.ones(len(evidence.labels), dtype=bool), None, evidence.extra_rows()).c
     fold = _folds(evidence.labels, units, evidence.seed)

@@ -1,7 +1,7 @@
-"""From the recipe's source to divided rows: check → load → audit → treat → divide → refuse leaks.
+"""From the recipe's source to split rows: check → load → audit → treat → divide → refuse leaks.
 
 Every name that a registry knows is checked before a row is read. Of unlabelled texts those are left
-out that some row of the run has already, whatever its side.
+out that some row of the run has already, whatever its split.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def refuse_meta(recipe: Recipe) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The rows, divided, with everything that was found and decided on the way. ``recipe`` says of
+    """The rows, split, with everything that was found and decided on the way. ``recipe`` says of
     which task they are; ``given`` are the validation and test rows that came in files of their
     own. ``unlabelled`` are the texts of ``data.unlabelled`` that copy none of them."""
 
@@ -127,8 +127,8 @@ class Divided:
 
 
 def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided:
-    """Load, audit and divide the rows that the recipe names; ``scores_by_folds`` where test rows are not
-    needed, since folds score."""
+    """Load, audit and divide the rows that the recipe names; ``scores_by_folds`` where test rows
+    are not needed, since folds score."""
     with within_limits(recipe.data), recorded(aloud=True) as log:
         _check_sources(recipe)
         notify_of_user_code(recipe)
@@ -203,7 +203,7 @@ def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
 
 
 def with_split_seed(recipe: Recipe) -> Recipe:
-    """The recipe with the seed by which rows are divided in the place of the run's."""
+    """The recipe with the seed by which rows are split in the place of the run's."""
     seed = recipe.data.split.seed
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
@@ -270,8 +270,8 @@ MAX_ROWS = 10_000
 def distinct_texts(
     texts_table: Table, copies: Copies, is_text: npt.NDArray[np.bool_], seed: int
 ) -> tuple[str, ...]:
-    """One text of each group of copies among ``texts_table`` that no row of the source or of a given file
-    is in, or linked to.
+    """One text of each group of copies among ``texts_table`` that no row of the source or of a
+    given file is in, or linked to.
 
     ``copies`` are those among all rows and these texts, ``is_text`` [all] says which are the texts.
     Above 10,000 a random sample of them is taken.

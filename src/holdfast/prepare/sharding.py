@@ -41,7 +41,7 @@ LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 def choose_sharding(recipe: Recipe) -> str:
     """``full`` or ``off``, with the reason where several processes train.
 
-    It must be asked before the model is loaded. Raises ``RecipeError`` for what is not built for
+    It must be called before the model is loaded. Raises ``RecipeError`` for what is not built for
     spread weights, ``MachineError`` for launchers' settings that are not followed.
     """
     requested, count, launcher_asks = recipe.train.shard, processes(), _is_set(LAUNCHED)
@@ -90,7 +90,8 @@ def shard_network(network: Network, accelerator: Accelerator, precision: str) ->
 
 
 def gather_model(training_plan: TrainingPlan, job: Job, trained: Trained) -> tuple[TrainingPlan, Job, Trained]:
-    """The same with a plain network in the kept state, in the first process: it saves and scores.
+    """The same with a plain network in the best checkpoint, in the first process: it saves and
+    scores.
 
     What did not learn lies in the processor's memory as it was loaded, so that only what learned is
     gathered, one weight at a time.

@@ -1,5 +1,5 @@
 """Signals that lie around unused: the names of classes and their descriptions become weighted rows
-of the training side.
+of the training set.
 
 A name is the shortest description of a class, and the model has read millions of texts that use
 it: where a class has few rows, a name is worth several of them.
@@ -33,7 +33,7 @@ DESCRIPTION_WEIGHT = 2.0
 # With 164 training rows a class (CR, MR) names gave such a probe a tenth of a point, with 55 (TREC)
 # seven tenths, with 4 to 5 (BANKING77) two and more.
 MAX_ROWS_PER_CLASS = 100
-# Rows that the names are held against.
+# Rows that the names are compared with.
 JUDGED_ROWS = 1000
 # Names for some classes only would pull rows towards these.
 MIN_NAMED_SHARE = 0.8
@@ -71,7 +71,7 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
 
 
 def _without_row_copies(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
-    """The lines that copy no row, which may be held out, whatever its side."""
+    """The lines that copy no row, which may be held out, whatever its split."""
     from holdfast.duplicates.duplicates import find_copies
 
     texts: list[str] = [text for table in known for text in table.column("text")]
@@ -117,7 +117,7 @@ def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
 
 
 def _rejection_reason(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
-    """Why names are not even held against the rows."""
+    """Why names are not even compared with the rows."""
     classes = prepared.rows.classes
     if len(pairs) < MIN_NAMED_SHARE * len(classes) or len(pairs) < 2:
         unnamed = next((c for c in classes if words_of(c) is None), classes[0])

@@ -1,7 +1,7 @@
 """Rows that a Python program holds in memory: stored in the run's folder before the run begins, so
 that its recipe repeats it.
 
-``data.mix``: several sources become the rows of one run, each divided and scored by itself.
+``data.mix``: several sources become the rows of one run, each split and scored by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# Tables that a recipe names; others (the rows of a gate) lie beside them.
+# Tables that a recipe names; others (the rows of a gate) are stored next to them.
 DATA_KEYS = {"data": "path", "valid": "valid", "test": "test"}
 
 
@@ -35,7 +35,7 @@ DATA_KEYS = {"data": "path", "valid": "valid", "test": "test"}
 def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
     """``data.parquet``, ``test.parquet`` and others in the run's folder; gives the keys of the
     recipe's ``data`` that point to them. They go again where the run fails before its recipe, or
-    what a search is asked, was written.
+    the request of a search was written.
 
     Raises ``RunError`` where a run is continued with other rows than it began with.
     """

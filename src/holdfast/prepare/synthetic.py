@@ -1,4 +1,4 @@
-"""``data.synthesize``: new rows for the training side, made, sifted, and kept where they prove
+"""``data.synthesize``: new rows for the training set, made, sifted, and kept where they prove
 useful.
 
 The classifier that judges a new text is the linear probe on the untouched model's features, fitted
@@ -93,7 +93,7 @@ def with_synthetic(
 def _make_candidates(
     options: SynthesizePart, prepared: PreparedData, texts: Sequence[str], labels: Ints, folds: Ints
 ) -> list[NewText]:
-    """New texts of every way that is asked for, mixed by chance."""
+    """New texts of every requested kind, mixed by chance."""
     classes, rng = prepared.rows.classes, generator(prepared.recipe.seed, "synthesize")
     sizes = np.bincount(labels, minlength=len(classes))
     per_class = max(1, round(SPARE * options.share * len(labels) / max(1, int((sizes > 0).sum()))))

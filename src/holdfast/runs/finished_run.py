@@ -2,7 +2,7 @@
 
 What the run stored is used first: ``predictions.parquet`` of its test rows and ``answers.parquet``
 of validation and training rows. The texts are read again from the source, and each must be the one
-that the run divided. Where a command needs another pass over the test rows it opens them for a
+that the run split. Where a command needs another pass over the test rows it opens them for a
 fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
 
 Several runs are weighed by rows that judged all of them (``shared_rows``).
@@ -121,29 +121,30 @@ class FinishedRun:
         return bool((self.result.get("valid") or {}).get("out_of_fold"))
 
     def has(self, side: Side) -> bool:
-        """Whether the run stored what its model said of this side's rows."""
+        """Whether the run stored its model's predictions for the rows of this split."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
     def told(self, side: Side) -> Predictions:
-        """What the model said of the rows of a side, as the run stored it, beside their texts; of
-        training rows a sample. Of runs by older versions only the test rows are stored."""
+        """The model's predictions for the rows of a split, as the run stored them, with their
+        texts; of training rows a sample. Of runs by older versions only the test rows are
+        stored."""
         columns = self.stored(side)
         rows = columns["row"].to_numpy()
         return told_of(side, rows_of(self.table(side), rows), columns, self.names)
 
     @cached_property
     def train(self) -> Predictions:
-        """What the model said of a sample of the training rows."""
+        """The predictions for a sample of the training rows."""
         return self.told("train")
 
     @cached_property
     def valid(self) -> Predictions:
-        """What the model said of the validation rows."""
+        """The predictions for the validation rows."""
         return self.told("valid")
 
     @cached_property
     def test(self) -> Predictions:
-        """What the model said of the test rows."""
+        """The predictions for the test rows."""
         return self.told("test")
 
     @property
@@ -171,7 +172,7 @@ class FinishedRun:
         return {row: kind for row, split, kind in lines if split == "train"}
 
     def table(self, side: Side) -> Table:
-        """All rows of a side, without what the model said of them. Of the test side this shows
+        """All rows of a split, without predictions. Of the test set this shows
         texts and labels; whoever asks a model about them calls ``reopen``."""
         if side == "valid" and self.out_of_fold:
             side = "train"
@@ -185,7 +186,7 @@ class FinishedRun:
         return table
 
     def stored(self, side: Side) -> pa.Table:
-        """What the run stored of the answers to a side's rows, as its file has it."""
+        """The stored predictions for the rows of a split, as its file has it."""
         import pyarrow.compute as pc
 
         if side == "test":
@@ -194,7 +195,7 @@ class FinishedRun:
         return answers.filter(pc.equal(answers["split"], side))
 
     def divided(self) -> pa.Table:
-        """``splits.parquet``: every row of the run's sources, and the side it was on."""
+        """``splits.parquet``: every row of the run's sources, and its split."""
         return self._parquet(SPLITS)
 
     def beside(self, table: Table) -> dict[str, list[str | None]]:
@@ -244,7 +245,7 @@ class FinishedRun:
             return parquet.read_table(path)
 
     def _split_rows(self, split: Side) -> tuple[Ints, Any]:
-        """The source rows of a side, ascending, and the keys of their texts (``None`` in runs by
+        """The source rows of a split, ascending, and the keys of their texts (``None`` in runs by
         old versions)."""
         import pyarrow.compute as pc
 
@@ -266,8 +267,8 @@ class FinishedRun:
 
 
 class SourceColumns:
-    """The columns beside rows, by the ``part`` of the recipe that names the others. Each source is
-    read once, however many questions ask about its rows."""
+    """The other columns of the source, by the ``part`` of the recipe that names the others. Each
+    source is read once, however many questions ask about its rows."""
 
     def __init__(self, part: DataPart) -> None:
         self._part = part

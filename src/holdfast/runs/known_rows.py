@@ -43,9 +43,9 @@ MOST_ROWS = 2**32
 
 @dataclass(frozen=True, slots=True)
 class KnownRows:
-    """``rows`` of the source and, for each, the first side [n] that holds it or a copy of it: an
-    index into ``SPLIT_NAMES``, or ``NO_SPLIT``; ``same`` [n] whether it is the very row. ``why``: what could
-    not be compared."""
+    """``rows`` of the source and, for each, the first split [n] that holds it or a copy of it: an
+    index into ``SPLIT_NAMES``, or ``NO_SPLIT``; ``same`` [n] whether it is the very row. ``why``:
+    what could not be compared."""
 
     rows: Ints
     split_index: npt.NDArray[np.int8]
@@ -102,14 +102,14 @@ def _known_to_run(run: Path, table: Table) -> KnownRows:
     split_index = np.minimum(split_index, near_index)
     row_index = _by_row(records, split_indices, table)
     same = row_index < NO_SPLIT
-    # The very row says which side it was on; a copy on another side counts where it is worse.
+    # The very row says which split it was in; a copy in another split counts where it is worse.
     split_index = np.minimum(split_index, row_index)
     same &= row_index == split_index
     return KnownRows(rows, split_index, same, why)
 
 
 def _records(path: Path) -> Any:
-    """The table of the division; raises ``RunError`` where it is broken or lacks a column."""
+    """The table of the split; raises ``RunError`` where it is broken or lacks a column."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as parquet
@@ -164,7 +164,7 @@ def _by_keys(
     split_indices: npt.NDArray[np.int8],
     text_hashes: npt.NDArray[np.uint64],
 ) -> npt.NDArray[np.int8]:
-    """By the normal form of the text: the lowest side that holds it."""
+    """By the normal form of the text: the lowest split that holds it."""
     known = known & (split_indices < NO_SPLIT)
     sorted_keys = keys[known]
     order = np.lexsort((split_indices[known], sorted_keys))
@@ -182,7 +182,7 @@ def _by_source(
     nothing = np.full(len(table), NO_SPLIT, dtype=np.int8)
     keyed, recipe = KEY_COLUMN in records.column_names, read_recipe(run / RECIPE)
     if recipe.task in OF_PICTURES and keyed:
-        # The mark of a picture's content has no near-copies, and reading it costs a decoding.
+        # The mark of an image's content has no near-copies, and reading it costs a decoding.
         return nothing, None
     limitation = "copies are told by their normal form alone" if keyed else "copies cannot be told"
     try:
@@ -204,7 +204,7 @@ def _by_source(
 
 
 def _unchanged(run_table: Table, records: pa.Table) -> bool:
-    """Whether the texts of the rows are those that were divided."""
+    """Whether the texts of the rows are those that were split."""
     keys, known = _keys(records)
     run_keys = set(keys[known].tolist())
     return all(key in run_keys for key in text_keys(run_table).tolist())

@@ -1,4 +1,4 @@
-"""Predictions beside the rows that they are of, part by part, and the files they are written to.
+"""Predictions with their rows, part by part, and the files they are written to.
 
 The columns of a file that is predicted, in the types that its values have, part by part.
 """
@@ -47,7 +47,7 @@ TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string
 class Prediction:
     """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
     text, a number, or a list of labels, as the task has it, and empty for a row without text;
-    ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
+    ``probabilities`` by name, where they were requested; ``because`` why there is no answer, where
     there is more to say than that the row has no text: a threshold leaves it to a person, say;
     ``cut`` whether a text that is written was stopped before it had ended."""
 
@@ -77,7 +77,7 @@ class PredictedPart:
 class Predicted:
     """Every row of the input with its prediction, in order, in bounded memory.
 
-    A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
+    A row without a text (for images: one that cannot be read) has an empty prediction, and is
     counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
     leaves to a person has none (``None``), and is counted in ``below``; of a model that writes
     an answer that was stopped before it had ended is counted in ``cut``.
@@ -171,8 +171,8 @@ class Predicted:
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
-    """Refuse a file that cannot be written as asked, before anything is predicted. The data and the
-    runs' own files are never written over."""
+    """Refuse a file that cannot be written as requested, before anything is predicted. The data and
+    the runs' own files are never written over."""
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
             "--out",
@@ -209,7 +209,7 @@ def write_lines(predicted: Predicted, stream: IO[str]) -> None:
 
 
 def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str, Any]]:
-    """``row``, ``prediction``, ``confidence``, probabilities where they are asked for, then every
+    """``row``, ``prediction``, ``confidence``, probabilities where they are requested, then every
     column of the input."""
     nested = predicted_nested(predicted)
     for place, cells in enumerate(part.columns.to_pylist()):
@@ -313,7 +313,7 @@ def _plain(value: object) -> object:
 def _renamed_columns(
     names: Sequence[str], added: Sequence[str]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """What each column of the input is called beside those that are added."""
+    """What each column of the input is called next to those that are added."""
     renamed: dict[str, str] = {}
     decisions = []
     used = {*names, *added}

@@ -1,8 +1,8 @@
 """``Predictor``: the one way to use a trained model, or the average of several.
 
-Loaded once, asked as often as one likes, by several threads: reading rows goes on side by side, and
-the models are asked by one thread at a time, since a forward pass has the whole machine already and
-a tokenizer keeps its padding as a state.
+Loaded once, queried as often as needed, by several threads: reading rows goes on in parallel, and
+the models are queried by one thread at a time, since a forward pass has the whole machine already
+and a tokenizer keeps its padding as a state.
 
     Predictor.load(runs)    finished runs, from their folders
     Predictor.of(fitted)    what a fit gave, without a folder
@@ -64,7 +64,7 @@ def unchanged(table: Table) -> Table:
 
 
 class Predictor:
-    """Answers for rows, and scores for labelled ones, by models that are held in memory.
+    """Answers for rows, and scores for labelled ones, by models in memory.
 
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
     of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
@@ -115,7 +115,7 @@ class Predictor:
 
     @classmethod
     def of(cls, fitted: FittedModel) -> Predictor:
-        """The predictor of a fit's kept state, calibrated as its saved folder would be."""
+        """The predictor of a fit's best checkpoint, calibrated as its saved folder would be."""
         recipe = fitted.recipe
         model = fitted.ready.kind.use_fitted(fitted)
         return cls(model, recipe.data, clean=partial(clean_like_run, recipe=recipe))
@@ -132,7 +132,7 @@ class Predictor:
 
     @property
     def model(self) -> Answering:
-        """What answers, for those who look inside it; only within ``alone``."""
+        """What answers, for those who inspect it; only within ``alone``."""
         return self._model
 
     @contextmanager
@@ -207,7 +207,7 @@ class Predictor:
             score = self._model.judge(table)
 
         def alone(positions: Ints | None = None) -> Scores:
-            # A model that writes texts is asked again here, for a sample of these rows.
+            # A model that writes texts is queried again here, for a sample of these rows.
             with self._lock, flushed_subnormals():
                 return score(positions)
 

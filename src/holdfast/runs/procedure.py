@@ -39,7 +39,7 @@ COMMAND = "command"
 
 class Learner(Protocol):
     """What a run learns from, and by which way: ``fits.row_roles.LearningRows``, or what a
-    procedure makes of it. ``divided`` is the division as it is then used."""
+    procedure makes of it. ``divided`` is the split as it is then used."""
 
     @property
     def divided(self) -> Divided: ...
@@ -50,13 +50,13 @@ class Learner(Protocol):
         ...
 
     def blocks(self) -> Mapping[str, Any]:
-        """What joins ``result.json``, by its place there; asked after ``fit``."""
+        """What joins ``result.json``, by its place there; called after ``fit``."""
         ...
 
 
 @runtime_checkable
 class UsesScore(Protocol):
-    """What a learner has beside that says something of the score: it hears it in the place of
+    """A learner that needs the score for its blocks: it is called in the place of
     ``blocks``."""
 
     def score_blocks(self, scored: Scored) -> Mapping[str, Any]: ...
@@ -75,21 +75,22 @@ class Procedure(Protocol):
     def name(self) -> str: ...
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """The recipe by which the rows are read and divided."""
+        """The recipe by which the rows are read and split."""
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What was asked beside the recipe, in plain values: it is kept in ``search.yaml``."""
+        """What was requested in addition to the recipe, in plain values: it is kept in
+        ``search.yaml``."""
         ...
 
     def learn(self, recipe: Recipe, divided: Divided) -> Learner:
-        """Prepare the rows of a division."""
+        """Prepare the rows of a split."""
         ...
 
 
 @runtime_checkable
 class ScoresByFolds(Protocol):
-    """What a procedure has beside that needs no test rows: its folds score every row."""
+    """A procedure that needs no test rows: its folds score every row."""
 
     @property
     def folds(self) -> int: ...
@@ -103,7 +104,7 @@ def notify_resumed(run: Path, settings: str) -> None:
 
 def read_search_start(run: Path) -> Mapping[str, Any] | None:
     """What the search in this folder began with: its ``command``, its ``recipe``, and what was
-    asked beside it; ``None`` where a run began without one, or none did."""
+    requested in addition to it; ``None`` where a run began without one, or none did."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
             with door(str(path), RunError, remedy="Restore it, or start anew with another --out."):
@@ -117,7 +118,7 @@ def read_search_start(run: Path) -> Mapping[str, Any] | None:
 def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool) -> Recipe:
     """The recipe that the rows are read by: of a run that is continued the one it began with.
 
-    What was asked is written down before the first row is read. Raises ``RunError`` where another
+    The request is written down before the first row is read. Raises ``RunError`` where another
     command began what is to be continued, or where several processes were started.
     """
     recorded = read_search_start(run) if resume else None
@@ -159,7 +160,7 @@ def _refuse_other(
 
 
 def forget_search(run: Path) -> None:
-    """Where the input was at fault before a fit was done, nothing is left of what was asked."""
+    """Where the input was at fault before a fit was done, nothing is left of the request."""
     checkpoints = run / CHECKPOINTS
     if (run / RECIPE).exists() or (checkpoints / SEARCH_FITS).exists():
         return
@@ -169,7 +170,7 @@ def forget_search(run: Path) -> None:
 
 
 def keep_search(run: Path) -> None:
-    """What a search was asked joins the finished run's files."""
+    """The request of a search joins the finished run's files."""
     path = run / CHECKPOINTS / SEARCH
     if path.exists():
         write_text(run / SEARCH, path.read_text("utf-8"))

@@ -2,7 +2,7 @@
 write what the run leaves: its tables, ``result.json`` with the sums of every file, and its pages.
 
 ``control`` of ``result.json`` says what was tried and kept, how often the run looked at its
-validation rows, and what choosing among those looks is worth, expected and seen;
+validation rows, and what choosing among those evaluations is worth, expected and seen;
 ``examples.parquet`` what each training and validation row was like to learn. Of a run without test
 rows is said what can be said of its model all the same.
 """
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the model folder, and that of the layer over the side columns where there is one, each
+    """Write the model folder, and that of the layer over the extra columns where there is one, each
     whole or not at all; returns what the kind says of the model."""
     with whole_folder(run / MODEL) as temporary, disk_errors(run / MODEL):
         saved = fitted.ready.kind.save(temporary, fitted)
@@ -68,8 +68,9 @@ def score_once(
     opened_before: str | None,
     outer: OuterAnswers | None = None,
 ) -> Scored:
-    """Open the test rows, say so in the journal, and let the kind score them; ``opened_before`` is when a
-    killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
+    """Open the test rows, say so in the journal, and let the kind score them; ``opened_before`` is
+    when a killed run had opened them. Where there are none, the rows of the ``outer`` folds are
+    scored."""
     opened_at, job, definition = now(), fitted.job, fitted.ready.kind
     if outer is not None:
         rows = fitted.ready.prepared.rows
@@ -92,7 +93,7 @@ HF_PROBLEM_TYPES = {"several": "multi_label_classification", "number": "regressi
 
 
 def empty_score(fitted: FittedModel, saved: Mapping[str, object]) -> Scored:
-    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the kept state.
+    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the best checkpoint.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
     training_plan, predictor = fitted.ready, Predictor.of(fitted)
@@ -154,7 +155,7 @@ def write_files(scored_run: CompletedRun) -> None:
     write_examples(run / EXAMPLES, scored_run.fitted)
     for left_out in write_result(run, to_json(_result(scored_run)), scored_run.model, scored_run.base):
         notify(left_out)
-    # What the report, the dashboard and ``diagnose`` read beside it.
+    # What the report, the dashboard and ``diagnose`` read too.
     read_events(run / EVENTS)
 
 
@@ -195,7 +196,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
 
 
 def _run_blocks(fitted: FittedModel, scored: Scored) -> dict[str, Any]:
-    """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
+    """The run's own blocks with those of its analyses, whose probes stand next to the loop's. What
     the test rows say of the verdict, whose label was fixed before, is in the verdict."""
     trained, answers = fitted.trained, scored.answers
     comparison = answers.get("verdict", {}).get("test_comparison")
@@ -221,7 +222,7 @@ def write_evaluations(run: Path, fitted: FittedModel) -> None:
 def write_pages(run: Path) -> dict[str, Any]:
     """Write the card and the report, take the checkpoints away, and give the run's result.
 
-    The model and its predictions are whole by now, so a defect in a page is told and costs that
+    The model and its predictions are whole by now, so a defect in a page is reported and costs that
     page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
     cannot be written.
     """
@@ -233,9 +234,9 @@ def write_pages(run: Path) -> dict[str, Any]:
 
 
 def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
-    """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
-    planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
-    of ``result.json`` with the scores of ``valid`` and ``test``."""
+    """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
+    taken in all and planned at the beginning, the ``trials``, and the ``optimism`` of choosing.
+    ``blocks`` are those of ``result.json`` with the scores of ``valid`` and ``test``."""
     trained, advisor = fitted.trained, fitted.job.advisor
     trials = advisor.tried if isinstance(advisor, Controller) else ()
     steps_taken = advisor.spent if isinstance(advisor, Controller) else trained.last_step
@@ -268,8 +269,8 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
 
 
 def _observed_optimism(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
-    """The score on the validation rows less the one on the test rows: by it the choice looks better
-    than it is, or worse by chance."""
+    """The score on the validation rows less the one on the test rows: by it the choice appears
+    better than it is, or worse by chance."""
     scores = [_score_of(blocks, name, expected.metric) for name in ("valid", "test")]
     if any(score is None for score in scores):
         return Estimate(None, why="there is no score of both sides")
@@ -295,7 +296,7 @@ def _sentence(expected: Optimism, observed: Estimate) -> str:
         else (1.0, " nats", 1e-4)
     )
     inflation = scale * expected.value
-    # Draws that all choose the same look differ by the rounding of their sums alone.
+    # Draws that all choose the same evaluation differ by the rounding of their sums alone.
     flattered = f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
     sentence_start = (
         f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "

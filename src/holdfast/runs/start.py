@@ -1,4 +1,4 @@
-"""The folder of a run while it is made: what it began with, where it is written, who is told of it.
+"""The folder of a run while it is made: what it began with, where it is written, who is notified.
 
 ``checkpoints/begun.json`` says what a run began with, so that one that is continued gives the first
 reasons again and refuses other rows or settings. What a person wants to know before the first step,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 # What may change while a run is not finished: where its files lie (the rows themselves are
-# compared), who is told of it.
+# compared), who is notified.
 CHANGEABLE = {
     "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
     "probes": ("forgetting", "fairness"),
@@ -275,7 +275,7 @@ class RunFolder:
         )
 
     def send_score(self, fitted: FittedModel, scored: Scored) -> None:
-        """The honest score, beside the curves that led to it."""
+        """The test score, next to the curves that led to it."""
         for track in self._tracks:
             track.score(fitted.trained.last_step, scored.blocks["test"]["metrics"])
 
@@ -287,7 +287,7 @@ class RunFolder:
             track.close()
 
     def _listeners(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Who is told of the run: by alerts, and by the trackers that ``track.to`` names."""
+        """Who is notified of the run: by alerts, and by the trackers that ``track.to`` names."""
         run, alert, track = self._destination.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK, track.name or run.resolve().name
@@ -300,10 +300,10 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class RowsOutline:
-    """The rows and their division. ``answers`` is what a row is answered with: ``2 classes``,
+    """The rows and their split. ``answers`` is the type of the labels: ``2 classes``,
     ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
-    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group.
-    ``folded``: all but the test rows are dealt into folds, and no side is one for good."""
+    most of them because of ``why_dropped``; ``moved`` ones stand in the split of their copies or
+    group. ``folded``: all but the test rows are dealt into folds, and no split is fixed."""
 
     source: str
     rows: int
@@ -356,7 +356,7 @@ def notify_outline(part: Outline) -> None:
 
 
 def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline:
-    """Of rows that were loaded and divided, or are to be ``scores_by_folds``."""
+    """Of rows that were loaded and split, or are to be ``scores_by_folds``."""
     table, splits = divided.table, divided.splits
     dropped_notes = Counter(
         note or ""

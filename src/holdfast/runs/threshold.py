@@ -51,8 +51,8 @@ def refuse_existing(run: Path) -> None:
 
 
 def model_fingerprint(result: Mapping[str, Any]) -> str | None:
-    """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
-    the run has no seal."""
+    """What identifies the model that a threshold was chosen for: the sums of its files, ``None``
+    where the run has no seal."""
     files = (result.get(SEAL) or {}).get("files") or {}
     model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL}/")}
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None

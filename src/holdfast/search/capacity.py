@@ -5,7 +5,7 @@ one that does as well.
     each size costs → one fit of the size that is chosen into the run's folder
 
 Each size is fitted by itself, from the pretrained weights. Top blocks are dropped, which is what
-most often shows in the time of an answer; see docs/capacity.md for what was tried beside.
+most often shows in the time of an answer; see docs/capacity.md for what else was tried.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from holdfast.search.study_block import pareto_front
 NAME = "search=capacity"
 # So many validation rows judge by themselves; with fewer every row is answered out of fold.
 ENOUGH_ROWS, FOLDS = 1000, 3
-# Of right answers in points ÷ 100; of losses a share of the whole model's.
+# Of accuracy in points ÷ 100; of losses a share of the whole model's.
 ACCURACY_MARGIN, LOSS_MARGIN_SHARE = 0.01, 0.02
 # What is known of a size that was fitted, in the order of its line.
 MEASURED_KEYS = (
@@ -70,14 +70,14 @@ WELL = "a smaller one is proven to do as well"
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is asked beside the recipe: where the fits are carried out."""
+    """What is asked in addition to the recipe: where the fits are carried out."""
 
     engine: str = "local"
     address: str | None = None
     name: str = "tune"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """See ``Procedure.asked``."""
+        """See ``Procedure.checked_recipe``."""
         conflicts = {
             "train.folds": (recipe.train.folds, "divides each fit, as this search does"),
             LAYERS: (recipe.model.layers, "says how many blocks there are, which is asked here"),
@@ -89,7 +89,7 @@ class Sizing:
         return recipe
 
     def describe(self) -> Mapping[str, Any]:
-        """See ``Procedure.described``."""
+        """See ``Procedure.describe``."""
         return {"search": "capacity", "engine": self.engine}
 
     def learn(self, recipe: Recipe, divided: Divided) -> SearchLearner:
@@ -137,7 +137,7 @@ class SizeSearch:
         return make_trial_folds(context, FOLDS if out_of_fold else 0, context.recipe.seed)
 
     def plan(self, context: SearchContext) -> Mapping[str, Any]:
-        """See ``Search.foreseen``."""
+        """See ``Search.plan``."""
         sizes = [size.name for size in candidate_sizes(context)]
         return {"sizes": sizes, "judged_by": judging_counts(self._folds(context))}
 
@@ -153,7 +153,7 @@ class SizeTrials:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[FitJob]:
-        """The fits, each asked for when a worker is free: half of the model after the whole, then
+        """The fits, each requested when a worker is free: half of the model after the whole, then
         what lies above it, then what lies below."""
         for size in fit_order(self.sizes):
             reason = self._skip_reason(size)

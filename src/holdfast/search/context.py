@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def run_environment(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
-    """The recipe, with ``in_memory`` rows in files, and the process as every run has it: results depend
-    on it to the last bit."""
+    """The recipe, with ``in_memory`` rows in files, and the process as every run has it: results
+    depend on it to the last bit."""
     with (
         terminate_like_interrupt(),
         flushed_subnormals(),
@@ -64,7 +64,7 @@ MAX_PREPARED = 2
 
 def is_fit_setting(key: str) -> bool:
     """Whether a fit may set this for itself; for any other the rows or the model are prepared
-    anew."""
+    again."""
     return key.startswith(OF_A_FIT) and key not in PREPARED_WITH
 
 
@@ -72,10 +72,10 @@ def is_fit_setting(key: str) -> bool:
 class SearchContext:
     """The rows and the recipe of a search, from which any number of fits begin.
 
-    ``train`` and ``valid`` are the run's own division, as positions among ``rows``; in ``folds``
+    ``train`` and ``valid`` are the run's own split, as positions among ``rows``; in ``folds``
     (``train.folds``) each fit is cross-fitted over all of them. ``known`` are all tables of the
-    run, of which no added row may be a copy. A context can be sent to another process, where what it
-    has prepared is prepared anew.
+    run, of which no added row may be a copy. A context can be sent to another process, where what
+    it has prepared is prepared again.
     """
 
     recipe: Recipe
@@ -156,8 +156,8 @@ class SearchContext:
         folder: FitFolder | None = None,
         decisions: Sequence[Decision] = (),
     ) -> FittedModel:
-        """One fit of the search: written nowhere, or the last one, ``folder`` the run's folder, with
-        what was ``told`` on the way to it among its decisions."""
+        """One fit of the search: written nowhere, or the last one, ``folder`` the run's folder,
+        with what was ``told`` on the way to it among its decisions."""
 
         def extend(train: Ints, valid: Ints) -> PreparedData:
             return self.extended(job.settings, train, valid)
@@ -174,7 +174,7 @@ class SearchContext:
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        # Weights and encoded rows are made anew where the context arrives.
+        # Weights and encoded rows are made again where the context arrives.
         bare = replace(self, _prepared={})
         return tuple(getattr(bare, name) for name in type(self).__slots__)
 
@@ -190,8 +190,8 @@ def _key(settings: Mapping[str, object]) -> str:
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialFold:
     """One of the fits by which settings are judged, or rows answered: it learns from ``train``, is
-    judged by ``valid`` (none where folds within it judge) and answers ``held_out``, positions among the
-    context's rows. It is the ``number``-th fold of its ``repeat``."""
+    judged by ``valid`` (none where folds within it judge) and answers ``held_out``, positions among
+    the context's rows. It is the ``number``-th fold of its ``repeat``."""
 
     train: Ints
     valid: Ints
@@ -219,7 +219,7 @@ def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[Tri
 
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:
     """What folds hold in proportion: each label of at least so many units by itself, the others
-    together; where even these are fewer, with the commonest."""
+    together; where even these are fewer, with the most frequent class."""
     unit_counts = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
     frequent = [label for label, count in unit_counts.items() if count >= folds]
     classes = np.where(np.isin(labels, frequent), labels, -1)
@@ -297,8 +297,8 @@ def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) 
 
 
 def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
-    """What a fit's kept state says of other labelled rows, which it neither learned from nor was
-    judged by."""
+    """What a fit's best checkpoint says of other labelled rows, which it neither learned from nor
+    was judged by."""
     import pyarrow as pa
 
     from holdfast.runs.predictor import Predictor
@@ -356,7 +356,7 @@ def _fit_result(job: FitJob, fitted: FittedModel, stop_reason: str | None) -> Fi
 
 
 def _calibrated_losses(fitted: FittedModel, best: Snapshot, losses: Floats) -> Floats:
-    """The losses of the validation rows after the temperature that suits the kept state."""
+    """The losses of the validation rows after the temperature that suits the best checkpoint."""
     logits, labels = best.valid_logits, getattr(fitted.ready.valid, "labels", None)
     if logits is None or labels is None or best.valid_correct is None:
         return losses

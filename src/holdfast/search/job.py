@@ -1,4 +1,4 @@
-"""One fit of a search: what is asked of it, what it leaves, and where that is kept until the run is
+"""One fit of a search: its request, its result, and where that is kept until the run is
 finished, so that a killed search repeats none.
 """
 
@@ -31,10 +31,10 @@ class FitJob:
     """One fit that a search wants.
 
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
-    ``held_out`` are positions among the context's rows, each row in at most one of them: ``held_out`` rows
-    (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``may_fail``:
-    where no fit can be done with these settings, its ``FitResult`` says why, and the search goes
-    on.
+    ``held_out`` are positions among the context's rows, each row in at most one of them:
+    ``held_out`` rows (none: an empty array) only score. ``settings`` are ``key: value`` as in a
+    recipe. ``may_fail``: where no fit can be done with these settings, its ``FitResult`` says why,
+    and the search goes on.
     """
 
     key: str
@@ -48,15 +48,15 @@ class FitJob:
     def fingerprint(self) -> str:
         """What it is, in a text that is equal for equal jobs alone."""
         rows = [side.tolist() for side in (self.train, self.valid, self.held_out)]
-        # Fits that lie in runs of before were asked with a fourth part, which was always this.
+        # Fits stored by earlier versions have a fourth part, which was always this.
         parts = [self.key, rows, dict(self.settings), "None"]
         return json.dumps(parts, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitEvaluations:
-    """What a fit saw of its L looks at its validation rows: ``steps`` [L], ``losses`` [L, n] per
-    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each look by name.
+    """The L evaluations of a fit on its validation rows: ``steps`` [L], ``losses`` [L, n] per
+    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each evaluation by name.
     ``logits`` [L, n, classes] of a classifier; ``refined`` [L] are mean losses after the best
     ``temperature`` [L]."""
 
@@ -71,8 +71,9 @@ class FitEvaluations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldScores:
-    """What the kept state says of held rows: ``scores`` in the shape of a ``test`` block, and
-    ``predictions`` in the columns of ``predictions.parquet``; ``losses`` [m] per example."""
+    """Scores and predictions of the best checkpoint on held-out rows: ``scores`` in the shape of a
+    ``test`` block, and ``predictions`` in the columns of ``predictions.parquet``; ``losses`` [m]
+    per example."""
 
     scores: Mapping[str, Any]
     predictions: pa.Table
@@ -83,12 +84,13 @@ class FoldScores:
 class FitResult:
     """A job that has come to its end.
 
-    ``best`` is the place of the kept state among the ``evaluations`` (``None`` where it is an average
-    that no look saw), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the validation rows by
-    that state; ``refined`` [n] are the losses after the temperature that suits it best, where a row
-    has one class, else as they are. ``planned`` are the updates that were planned, ``seconds`` of
-    wall time. ``stopped`` is the reason with which a watch ended it, ``None`` where none did.
-    ``recipe`` holds every setting as it was resolved. ``failed`` says why there was no fit.
+    ``best`` is the index of the best checkpoint among the ``evaluations`` (``None`` where it is an
+    average that was not evaluated), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the
+    validation rows by that state; ``refined`` [n] are the losses after the temperature that suits
+    it best, where a row has one class, else as they are. ``planned`` are the updates that were
+    planned, ``seconds`` of wall time. ``stopped`` is the reason with which a watch ended it,
+    ``None`` where none did. ``recipe`` holds every setting as it was resolved. ``failed`` says why
+    there was no fit.
     """
 
     key: str
@@ -114,7 +116,7 @@ class FitResult:
 
     @property
     def held_out_scores(self) -> FoldScores:
-        """What it says of the held rows, of a job that has some."""
+        """The scores of the held-out rows, of a job that has some."""
         assert self.held_out is not None
         return self.held_out
 
@@ -129,7 +131,8 @@ class FitWatch(Protocol):
 
 class FitStore:
     """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is kept),
-    ``fingerprint`` that of the context: what was done on other rows or by another recipe is not read."""
+    ``fingerprint`` that of the context: what was done on other rows or by another recipe is not
+    read."""
 
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
         self._folder = folder / SEARCH_FITS if folder else None

@@ -1,6 +1,6 @@
 """What the procedures of a search share: where its fits are carried out (one after another here, or
-many on a Ray cluster), many fits on one context and then one by the settings that they chose into the
-run's folder, and the plan that ``--dry-run`` shows.
+many on a Ray cluster), many fits on one context and then one by the settings that they chose into
+the run's folder, and the plan that ``--dry-run`` shows.
 
 The test rows are scored once, by the model that is kept, like those of any run.
 """
@@ -43,9 +43,9 @@ class FitEngine(Protocol):
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[FitResult]:
-        """The jobs' results, each as it is there. The next job is asked for only when a worker is
+        """The jobs' results, each as it is there. The next job is requested only when a worker is
         free, so that a search may choose it by what was found so far. What the ``store`` has is
-        not done again. The log gets what befalls fits, not what each of them decides."""
+        not done again. The log gets what happens to fits, not what each of them decides."""
         ...
 
 
@@ -98,8 +98,8 @@ class JobRunner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search came to: the ``settings`` of the model that is kept, what was ``decisions`` on the
-    way to it, and the ``blocks`` of ``result.json``."""
+    """What a search came to: the ``settings`` of the model that is kept, what was ``decisions`` on
+    the way to it, and the ``blocks`` of ``result.json``."""
 
     settings: Mapping[str, Any]
     decisions: tuple[Decision, ...]
@@ -160,7 +160,7 @@ class SearchLearner:
         return self._blocks
 
     def plan(self) -> Mapping[str, Any]:
-        """See ``ForeseeingLearner.foreseen``."""
+        """See ``PlanningLearner.plan``."""
         split_names = ("train", "valid", "test")
         return {
             "rows": self.divided.table.source_rows,

@@ -1,9 +1,9 @@
 """Fits of a search on a Ray cluster, or on the processes of this machine.
 
 A worker does what the local engine does, with as many threads, so the results are the same, bit for
-bit on machines of one kind. Looks travel to the process that searches, which answers for the watch:
-what it knows of all fits lies in one place. A worker that dies costs its fit's time: the fit is
-done again, elsewhere, and that is said.
+bit on machines of one kind. Evaluations are sent to the process that searches, which answers for
+the watch: what it knows of all fits lies in one place. A worker that dies costs its fit's time: the
+fit is done again, elsewhere, and that is said.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _FitPool:
         )
 
     def finished(self) -> Iterator[tuple[FitJob, FitResult]]:
-        """Those that have come to their end within a moment; looks are answered meanwhile."""
+        """Those that have come to their end within a moment; evaluations are answered meanwhile."""
         done, _ = self._ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
         self._answer_watch()
         for future in done:
@@ -177,7 +177,7 @@ class _FitPool:
 
 
 class Mailbox:
-    """An actor through which fits ask the process that searches about their looks."""
+    """An actor through which fits ask the searching process whether to go on."""
 
     def __init__(self) -> None:
         self._pending: dict[int, tuple[str, Snapshot]] = {}
@@ -240,8 +240,8 @@ def _run_in_worker(fingerprint: str, packed: list[Any], job: FitJob, mail: objec
 
 
 def with_rows_in_memory(context: SearchContext) -> SearchContext:
-    """The context with its rows in memory: another machine does not have the files in which they lie
-    here."""
+    """The context with its rows in memory: another machine does not have the files in which they
+    lie here."""
     known = tuple(_in_memory(table) for table in context.known)
     return replace(context, rows=_in_memory(context.rows), known=known, _prepared={})
 

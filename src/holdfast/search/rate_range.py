@@ -1,6 +1,6 @@
 """``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
 
-The rows are read, divided and encoded, and the run begins, as ``train`` would have it; then the
+The rows are read, split and encoded, and the run begins, as ``train`` would have it; then the
 rate rises from update to update, on training rows alone (``training/sweep.py``), and
 the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
 Nothing is written, and the network that was swept is thrown away.
@@ -40,7 +40,7 @@ DIVERGED_SHARE, DIVERGED_NATS, DIVERGED_UPDATES = 2.0, 1.0, 3
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One update: its ``rate``, the ``loss`` of the rows that came next, and the loss that
+    """One update: its learning ``rate``, the ``loss`` of the rows that came next, and the loss that
     ``smoothed`` updates show, relative to what the same rows lost at the start."""
 
     rate: float

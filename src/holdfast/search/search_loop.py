@@ -1,7 +1,7 @@
 """The loop of a search: which fits it asks for, what it makes of them, and when it ends.
 
-It is a lazy sequence of jobs beside a receiver of what came of them, so that it is the same with
-one worker and with many: the next trial is chosen when a worker is free, by what was told until
+It is a lazy sequence of jobs with a receiver of their results, so that it is the same with
+one worker and with many: the next trial is chosen when a worker is free, by the results until
 then.
 """
 
@@ -42,8 +42,9 @@ class _OpenTrial:
 class SearchLoop:
     """One search, as it was planned (``plan``).
 
-    ``seconds`` bound it. ``search_stop_rule`` says after a trial why there should be no other, ``trial_stop_rule`` after
-    a fold why a trial should have no other. ``stop_reason`` is why it came to its end.
+    ``seconds`` bound it. ``search_stop_rule`` says after a trial why there should be no other,
+    ``trial_stop_rule`` after a fold why a trial should have no other. ``stop_reason`` is why it
+    came to its end.
     """
 
     trials: Trials
@@ -69,7 +70,7 @@ class SearchLoop:
         return tuple(self._results[number] for number in sorted(self._results))
 
     def jobs(self) -> Iterator[FitJob]:
-        """The fits, as they are asked for."""
+        """The fits, as they are requested."""
         for start in self.trials.unfinished():
             yield from self._jobs_of(start)
         while (next_start := self._next_trial()) is not None:
@@ -128,7 +129,7 @@ class SearchLoop:
             if start is None:
                 self.stop_reason = reason or self._grid_stop_reason()
                 # The default, where another run began it and has not finished it, or never will:
-                # all trials are held against it.
+                # all trials are compared with it.
                 defaults = [point for origin, point in self.plan.points if origin == "default"]
                 if self.trials.alone or not defaults or self._is_known({}):
                     return None

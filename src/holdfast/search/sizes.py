@@ -46,7 +46,7 @@ class Size:
 
     @property
     def magnitude(self) -> int:
-        """Its blocks, or its rank: sizes of one search are told apart by the same one."""
+        """Its blocks, or its rank: sizes of one search are distinguished by the same one."""
         return self.blocks or self.rank or 0
 
     @property
@@ -69,8 +69,8 @@ def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
     """The whole model first, then smaller ones, the largest first.
 
     Depth: the first blocks of the pretrained stack (the top ones are dropped), and for half of the
-    blocks those spread over it too. Of a model with an adapter that is saved beside it, whose depth
-    cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
+    blocks those spread over it too. Of a model with an adapter that is saved next to it, whose
+    depth cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
     """
     adapter = context.recipe.model.adapter
     network = context.prepared({}).loaded.network
@@ -177,9 +177,9 @@ FULL = "whole"
 
 @dataclass(frozen=True, slots=True)
 class SizeStanding:
-    """How one size stands beside the whole model on the same rows: ``paired`` is size less whole
-    (more is better), ``expected_difference`` the difference that is to be expected once the other sizes and its
-    own noise are counted in."""
+    """How one size compares with the full model on the same rows: ``paired`` is size less full
+    model (more is better), ``expected_difference`` the difference that is to be expected once the
+    other sizes and its own noise are counted in."""
 
     key: str
     paired: PairedVerdict
@@ -211,15 +211,15 @@ def judge_sizes(
     label: str | None = None,
 ) -> Capacity:
     """``full`` [n] is how good the whole model's answer to each row is (more is better),
-    ``smaller`` that of each smaller size by its key, ``magnitudes`` how large each is; along each of the
-    ``chains`` (the largest first) the quality to be expected does not rise.
+    ``smaller`` that of each smaller size by its key, ``magnitudes`` how large each is; along each
+    of the ``chains`` (the largest first) the quality to be expected does not rise.
 
     A size does as well where it is proven not to be worse by the margin (``judge_pairs``:
     equivalent, or better). *oversized*: some size does; the smallest such one is chosen.
     *all_needed*: none does, and the largest smaller one is proven worse; *too_small* where the
     whole model underfits besides (the ``label`` of its verdict). *undecided*: the rows cannot tell;
     then the smallest size is chosen whose likely difference lies within the margin and that is not
-    proven worse, since what cannot be told apart is not worth its price. Rows of one of the
+    proven worse, since what cannot be distinguished is not worth its price. Rows of one of the
     ``units`` [n] (a group, copies) are no evidence of their own; without units each row is.
 
     The likely difference d: the means along a chain are made monotone (least squares, pool adjacent

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from holdfast.core.wording import counted
 
-# Numbers of a range without a step that a grid looks at.
+# Numbers of a range without a step that a grid tries.
 GRID_POINTS = 3
 
 
@@ -64,7 +64,7 @@ class Dimension:
         return math.isclose((value - self.low) / self.step, round((value - self.low) / self.step))
 
     def grid(self) -> tuple[Any, ...]:
-        """The values that a grid looks at: all of them, or of a range without steps three."""
+        """The values that a grid tries: all of them, or of a range without steps three."""
         if self.value_type == "choice":
             return self.choices
         if self.step:
@@ -78,7 +78,7 @@ class Dimension:
 
     @property
     def grid_points(self) -> int:
-        """How many values a grid looks at, without making them."""
+        """How many values a grid tries, without making them."""
         if self.value_type == "choice":
             return len(self.choices)
         return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else GRID_POINTS
@@ -130,7 +130,7 @@ class Space:
         return {one.key: one for one in self.dimensions}
 
     def active(self, settings: Mapping[str, object]) -> tuple[Dimension, ...]:
-        """Those that have an effect beside what was ``settings``."""
+        """Those that have an effect with these ``settings``."""
         # What nobody chooses was settled when the space was made.
         return tuple(
             one
@@ -220,6 +220,6 @@ def _format_short(value: object) -> str:
 
 
 def canonical_text(value: object) -> str:
-    """A value as a text that tells it from every other: for keys of stores, and for choices of a
+    """A value as a text that no other value has: for keys of stores, and for choices of a
     library that knows plain values alone."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -30,7 +30,7 @@ def open_storage(where: str) -> BaseStorage:
     require_optuna()
     import optuna
 
-    # It tells of every trial on standard error, where Holdfast does so itself.
+    # It reports every trial on standard error, where Holdfast does so itself.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return _database(where) if is_url(where) else _journal(Path(where).expanduser())
 

@@ -1,6 +1,6 @@
 """From finished runs to the recipe of their student: ``holdfast distill``.
 
-The student learns the first run's own rows, on the run's own division: what was training row,
+The student learns the first run's own rows, on the run's own split: what was training row,
 validation row and test row stays so.
 """
 
@@ -82,7 +82,7 @@ def student_recipe(
 def _student_recipe(
     runs: Sequence[Path], recipe: Recipe, model: ModelPart, unlabelled: str | None, seed: int
 ) -> Recipe:
-    """The recipe of a student before any settings: the first run's rows, as it divided them."""
+    """The recipe of a student before any settings: the first run's rows, as it split them."""
     split = recipe.data.split
     split_seed = recipe.seed if split.seed is None else split.seed
     data: dict[str, Any] = {

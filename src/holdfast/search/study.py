@@ -1,10 +1,10 @@
-"""A search's trials as Optuna keeps them: which were asked for, what came of each.
+"""A search's trials as Optuna keeps them: which were requested, what came of each.
 
 Whatever a trial was and gave lies in the study, so that another process, or the same after a crash,
 goes on from there. The settings of trial n follow from the seed, n and the finished trials alone:
-the sampler is made anew for each, since its generator is not stored. A trial is asked for, filled
-with values, carried out and told in separate writes; one that a crash has left in between is taken
-up where it stands.
+the sampler is made again for each, since its generator is not stored. A trial is requested, filled
+with values, carried out and reported in separate writes; one that a crash has left in between is
+taken up where it stands.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class TrialResult:
 
     ``losses`` [n], after the temperature that suits the trial best, and ``correct`` [n] (``None``:
     an answer is not right or wrong) are of the rows that judge (or pieces of them, where a task
-    cuts rows), fold by fold, at the kept state; NaN for those that it was not asked of. ``sizes``
-    are how many each fold has.
+    cuts rows), fold by fold, at the best checkpoint; NaN for those that it was not scored on.
+    ``sizes`` are how many each fold has.
     ``metrics`` are those of the task, ``cost`` the rows that were passed to train it. ``because``
     is why it ended.
     """
@@ -90,7 +90,8 @@ class TrialResult:
     @property
     def score(self) -> float:
         """What the sampler goes by: the mean probability of what was right, which is less noisy
-        than the share of right answers (``rules/shrinkage.py``); over the rows that judged it."""
+        than the share of correct predictions (``rules/shrinkage.py``); over the rows that judged
+        it."""
         known = self.losses[np.isfinite(self.losses)]
         return float(probabilities(known).mean()) if len(known) else float("nan")
 
@@ -247,7 +248,7 @@ class Trials:
         with without_experimental_warnings():
             trial = self.study.ask()
         if trial.user_attrs.get(OWNER_ATTR) != self._owner:
-            # Another process has asked for it and takes ours: a trial is done once either way.
+            # Another process has requested it and takes ours: a trial is done once either way.
             trial.set_user_attr(OWNER_ATTR, self._owner)
         return self._fill(trial)
 
@@ -274,7 +275,7 @@ class Trials:
         self.study.tell(start.number, state=TrialState.FAIL)
 
     def _propose(self) -> dict[str, Any]:
-        """Where the sampler goes next, by the trials so far: asked of a copy in memory."""
+        """Where the sampler goes next, by the trials so far: proposed by a copy in memory."""
         import optuna
         from optuna.trial import TrialState
 
@@ -296,7 +297,7 @@ class Trials:
         with without_experimental_warnings():
             settings = self._proposals.suggest(trial)
         if origin == "default" or settings == default:
-            # What ``train`` takes when it is told nothing, to the last digit, whoever came upon it.
+            # What ``train`` takes by default, to the last digit, whoever came upon it.
             settings, origin = {}, "default"
         return TrialStart(trial.number, settings, origin, trial)
 

@@ -1,7 +1,7 @@
 """The block ``study`` of ``result.json``: every trial with what it cost, which of them nobody beats
 in everything (score, time of an answer, size), and which settings mattered.
 
-What mattered is functional ANOVA by Optuna (Hutter et al. 2014), held against what the same trials
+What mattered is functional ANOVA by Optuna (Hutter et al. 2014), compared with what the same trials
 give when their scores are dealt out at random: a forest finds something in any dozen of trials. A
 setting is said to matter only where its share is above the largest share of any setting in 19 of 20
 random dealings.
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
-# anew, dropout does not.
+# again, dropout does not.
 SHAPES = ("model.pooling", "model.max_length", "model.adapter", "model.quantize")
 TIMED_ROWS, WARMUP_ROWS, ROUNDS = 16, 4, 3
-# Times that differ by less are one: a clock on a machine in use tells no more.
+# Times that differ by less are one: a clock on a machine in use is no more precise.
 SAME_TIME_FACTOR = 1.2
 # Whole trials below which nothing is said of settings; and at least as many as there are settings.
 LEAST_COMPLETE = 12
@@ -190,8 +190,8 @@ def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
 
 
 def merge_close_times(times: Sequence[float]) -> list[float]:
-    """Times as far as a clock tells them apart: of those within a fifth of one another each is the
-    least."""
+    """Times as far as a clock can distinguish them: of those within a fifth of one another each is
+    the least."""
     least: list[float] = []
     for one in sorted(times):
         if not least or one > SAME_TIME_FACTOR * least[-1]:
@@ -201,7 +201,7 @@ def merge_close_times(times: Sequence[float]) -> list[float]:
 
 def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
     """``shares`` of the variance of the scores by setting, the largest first, of the trials that
-    were told a value; ``chance`` the largest share that dealings at random gave; which settings
+    have a score; ``chance`` the largest share that dealings at random gave; which settings
     ``matter``; ``why`` there are none. A setting that stood in some of the trials alone (one that
     depends on another) is left out: the forest needs all of them."""
     import optuna

@@ -2,14 +2,14 @@
 the best has left behind, and whether another is worth its price.
 
 A race holds two trials against each other, row by row: who is dropped before all rows have spoken.
-Rows arrive in pieces, a fold at a time, or all of them at a look of a run. Evidence is an e-value,
-so that it may be read after every row: a trial that is no worse than a leader that was named before
-is dropped with a chance of ``ERROR`` at most, however often one looks. A leader that these very
-rows made the best of many has their luck too: of trials that are all alike 8 % are dropped on 240
-rows behind the best of 8, and 18 to 25 % on 240 to 600 rows behind the best of 32 (300 simulated
-searches each). That costs a trial as good as the leader, and never the leader; so no p-value is
-told. Sibling: ``stats.streams.means.sums_evidence`` holds under a law that drifts, and needs four
-times as many rows.
+Rows arrive in pieces, a fold at a time, or all of them at an evaluation of a run. Evidence is an
+e-value, so that it may be read after every row: a trial that is no worse than a leader that was
+named before is dropped with a chance of ``ERROR`` at most, however often one checks. A leader that
+these very rows made the best of many has their luck too: of trials that are all alike 8 % are
+dropped on 240 rows behind the best of 8, and 18 to 25 % on 240 to 600 rows behind the best of 32
+(300 simulated searches each). That costs a trial as good as the leader, and never the leader; so no
+p-value is reported. Sibling: ``stats.streams.means.sums_evidence`` holds under a law that drifts,
+and needs four times as many rows.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
 
 
 # What a trial that costs as much as the default must be expected to bring, in shares of the score;
-# and how many trials are seen before that is asked. Chosen on the cheap arena.
+# and how many trials are seen before that is tested. Chosen on the cheap arena.
 PRICE, MIN_TRIALS = 0.001, 4
 
 
@@ -126,12 +126,12 @@ DEFAULT = "the default"
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchVerdict:
     """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
-    ``most_promising`` is the trial of the largest expected ``gain`` over the default, a share of the
-    score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
+    ``most_promising`` is the trial of the largest expected ``gain`` over the default, a share of
+    the score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
     (corrected for the number of trials). ``top`` is the trial with the best score seen,
     ``default`` the default's. ``expected`` is what the winner may be expected to score,
-    ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial may be expected
-    to score, by number."""
+    ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial
+    may be expected to score, by number."""
 
     winner: TrialResult
     top: TrialResult

@@ -4,8 +4,8 @@ of it; and what that comes to on its rows: its space, its rules, the fits of a t
 reason.
 
 Each trial has a sampler of its own, seeded by the search's seed and the trial's number, so that a
-search that is continued proposes what it would have proposed. For a pruner a look's place on the
-way is the share of its rows that a trial has passed, in hundredths of the rows that the default
+search that is continued proposes what it would have proposed. For a pruner an evaluation's place on
+the way is the share of its rows that a trial has passed, in hundredths of the rows that the default
 passes: trials of several lengths and batches meet there. The start of a trial, and the first trial
 of all, are never ended.
 """
@@ -50,7 +50,7 @@ MAX_KEYS_FOR_GP = 6
 
 
 def choose_sampler(requested: str, space: Space, trials: int | None) -> Decision:
-    """The sampler, with its reason: as it was asked for, or by space and number of trials."""
+    """The sampler, with its reason: as requested, or by space and number of trials."""
     if requested != "auto":
         return Decision("sampler", requested, "set by you")
     if space.finite and trials is not None and space.grid_size(trials + 1) <= trials:
@@ -127,7 +127,7 @@ def make_pruner(name: str) -> BasePruner:
 
 
 class Pruning:
-    """The watch of a search: hears every look of every trial.
+    """The watch of a search: receives every evaluation of every trial.
 
     ``until`` is the time of the clock (``time.monotonic``) at which trials end, ``rows`` how many
     the default passes. A fold of a trial is watched by its verdict and the clock alone: what half
@@ -141,8 +141,8 @@ class Pruning:
         self._spared: set[str] = set()
 
     def follow(self, key: str, handle: Trial | None, spared: bool = False) -> None:
-        """From now on, looks of the job ``key`` are those of a trial; without a ``handle`` it is
-        one fold of it. ``spared``: it ends by itself alone."""
+        """From now on, evaluations of the job ``key`` are those of a trial; without a ``handle`` it
+        is one fold of it. ``spared``: it ends by itself alone."""
         self._snapshots[key] = []
         if handle is not None:
             self._handles[key] = handle
@@ -158,13 +158,14 @@ class Pruning:
         if self._until is not None and time.monotonic() > self._until:
             return "the search's minutes are over"
         if self.name == "verdict" and len(snapshots) >= MIN_EVALUATIONS:
-            # What the guard itself would say of these looks, where it means that nothing comes.
+            # What the guard itself would say of these evaluations, where it means that nothing
+            # comes.
             verdict = judge(snapshots)
             return f"{verdict.label}: {verdict.because}" if verdict.label in HOPELESS else None
         handle = self._handles.get(key)
         if handle is None or self.name not in ("halving", "hyperband") or not self.rows:
             return None
-        # On the scale of what the sampler is told: more is better.
+        # On the scale of what is reported to the sampler: more is better.
         value = float(probabilities(raw_losses([snapshot])[:, 0]).mean())
         progress = round(100 * snapshot.examples_seen / self.rows)
         if value != value or progress < 1:
@@ -200,7 +201,7 @@ class SearchPart(Part):
 
 
 def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart | str:
-    """What a recipe says under ``search`` with what was said beside it; or the name of another
+    """What a recipe says under ``search`` with further settings; or the name of another
     way to search, one of ``WAYS``. Raises ``RecipeError``."""
     values = dict(overrides)
     name = values.pop("", None)
@@ -235,16 +236,16 @@ def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart 
     return part
 
 
-# Trials where neither they nor minutes were asked for; the search may end before.
+# Trials where neither they nor minutes were requested; the search may end before.
 DEFAULT_TRIALS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialPlan:
     """``default`` is the point of the ``space`` that ``train`` would take (``None``: outside), of
-    which ``rows_passed`` rows pass. ``points`` come before the sampler's, by their origin; a ``grid``
-    has nothing after it. ``folds`` are the fits of a trial, ``max_trials`` trials are made. ``decisions`` are
-    the decisions."""
+    which ``rows_passed`` rows pass. ``points`` come before the sampler's, by their origin; a
+    ``grid`` has nothing after it. ``folds`` are the fits of a trial, ``max_trials`` trials are
+    made. ``decisions`` are the decisions."""
 
     space: Space
     default: Mapping[str, Any] | None
@@ -261,7 +262,7 @@ class TrialPlan:
 
 
 def plan_trials(ranges: Mapping[str, object], part: SearchPart, context: SearchContext) -> TrialPlan:
-    """For the ranges that were asked for (none: the default space), on these rows."""
+    """For the ranges that were requested (none: the default space), on these rows."""
     facts, passed = space_facts(context)
     space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
     max_trials = part.trials
@@ -321,7 +322,7 @@ def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
 
 
 def study_metric(facts: SpaceFacts) -> str:
-    """What the study is about: the share of right answers where a row has one, else the loss a row,
+    """What the study is about: accuracy where a row has one class, else the loss a row,
     which every task has row by row."""
     return "accuracy" if facts.has_head_of_classes else "loss"
 

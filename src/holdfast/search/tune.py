@@ -58,8 +58,8 @@ OWNER = "owner"
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """What ``holdfast tune`` is asked beside its recipe: ``ranges`` as they were written, by key;
-    ``study`` is a file or URL (``None``: a file in the run's folder)."""
+    """What ``holdfast tune`` is asked in addition to its recipe: ``ranges`` as they were written,
+    by key; ``study`` is a file or URL (``None``: a file in the run's folder)."""
 
     ranges: Mapping[str, Any] = field(default_factory=dict)
     search: SearchPart = field(default_factory=SearchPart)
@@ -69,7 +69,7 @@ class Tune:
     name: str = "tune"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """See ``Procedure.asked``."""
+        """See ``Procedure.checked_recipe``."""
         require_test_rows(recipe)
         if self.search.folds and recipe.train.folds:
             rule = "divides each trial into folds, and train.folds does so too"
@@ -82,7 +82,7 @@ class Tune:
         return recipe
 
     def describe(self) -> Mapping[str, Any]:
-        """See ``Procedure.described``."""
+        """See ``Procedure.describe``."""
         return {
             "space": dict(self.ranges),
             "search": self.search.model_dump(mode="json"),
@@ -164,7 +164,7 @@ class SettingsSearch:
         return Trials(open_storage(where), where, about, owner, proposals, is_private)
 
     def plan(self, context: SearchContext) -> Mapping[str, Any]:
-        """See ``Search.foreseen``."""
+        """See ``Search.plan``."""
         trial_plan = plan_trials(self.procedure.ranges, self.procedure.search, context)
         return {
             "trials": trial_plan.max_trials,

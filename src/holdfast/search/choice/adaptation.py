@@ -57,7 +57,7 @@ LIMITS_OF_SENTENCES = "sentence_bert_config.json"
 
 @dataclass(frozen=True, slots=True)
 class AdaptationOptions:
-    """What is asked for: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
+    """What is requested: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
     pretraining (``None``: worked out), and the folder ``out``."""
 
     out: Path
@@ -113,7 +113,7 @@ class AdaptedModel:
 def adaptation_options(
     texts: str | Path | None, words: int, out: str | Path | None
 ) -> AdaptationOptions | None:
-    """What was asked for at a door; ``None`` where nothing was."""
+    """The adaptation that the options request; ``None`` without any."""
     if texts is None and not words and out is None:
         return None
     if words < 0:
@@ -140,7 +140,7 @@ def adapt_model(
     divided: Divided, recipe: Recipe, texts: Sequence[str], options: AdaptationOptions
 ) -> AdaptedModel:
     """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
-    held out, and try it on the rows of a division.
+    held out, and try it on the rows of a split.
 
     Raises ``ModelError`` where the model cannot be pretrained further, ``DataError`` where there
     are too few texts, ``RunError`` where the folder is there.

@@ -1,5 +1,5 @@
 """A model that may be chosen: what it knows of the rows already, by its probes or a short
-fine-tune, and what stands beside its score: its size, its licence and languages, and whether rows
+fine-tune, and what else is known of it: its size, its licence and languages, and whether rows
 fit into what it reads.
 """
 
@@ -120,7 +120,7 @@ def fertility(
     """Tokens a word, special ones apart (``None`` for writing without spaces), and the share of
     tokens that stand for what the vocabulary has no piece for."""
     words = [word for text in texts for word in WORD.findall(text)]
-    # It says of a long text that a model would not read all of it, which is asked elsewhere.
+    # It says of a long text that a model would not read all of it, which is checked elsewhere.
     with quiet_transformers():
         ids = [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
     if not words or not ids:
@@ -189,9 +189,9 @@ class ShortFit:
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """A model that was asked about: ``row_evidence`` row by row by a frozen probe, or by the texts that it
-    was to write, with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned
-    for a while. Scores are as the metric has them."""
+    """A model that was assessed: ``row_evidence`` row by row by a frozen probe, or by the texts
+    that it was to write, with ``evidence`` the score that it has by that; ``short`` where it was
+    fine-tuned for a while. Scores are as the metric has them."""
 
     name: str
     facts: ModelFacts
@@ -219,7 +219,7 @@ class ModelCandidate:
         return f"after {counted(self.row_evidence.steps, 'update')} of LoRA"
 
     def decision(self) -> Decision:
-        """A line as soon as it was asked: the next one takes seconds to minutes."""
+        """A line as soon as it was assessed: the next one takes seconds to minutes."""
         evidence = self.row_evidence
         if isinstance(evidence, FrozenEvidence):
             text = (
@@ -249,7 +249,7 @@ class ModelCandidate:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRows:
-    """The divided rows that every candidate is asked about, and as what."""
+    """The split rows that every candidate is assessed on, and for which task."""
 
     divided: Divided
     recipe: Recipe
@@ -285,7 +285,7 @@ class ChoiceRows:
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
     def extend(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
-        """With what a fit of ``train`` would learn from beside them."""
+        """With what a fit of ``train`` would learn from in addition."""
         known = self.divided.tables
         wide = with_general(prepared, known)
         return with_added(wide, train, valid, self.divided.unlabelled, known)
@@ -293,7 +293,7 @@ class ChoiceRows:
 
 def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
     """What a model knows already. Raises what preparing it raises, ``DataError`` where the rows
-    hold nothing that could be told of."""
+    hold nothing that could be predicted."""
     start = time.perf_counter()
     prepared, train, valid = rows.prepare(name)
     evidence: FrozenEvidence | TextEvidence

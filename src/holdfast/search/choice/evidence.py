@@ -1,7 +1,7 @@
 """What a model knows of rows before any training, or after a few updates.
 
 Of a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME
-beside it. One pass over the rows serves all layers. A row is what the layer's states are on average
+as well. One pass over the rows serves all layers. A row is what the layer's states are on average
 over its places; for tags each word is its first piece. Folds keep copies and groups together.
 
 Of a model that writes: the bits that each byte of texts costs it, before and after a few updates of
@@ -77,7 +77,7 @@ class LayerScore:
 @dataclass(frozen=True, slots=True)
 class FrozenEvidence:
     """``layers`` in their order, the last being what the head reads, ``best`` the place of the
-    one that a probe reads best. ``rows`` [n] are the scores of the rows that were asked for (NaN
+    one that a probe reads best. ``rows`` [n] are the scores of the rows that were requested (NaN
     for one of which nothing is read), of each fold by the layer that is best on the other folds:
     their mean has no luck of the choice among layers. ``units`` [n] say which rows are copies or of
     one group; ``rows_per_s`` passed the network."""
@@ -126,7 +126,7 @@ class FrozenEvidence:
 
 @dataclass(frozen=True, slots=True)
 class LayerFeatures:
-    """What the layers give of rows, one line each: of a text or picture, or of each word. ``owner``
+    """What the layers give of rows, one line each: of a text or image, or of each word. ``owner``
     [lines] is the line's example, ``tags`` [lines] the word's tag."""
 
     states: dict[str, Floats]
@@ -208,8 +208,8 @@ def _targets(
 
 
 def score_rows(label_type: str | None, outputs: Floats, labels: npt.NDArray[Any], threshold: float) -> Floats:
-    """The scores of rows [n] by what is ``outputs`` [n, C] of their ``labels``: of several those that
-    are said by more than ``threshold``, a number, or else the likeliest class."""
+    """The scores of rows [n] by what is ``outputs`` [n, C] of their ``labels``: of several those
+    that are said by more than ``threshold``, a number, or else the likeliest class."""
     if label_type == "several":
         return set_rows(outputs > threshold, labels)
     return number_rows(outputs[:, 0], labels) if label_type == "number" else right_rows(outputs, labels)
@@ -288,7 +288,7 @@ class TextEvidence:
     """Bits a byte ``before`` any update and ``after`` ``steps`` of them; ``rows`` [validation rows]
     are those after, each with its sign turned, NaN for one without a token of an answer; ``units``
     say which of them are copies or of one group.
-    ``perplexity`` (a token of its own) stands beside, before."""
+    ``perplexity`` (per token of the model) is that before any update."""
 
     before: float
     after: float

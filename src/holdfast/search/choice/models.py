@@ -1,12 +1,12 @@
 """``holdfast choose``: which of several models to fine-tune on these rows, without fine-tuning all.
 
-The rows are read and divided as ``train`` would have it. Every candidate is loaded and asked what
-it knows already (``evidence.py``): a classifier by a linear probe on each of its frozen layers, a
-model that writes by the bits a byte that texts cost it, before and after a few updates of LoRA. The
-best two are then fine-tuned for a short while, as ``train`` does it, judged by validation rows.
-``order.py`` says which model comes first by both, and whether these rows show it. Test rows are
-never opened, and nothing is written but what ``adaptation.py`` makes of the chosen model, where
-that was asked for.
+The rows are read and split as ``train`` would have it. Every candidate is loaded and measured for
+what it knows already (``evidence.py``): a classifier by a linear probe on each of its frozen
+layers, a model that writes by the bits a byte that texts cost it, before and after a few updates of
+LoRA. The best two are then fine-tuned for a short while, as ``train`` does it, judged by validation
+rows. ``order.py`` says which model comes first by both, and whether these rows show it. Test rows
+are never opened, and nothing is written but what ``adaptation.py`` makes of the chosen model, where
+that was requested.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Choice:
     ``told_apart`` says whether the 95 % interval of its lead over the next excludes 0. The
     ``candidates`` stand best first, each with its measured ``evidence``. ``predicted``, in the same
     order, has no value: a score after fine-tuning is not predicted, and ``why`` says why.
-    ``metric`` names the score. ``rows`` are those that were asked about. ``adapted`` is what became
+    ``metric`` names the score. ``rows`` are those that were assessed. ``adapted`` is what became
     of the chosen model, where it was to be adapted.
     """
 
@@ -122,8 +122,8 @@ def choose_model(
     in_memory: Mapping[str, pa.Table] = MappingProxyType({}),
     adaptation: AdaptationOptions | None = None,
 ) -> Choice:
-    """Choose among ``models`` (names or folders) for the rows of a recipe; ``in_memory`` are rows in
-    memory, see ``prepare.sources``. The chosen one is then adapted, where that is asked for.
+    """Choose among ``models`` (names or folders) for the rows of a recipe; ``in_memory`` are rows
+    in memory, see ``prepare.sources``. The chosen one is then adapted, where that is requested.
 
     Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
     ``ModelError`` where none can be used.

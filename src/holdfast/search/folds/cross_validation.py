@@ -2,9 +2,9 @@
 model of all rows comes out.
 
     folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
-      │      its held rows only score
-      ├─ scores of the held rows → metrics with intervals (``scores.py``)
-      ├─ looks at the validation rows, joined → the looks of the fit on all rows
+      │      its held-out rows only score
+      ├─ scores of the held-out rows → metrics with intervals (``scores.py``)
+      ├─ evaluations on validation rows, joined → those of the fit on all rows
       └─ at which share of their way they were best → where that fit ends
 
 All rows are folded. What copies or a group hold together is never parted; classes, each of several
@@ -280,7 +280,7 @@ def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
 
 
 class FoldLearner:
-    """What cross-validation makes of a division: its folds, and then the model of all rows."""
+    """What cross-validation makes of a split: its folds, and then the model of all rows."""
 
     def __init__(self, procedure: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
         self._asked, self.learning, self.fold_plan = procedure, learning, plan
@@ -374,9 +374,9 @@ class FoldLearner:
 def join_evaluations(
     pairs: Sequence[tuple[TrialFold, FitResult]], training_plan: TrainingPlan, share: float, folds: int
 ) -> FoldLooks:
-    """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
-    share of the way; a fold that had stopped says what it said last. The fit ends at the look that
-    is nearest to this ``share``."""
+    """The folds' evaluations as evaluations of the fit on all rows, each at the same
+    share of the way; a fold that had stopped repeats its last one. The fit ends at the evaluation
+    that is nearest to this ``share``."""
     plan = training_plan.plan
     evaluations = []
     for step in plan.evaluate_at:

@@ -119,7 +119,7 @@ def _interval_methods(fits: int, folds: int) -> dict[str, str]:
 
 
 def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float | None:
-    """The share of the rows that were answered which have their commonest class: what guessing
+    """The share of the rows that were answered which have their most frequent class: what guessing
     would score. ``None`` where an answer is none of a row's classes."""
     if metric != "accuracy" or context.recipe.task not in CLASSIFIERS:
         return None

@@ -3,8 +3,8 @@
 The score of a row is the probability that it gave to what was right, exp(−loss): it moves where an
 answer turns from hardly wrong to hardly right, while accuracy jumps. On 60 rows of the recorded
 arena (``benchmarks/arena/table.py``, 200 draws a set) its differences are 0.36 to 0.40 times as
-noisy beside what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3 points better
-on unseen rows than the best by accuracy (CR, TREC, BANKING77).
+noisy relative to what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3 points
+better on unseen rows than the best by accuracy (CR, TREC, BANKING77).
 """
 
 from __future__ import annotations
