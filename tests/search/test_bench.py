@@ -199,7 +199,7 @@ class OfBest:
 
     def fit(self, into: Any, listeners: Any) -> Any:
         bench = SearchContext.of(self.learning)
-        store = FitStore(into.kept_in, bench.mark)
+        store = FitStore(into.checkpoints, bench.fingerprint)
         none = bench.train[:0]
         rates = Best().describe()["rates"]
         some = (

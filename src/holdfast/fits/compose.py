@@ -287,13 +287,8 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
 
 
 def _make_plan(parts: _FitParts, recipe: ResolvedRecipe, rows: int) -> Plan:
-<<<<<<< Updated upstream
-    """The phases of a fit on so many training ``rows``, and where the run looks at itself."""
-    prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
-=======
     """The phases of a fit on so many training ``rows``, and where the run is evaluated."""
-    prepared, loaded, splits = parts.prepared, parts.loaded, parts.sides
->>>>>>> Stashed changes
+    prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
     parameters, _, classes = parts.sizes
     planned = phases_of(recipe, parameters, rows, loaded.defaults, classes)
     phases = tuple(phase.for_rows(splits.train, prepared.rows.classes) for phase in planned)

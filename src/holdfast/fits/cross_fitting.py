@@ -132,41 +132,41 @@ def cross_fit(
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
     checkpoints = into.checkpoints if into else None
-    ready = make_training_plan(prepared, rows, rows, settings, checkpoints, cross_fitted=True)
-    _refuse_averages(ready)
+    training_plan = make_training_plan(prepared, rows, rows, settings, checkpoints, cross_fitted=True)
+    _refuse_averages(training_plan)
     dealt_folds = make_folds(
         prepared.units[rows],
-        labels_of(ready.train),
+        labels_of(training_plan.train),
         folds,
         fold_seed(prepared),
         names=prepared.rows.classes,
     )
     runs: list[FoldRun] = []
-    before = 0.0
+    earlier_seconds = 0.0
 
-    def answered(ready: TrainingPlan, accelerator: Accelerator, place: FitPlace) -> FoldEvaluation:
-        nonlocal before
+    def evaluate_folds(training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace) -> FoldEvaluation:
+        nonlocal earlier_seconds
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             if state is None:
                 of_fold = Fold(rows[fold.train], rows[fold.held], fold.number)
-                own = extend(of_fold.train, of_fold.held) if extend else prepared
+                fold_data = extend(of_fold.train, of_fold.held) if extend else prepared
                 with decisions_to(None):
-                    run = replace(_run_fold(own, of_fold, ready, accelerator), held_out=fold.held)
+                    run = replace(_run_fold(fold_data, of_fold, training_plan, accelerator), held_out=fold.held)
                 file.save(run.to_state())
             else:
                 run = FoldRun.from_state(state)
-                before += run.seconds
+                earlier_seconds += run.seconds
             runs.append(run)
             notify(_fold_decision(run, folds))
-        return join_folds(runs, ready.plan, len(rows))
+        return join_folds(runs, training_plan.plan, len(rows))
 
-    fitted = run_fit(ready, start, into=into, listeners=listeners, folds=answered)
+    fitted = run_fit(training_plan, start, into=into, listeners=listeners, folds=evaluate_folds)
     trained = fitted.trained
     fold_totals = {name: sum(getattr(run, name) for run in runs) for name in TOTAL_KEYS}
     totals = {name: getattr(trained, name) + value for name, value in fold_totals.items()}
-    return replace(fitted, trained=replace(trained, **totals), seconds=fitted.seconds + before)
+    return replace(fitted, trained=replace(trained, **totals), seconds=fitted.seconds + earlier_seconds)
 
 
 def _refuse_averages(training_plan: TrainingPlan) -> None:

@@ -97,8 +97,8 @@ def fit(
         _checked_positions("training", train_positions),
         _checked_positions("validation", valid_positions),
     )
-    ready = make_training_plan(prepared, train_rows, valid_rows, settings, checkpoints)
-    return run_fit(ready, start, into=into, listeners=listeners)
+    training_plan = make_training_plan(prepared, train_rows, valid_rows, settings, checkpoints)
+    return run_fit(training_plan, start, into=into, listeners=listeners)
 
 
 def run_fit(

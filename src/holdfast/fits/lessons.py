@@ -78,7 +78,7 @@ class Lessons:
         loaded: Any,
         task: Task,
     ) -> DistillationLoss:
-        """See ``ready.Teaches``."""
+        """See ``contract.fit.Teaches``."""
         distill = recipe.distill
         added_rows, own_rows = prepared.added, len(splits.train)
         selected = np.zeros(0, np.int64) if added_rows is None else added_rows.of(recipe.train.added)

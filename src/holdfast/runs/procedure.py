@@ -46,7 +46,7 @@ class Learner(Protocol):
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """Everything up to the fitted model. Whatever comes before the last fit keeps what is
-        finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
+        finished below ``into.checkpoints / FITS``, so that a killed run does not repeat it."""
         ...
 
     def blocks(self) -> Mapping[str, Any]:

@@ -356,19 +356,19 @@ class FoldLearner:
         first_repeat = [(one, done) for one, done in pairs if one.repeat == 0]
         judging_rows = np.concatenate([one.valid for one, _ in first_repeat])
         checkpoints = into.checkpoints if into else None
-        ready = make_training_plan(prepared, everything, judging_rows, (), checkpoints, cross_fitted=True)
+        training_plan = make_training_plan(prepared, everything, judging_rows, (), checkpoints, cross_fitted=True)
         # Weights that are tried at the end are judged by validation rows, and the model of all rows
         # has none.
-        weight_offers = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
+        weight_offers = [x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)]
         if weight_offers:
             rule = "does not go together with weights tried at the end, which validation rows judge"
             raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
-            return join_evaluations(first_repeat, ready, share, len(pairs))
+        def fold_looks(training_plan: TrainingPlan, accelerator: object, place: object) -> FoldLooks:
+            return join_evaluations(first_repeat, training_plan, share, len(pairs))
 
-        return run_fit(ready, start, into=into, listeners=listeners, folds=looks)
+        return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
 
 
 def join_evaluations(
