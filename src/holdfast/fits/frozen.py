@@ -62,7 +62,7 @@ def choose_layers(network: Network, task: Task, train: Examples, seed: int, usua
     Up to 256 training rows are passed. A head is fitted to half of them, and the loss of the other
     half gives the gradients: those of rows that the head has not seen. A head that cannot be fitted
     is taken as it is. Of rows with a class a probe on what each layer gives is cross-validated
-    beside. Nothing of the network is changed. ``usual`` is what stays frozen where no layer is left
+    too. Nothing of the network is changed. ``usual`` is what stays frozen where no layer is left
     alone. Raises ``RecipeError`` for a network with an adapter.
     """
     if network.adapter is not None:

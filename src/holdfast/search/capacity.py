@@ -70,7 +70,7 @@ WELL = "a smaller one is proven to do as well"
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is asked in addition to the recipe: where the fits are carried out."""
+    """What is requested in addition to the recipe: where the fits are carried out."""
 
     engine: str = "local"
     address: str | None = None

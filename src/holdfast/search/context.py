@@ -58,7 +58,7 @@ def run_environment(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterat
         yield stored
 
 
-# Prepared models that are held at once: a search goes back and forth between few forms of one.
+# Prepared models kept in memory: a search goes back and forth between few forms of one.
 MAX_PREPARED = 2
 
 
@@ -153,11 +153,11 @@ class SearchContext:
         job: FitJob,
         listeners: Sequence[Listener] = (),
         *,
-        folder: FitFolder | None = None,
+        into: FitFolder | None = None,
         decisions: Sequence[Decision] = (),
     ) -> FittedModel:
-        """One fit of the search: written nowhere, or the last one, ``folder`` the run's folder,
-        with what was ``told`` on the way to it among its decisions."""
+        """One fit of the search: written nowhere, or the last one, ``into`` the run's folder,
+        with the earlier ``decisions`` among its own."""
 
         def extend(train: Ints, valid: Ints) -> PreparedData:
             return self.extended(job.settings, train, valid)
@@ -168,9 +168,9 @@ class SearchContext:
         not_prominent = (replace(one, prominent=False) for one in decisions)
         prepared = replace(prepared, decisions=(*prepared.decisions, *not_prominent))
         if not self.folds:
-            return fit(prepared, job.train, job.valid, fit_settings, into=folder, listeners=listeners)
+            return fit(prepared, job.train, job.valid, fit_settings, into=into, listeners=listeners)
         return cross_fit(
-            prepared, job.train, self.folds, fit_settings, extend=extend, into=folder, listeners=listeners
+            prepared, job.train, self.folds, fit_settings, extend=extend, into=into, listeners=listeners
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -254,7 +254,7 @@ def timing_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[s
 
 
 class FitListener:
-    """A listener that shows each look of a job to the search's watch."""
+    """A listener that passes each evaluation of a job to the search's watch."""
 
     name = "search"
     place: Place = "tell"
@@ -309,7 +309,7 @@ def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
         saved = save_model(Path(folder), fitted)
     examples = fitted.encode(table)
     splits = replace(fitted.ready.sides, train=examples, train_rows=TrainSplit(table))
-    # A kind answers for the rows of a side; these stand where the training rows do.
+    # A task predicts the rows of a split; these take the place of the training rows.
     rescored = replace(fitted, ready=replace(fitted.ready, sides=splits))
     all_rows = SplitRows(rescored, saved, "train", np.arange(len(table)))
     predictions = pa.table(dict(fitted.ready.kind.tell(all_rows)))

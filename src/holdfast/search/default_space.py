@@ -1,8 +1,8 @@
 """The space of a search that names none: by task, model and rows, each setting with its reason.
 
-Only what the recipe leaves open is searched. The rate and the length of the training come first,
-since they decide most; the rest are settings of which no value is best on every set. Every range
-holds what ``train`` would take, so that the first trial is a point of the space.
+Only what the recipe leaves open is searched. The learning rate and the length of the training come
+first, since they decide most; the rest are settings of which no value is best on every set. Every
+range holds what ``train`` would take, so that the first trial is a point of the space.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.search.space import Condition, Dimension, Space, dependencies_first
 from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
 
-# How far to both sides of the rate that is known to work, inside the region that is.
+# How far to both sides of the learning rate that is known to work, inside the region that is.
 RATE_FACTOR = 4.0
 LENGTH_FACTOR = 3.0
 CONTRAST = "methods.contrast"
-# Layers below which a rate for each layer says nothing.
+# Layers below which a learning rate for each layer is of no use.
 MIN_LAYERS = 4
 # Rows below which classes have too few for batches of several.
 MIN_ROWS_FOR_CONTRAST = 16
@@ -35,7 +35,7 @@ TEXT_FORM, PICTURE_FORM = "swap", "usual"
 class SpaceFacts:
     """What the default space is made by.
 
-    ``recipe`` is as it was asked, ``default`` with every setting that ``train`` would take.
+    ``recipe`` is as it was requested, ``default`` with every setting that ``train`` would take.
     ``region`` are the learning rates that are known to work; ``contrast_only``: the default plan is
     contrast and no fine-tuning. ``layers`` of the network without its head.
     """

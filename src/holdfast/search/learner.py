@@ -141,19 +141,19 @@ class SearchLearner:
         self.divided = self._learning.divided
         self._blocks: Mapping[str, Any] = {}
 
-    def fit(self, folder: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
+    def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """See ``Learner.fit``."""
-        assert folder is not None
+        assert into is not None
         context = SearchContext.from_learning_rows(self._learning)
-        store = FitStore(folder.checkpoints, context.fingerprint)
+        store = FitStore(into.checkpoints, context.fingerprint)
 
         def fits(jobs: Iterator[FitJob], watch: FitWatch | None = None) -> Iterator[FitResult]:
             return self._engine.run(context, jobs, store=store, watch=watch)
 
-        outcome = self._search.run(context, fits, folder.checkpoints)
+        outcome = self._search.run(context, fits, into.checkpoints)
         self._blocks = outcome.blocks
         job = TrialFold(context.train, context.valid).job("kept", outcome.settings)
-        return context.fit(job, listeners, folder=folder, decisions=outcome.decisions)
+        return context.fit(job, listeners, into=into, decisions=outcome.decisions)
 
     def blocks(self) -> Mapping[str, Any]:
         """See ``Learner.blocks``."""

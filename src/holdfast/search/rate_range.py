@@ -1,7 +1,7 @@
 """``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
 
 The rows are read, split and encoded, and the run begins, as ``train`` would have it; then the
-rate rises from update to update, on training rows alone (``training/sweep.py``), and
+learning rate rises from update to update, on training rows alone (``training/sweep.py``), and
 the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
 Nothing is written, and the network that was swept is thrown away.
 """

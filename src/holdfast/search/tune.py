@@ -58,7 +58,7 @@ OWNER = "owner"
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """What ``holdfast tune`` is asked in addition to its recipe: ``ranges`` as they were written,
+    """What ``holdfast tune`` takes in addition to its recipe: ``ranges`` as they were written,
     by key; ``study`` is a file or URL (``None``: a file in the run's folder)."""
 
     ranges: Mapping[str, Any] = field(default_factory=dict)

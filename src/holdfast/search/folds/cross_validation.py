@@ -81,7 +81,7 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
     Raises ``SplitError`` where rows, classes, blocks or times are too few for so many folds.
     """
     seed = derive_seed(recipe.seed, "cross-validation")
-    # Said when the rows were divided.
+    # Reported when the rows were split.
     with decisions_to(None):
         strategy = split_strategy(recipe, divided.table)
     folds = _make_folds(recipe, prepared, divided, strategy, seed)
