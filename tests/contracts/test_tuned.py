@@ -43,14 +43,14 @@ def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench
     point = default_point(space, facts.default)
     plain = facts.default.model_dump(mode="json")
     assert point is not None, (str(space), plain["train"], plain["model"], plain["methods"])
-    assert space.holds(point)
+    assert space.contains(point)
     assert study_metric(facts) == ("accuracy" if facts.has_head_of_classes else "loss")
     # The last value of each key: what an adapter, other rows' forms or a schedule bring together.
     corner: dict[str, Any] = {}
     for one in space:
         if one in space.active(corner):
             corner[one.key] = one.grid()[-1]
-    assert space.holds(corner)
+    assert space.contains(corner)
     none = bench.train[:0]
     done = run_job(bench, FitJob("corner", bench.train, bench.valid, none, corner, may_fail=True))
     assert done.failed is None

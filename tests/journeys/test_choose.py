@@ -192,8 +192,8 @@ def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
     (only,) = found.candidates
     assert only.frozen is not None
     assert only.frozen.layer.score > 0.8
-    assert only.beside.tokens_per_word is None
-    assert only.beside.max_length is None
+    assert only.facts.tokens_per_word is None
+    assert only.facts.max_length is None
     assert "the only one" in found.because
 
 

@@ -174,7 +174,7 @@ def test_a_search_that_is_killed_in_a_trial_ends_as_if_it_had_not_been(
     look: int,
 ) -> None:
     settings = [one for one in options if one != "--set"]
-    out, seen, see = tmp_path / "cut", [0], Pruning.look
+    out, seen, see = tmp_path / "cut", [0], Pruning.stop_reason
 
     def cut(self: Pruning, key: str, snapshot: Any) -> str | None:
         seen[0] += 1

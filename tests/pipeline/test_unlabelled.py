@@ -43,8 +43,8 @@ def judged(known: Vectors, way: str) -> object:
 
 def test_many_small_classes_gain_by_their_neighbours_and_are_kept() -> None:
     gain = judged(clusters(25, 75, 900, 0.95), "propagation")
-    assert gain.kept
-    assert "it gains +" in gain.words
+    assert gain.is_accepted
+    assert "it gains +" in gain.summary
 
 
 def test_texts_that_say_nothing_are_not_kept() -> None:
@@ -63,7 +63,7 @@ def test_texts_that_say_nothing_are_not_kept() -> None:
             seed,
         )
         for way in ("propagation", "self-training"):
-            kept += judged(noise, way).kept
+            kept += judged(noise, way).is_accepted
     # One-sided 2.5 % of 16 is less than one.
     assert kept <= 2
 

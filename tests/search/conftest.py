@@ -26,4 +26,4 @@ def search_recipe(
 @pytest.fixture(scope="session")
 def bench(search_recipe: Recipe) -> SearchContext:
     divided = load_and_divide(search_recipe)
-    return SearchContext.of(learning_rows(divided.recipe, divided))
+    return SearchContext.from_learning_rows(learning_rows(divided.recipe, divided))

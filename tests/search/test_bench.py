@@ -36,13 +36,13 @@ def own(bench: SearchContext, key: str = "trial-0", **settings: Any) -> FitJob:
 
 def same(a: FitResult, b: FitResult) -> None:
     assert np.array_equal(a.losses, b.losses)
-    assert np.array_equal(a.looks.losses, b.looks.losses)
+    assert np.array_equal(a.evaluations.losses, b.evaluations.losses)
     assert (a.key, a.settings, a.best, a.best_step) == (b.key, b.settings, b.best, b.best_step)
     assert a.verdict == b.verdict
-    assert (a.held is None) == (b.held is None)
-    if a.held is not None and b.held is not None:
-        assert a.held.answers.equals(b.held.answers)
-        assert a.held.scores == b.held.scores
+    assert (a.held_out is None) == (b.held_out is None)
+    if a.held_out is not None and b.held_out is not None:
+        assert a.held_out.predictions.equals(b.held_out.predictions)
+        assert a.held_out.scores == b.held_out.scores
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +55,22 @@ def test_a_job_is_the_one_fit(bench: SearchContext, done: FitResult) -> None:
     fitted = fit(bench.extended({}, job.train, job.valid), job.train, job.valid)
     assert np.array_equal(done.losses, fitted.kept_look.valid_losses)
     assert done.best_step == fitted.trained.best_step
-    assert done.looks.losses.shape == (len(fitted.trained.history), len(bench.valid))
+    assert done.evaluations.losses.shape == (len(fitted.trained.history), len(bench.valid))
     assert done.best is not None
-    assert np.array_equal(done.looks.losses[done.best], done.losses)
+    assert np.array_equal(done.evaluations.losses[done.best], done.losses)
 
 
 def test_held_rows_are_answered_by_a_model_that_did_not_see_them(
     bench: SearchContext, done: FitResult
 ) -> None:
-    assert done.held is not None
-    table = bench.rows.take(own(bench).held)
-    answers = done.held.answers
+    assert done.held_out is not None
+    table = bench.rows.take(own(bench).held_out)
+    answers = done.held_out.predictions
     assert answers["row"].to_pylist() == table.column("row").tolist()
     names = list(table.classes)
     labels = [names[i] for i in table.column("label")]
     assert answers["label"].to_pylist() == labels
-    shown = done.held.scores["metrics"]
+    shown = done.held_out.scores["metrics"]
     expected = accuracy_score(labels, answers["prediction"].to_pylist())
     assert shown["accuracy"]["value"] == pytest.approx(expected)
     chances = np.array(answers["probabilities"].to_pylist())
@@ -89,14 +89,14 @@ def test_a_setting_that_the_model_is_prepared_with_prepares_it_anew(bench: Searc
 
 def test_a_bench_in_another_process_gives_the_same(bench: SearchContext, done: FitResult) -> None:
     there: SearchContext = pickle.loads(pickle.dumps(bench))
-    assert there.mark == bench.mark
+    assert there.fingerprint == bench.fingerprint
     same(run_job(there, own(bench)), done)
 
 
 def test_what_was_done_is_read_and_not_done_again(
     bench: SearchContext, done: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, job = FitStore(tmp_path, bench.mark), own(bench)
+    store, job = FitStore(tmp_path, bench.fingerprint), own(bench)
     assert store.load(job) is None
     store.save(job, done)
     found = store.load(job)
@@ -111,7 +111,7 @@ def test_what_was_done_is_read_and_not_done_again(
     same(again, done)
     # Of other settings, of other rows, on another bench: not the same job.
     assert store.load(own(bench, train__epochs=1)) is None
-    assert store.load(FitJob(job.key, job.train, job.valid, job.held[:3])) is None
+    assert store.load(FitJob(job.key, job.train, job.valid, job.held_out[:3])) is None
     assert FitStore(tmp_path, "another").load(job) is None
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_fit_is_done_again_and_said(
     bench: SearchContext, done: FitResult, tmp_path: Path
 ) -> None:
     told: list[Decision] = []
-    store, job = FitStore(tmp_path, bench.mark), own(bench)
+    store, job = FitStore(tmp_path, bench.fingerprint), own(bench)
     store.save(job, done)
     (path,) = tmp_path.rglob("*.pt")
     raw = bytearray(path.read_bytes())
@@ -136,21 +136,21 @@ class Ends:
     def __init__(self, key: str) -> None:
         self.key, self.heard = key, [""]
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, look: Snapshot) -> str | None:
         self.heard.append(key)
         return "no better than another" if key == self.key and look.step else None
 
 
 def test_a_watch_ends_the_job_that_it_means(bench: SearchContext, tmp_path: Path) -> None:
     watch = Ends("trial-1")
-    store = FitStore(tmp_path, bench.mark)
+    store = FitStore(tmp_path, bench.fingerprint)
     some = iter([own(bench, f"trial-{i}", train__epochs=4) for i in range(2)])
     whole, cut = make_engine("local").run(bench, some, store=store, watch=watch)
     assert whole.stopped is None
     assert whole.last_step == whole.planned
     assert cut.stopped == cut.ended == "no better than another"
-    assert cut.last_step == cut.looks.steps[-1] < cut.planned
-    assert np.array_equal(cut.looks.losses, whole.looks.losses[: len(cut.looks.losses)])
+    assert cut.last_step == cut.evaluations.steps[-1] < cut.planned
+    assert np.array_equal(cut.evaluations.losses, whole.evaluations.losses[: len(cut.evaluations.losses)])
 
 
 def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: SearchContext) -> None:
@@ -171,7 +171,7 @@ def test_each_fit_of_a_cross_fitted_run_is_cross_fitted(search_recipe: Recipe) -
     recipe = search_recipe.changed(train={"folds": 2})
     divided = load_and_divide(recipe)
     learning = learning_rows(divided.recipe, divided)
-    bench = SearchContext.of(learning)
+    bench = SearchContext.from_learning_rows(learning)
     done = run_job(bench, FitJob("trial-0", bench.train, bench.valid, bench.train[:0]))
     assert done.losses.shape == bench.train.shape
     assert done.last_step <= done.planned
@@ -198,7 +198,7 @@ class OfBest:
         self.found: dict[str, float] = {}
 
     def fit(self, into: Any, listeners: Any) -> Any:
-        bench = SearchContext.of(self.learning)
+        bench = SearchContext.from_learning_rows(self.learning)
         store = FitStore(into.checkpoints, bench.fingerprint)
         none = bench.train[:0]
         rates = Best().describe()["rates"]

@@ -58,8 +58,8 @@ def test_the_smallest_size_that_is_proven_to_do_as_well_is_chosen() -> None:
     whole, same = rights(rng, 4000, 0.0)
     _, worse = rights(rng, 4000, 0.2)
     found = judge_sizes(whole, {"b": same, "c": same, "d": worse}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("oversized", "c")
-    assert {one.key: one.found.verdict for one in found.standings}["d"] == "worse"
+    assert (found.answer, found.selected) == ("oversized", "c")
+    assert {one.key: one.paired.verdict for one in found.standings}["d"] == "worse"
 
 
 def test_copies_of_a_row_are_no_new_evidence_for_a_size() -> None:
@@ -76,11 +76,11 @@ def test_copies_of_a_row_are_no_new_evidence_for_a_size() -> None:
         0.01,
         np.repeat(np.arange(400), 8),
     )
-    assert [one.likely for one in copied.standings] == pytest.approx(
-        [one.likely for one in once.standings]
+    assert [one.expected_difference for one in copied.standings] == pytest.approx(
+        [one.expected_difference for one in once.standings]
     )
     assert copied.answer == once.answer
-    assert copied.chosen == once.chosen
+    assert copied.selected == once.selected
 
 
 def test_a_model_of_which_each_block_counts_is_not_called_oversized() -> None:
@@ -88,7 +88,7 @@ def test_a_model_of_which_each_block_counts_is_not_called_oversized() -> None:
     whole, worse = rights(rng, 3000, 0.1)
     for label, answer in (("healthy", "all_needed"), ("underfit", "too_small")):
         found = judge_sizes(whole, {"b": worse}, LARGE, CHAIN, 0.01, label=label)
-        assert (found.answer, found.chosen) == (answer, "whole")
+        assert (found.answer, found.selected) == (answer, "whole")
 
 
 def test_few_rows_cannot_tell_and_the_cheaper_one_is_taken_unless_it_is_likely_worse() -> None:
@@ -96,11 +96,11 @@ def test_few_rows_cannot_tell_and_the_cheaper_one_is_taken_unless_it_is_likely_w
     near = whole.copy()
     near[[0, 3]] = [0, 1]
     found = judge_sizes(whole, {"b": near, "c": near}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("undecided", "c")
+    assert (found.answer, found.selected) == ("undecided", "c")
     far = whole.copy()
     far[np.flatnonzero(whole)[:8]] = 0
     found = judge_sizes(whole, {"b": near, "c": far}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("undecided", "b")
+    assert (found.answer, found.selected) == ("undecided", "b")
 
 
 def test_equal_sizes_are_called_worse_and_smaller_ones_as_good_no_more_often_than_promised() -> (
@@ -155,7 +155,7 @@ def test_sizes_that_others_make_idle_are_not_fitted() -> None:
         for job in search.jobs():
             asked.append(job.key)
             made = {"whole": whole, "first-2": half, "first-3": whole, "first-1": worse}
-            search.take(Result(job.key, made[job.key.rpartition("-f")[0]]))  # type: ignore[arg-type]
+            search.add(Result(job.key, made[job.key.rpartition("-f")[0]]))  # type: ignore[arg-type]
         assert search.skipped == spared
         assert len(asked) == 3
 
@@ -171,7 +171,7 @@ def test_spread_blocks_that_are_worse_rule_out_no_first_ones() -> None:
     for job in search.jobs():
         asked.append(job.key)
         key = job.key.rpartition("-f")[0]
-        search.take(Result(job.key, made[key]))  # type: ignore[arg-type]
+        search.add(Result(job.key, made[key]))  # type: ignore[arg-type]
     assert "first-1-f0" in asked
 
 
@@ -199,7 +199,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = candidate_sizes(SearchContext.of(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -230,7 +230,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.contract.request import Request
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
-    from holdfast.search import bench as benches
+    from holdfast.search import context as benches
     from holdfast.search import learner as engines
     from holdfast.search.capacity import Sizing
     from holdfast.search.tune import tune_request
@@ -308,5 +308,5 @@ def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> 
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = candidate_sizes(SearchContext.of(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
     assert [one.rank for one in sizes] == [4, 2, 1]

@@ -51,7 +51,7 @@ class Kills:
     def __init__(self, key: str) -> None:
         self.key, self.killed = key, 0
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, look: Snapshot) -> str | None:
         if key == "trial-2" and look.step:
             return "not needed"
         if key == self.key and look.step and not self.killed:
@@ -70,7 +70,7 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     jobs = some(bench, (1e-3, 3e-3, 5e-3))
     told: list[Decision] = []
     watch = Kills("trial-1")
-    store = FitStore(tmp_path, bench.mark)
+    store = FitStore(tmp_path, bench.fingerprint)
     with decisions_to(told.append):
         done = list(there.run(bench, iter(jobs), store=store, watch=watch))
     found = {one.key: one for one in done}
@@ -86,10 +86,10 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert set(found) == {"trial-0", "trial-1", "trial-2"}
     for key, done in here.items():
         assert np.array_equal(done.losses, found[key].losses)
-        assert np.array_equal(done.looks.losses, found[key].looks.losses)
-        assert done.held is not None
-        assert found[key].held is not None
-        assert done.held.answers.equals(found[key].held.answers)  # type: ignore[union-attr]
+        assert np.array_equal(done.evaluations.losses, found[key].evaluations.losses)
+        assert done.held_out is not None
+        assert found[key].held_out is not None
+        assert done.held_out.predictions.equals(found[key].held_out.predictions)  # type: ignore[union-attr]
     assert found["trial-2"].stopped == "not needed"
     # What is done is read, and no worker is asked.
     again = list(there.run(bench, iter(jobs), store=store))

@@ -47,7 +47,7 @@ def test_luck_goes_over_to_the_answers_by_the_slope_of_the_rows() -> None:
     scores = probability_scores(losses)
     found = shrink_gains(scores, "0")
     key = found.keys[int(found.measured.argmax())]
-    place = found.at(key)
+    place = found.index(key)
     slope = stats.linregress(scores[key] - scores["0"], right[key] - right["0"]).slope
     luck = slope * (found.measured[place] - found.mean[place])
     told = expected_score(right, key, "0", losses=losses)

@@ -99,7 +99,7 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
     losses = losses_of(np.array([0.15, 0.0, -0.1]), 80, 3)
     right = {key: (rows < 0.7).astype(float) for key, rows in losses.items()}
     found = select_winner(losses, right, dict.fromkeys(losses, 2.0), "base")
-    assert found.key == found.looked_best == "t1"
+    assert found.key == found.most_promising == "t1"
     assert not found.noise
     assert 0.05 < found.gain < 0.2
     assert found.p_value < 0.001
@@ -174,7 +174,7 @@ def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_calle
     seen = [select_winner(losses_of(np.array([0.02]), 30, s), None, costs, "base") for s in range(60)]
     noisy = [one for one in seen if one.noise]
     assert noisy
-    assert all(one.key == "base" and one.looked_best == "t1" for one in noisy)
+    assert all(one.key == "base" and one.most_promising == "t1" for one in noisy)
     assert "30 validation rows do not show that it is better than base" in noisy[0].because
     assert "(paired t-test, Holm's correction for 1 trial, p = " in noisy[0].because
     assert all(one.p_value > LEVEL or one.gain <= MIN_GAIN for one in noisy)
@@ -191,7 +191,7 @@ def test_a_sure_gain_below_a_fifth_of_a_point_keeps_the_default_and_is_told_as_t
     found = select_winner(losses, None, {"base": 1, "t1": 1}, "base")
     assert found.p_value < 0.01
     assert 0 < found.gain <= MIN_GAIN
-    assert (found.key, found.looked_best, found.noise) == ("base", "t1", True)
+    assert (found.key, found.most_promising, found.noise) == ("base", "t1", True)
     assert "do not show" not in found.because
     assert "0.15 points" in found.because
 
@@ -201,21 +201,21 @@ def test_of_trials_as_good_as_the_best_the_cheapest_is_taken() -> None:
     losses["cheap"] = losses["t1"] * 1.0005
     found = select_winner(losses, None, {"base": 1, "t1": 5, "cheap": 2}, "base")
     assert found.key == "cheap"
-    assert found.looked_best == "t1"
+    assert found.most_promising == "t1"
     assert "costs more" in found.because
 
 
 def test_a_default_that_no_trial_comes_near_has_nothing_against_it() -> None:
     losses = losses_of(np.array([-0.2, -0.3]), 80, 6)
     found = select_winner(losses, None, dict.fromkeys(losses, 1.0), "base")
-    assert (found.key, found.looked_best, found.gain) == ("base", "base", 0.0)
+    assert (found.key, found.most_promising, found.gain) == ("base", "base", 0.0)
     assert (found.p_value, found.p_average) == (1.0, 1.0)
 
 
 def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
     losses = losses_of(np.array([0.0]), 30, 6) | {"broken": np.full(30, np.nan)}
     found = shrink_gains(probability_scores(losses), "base")
-    assert found.mean[found.at("broken")] < -0.1
+    assert found.mean[found.index("broken")] < -0.1
     assert select_winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "broken"
 
 

@@ -83,17 +83,17 @@ def test_a_range_has_numbers_of_its_key_and_a_grid() -> None:
         train__warmup={"range": [0, 0.3]},
     ).by_key
     rate, epochs = made["train.learning_rate"], made["train.epochs"]
-    assert (rate.kind, rate.low, rate.high, rate.log) == ("number", 1e-5, 5e-4, True)
+    assert (rate.value_type, rate.low, rate.high, rate.log) == ("number", 1e-5, 5e-4, True)
     assert np.allclose(rate.grid(), np.geomspace(1e-5, 5e-4, 3))
     assert epochs.grid() == tuple(range(1, 9))
     assert epochs.finite
     assert made["train.batch_size"].grid() == (8, 16, 32)
     assert made["train.warmup"].grid() == (0, 0.15, 0.3)
     assert not made["train.warmup"].finite
-    assert made["train.warmup"].holds(0.2)
-    assert not made["train.warmup"].holds(0.4)
-    assert not epochs.holds(2.5)
-    assert not epochs.holds(True)
+    assert made["train.warmup"].contains(0.2)
+    assert not made["train.warmup"].contains(0.4)
+    assert not epochs.contains(2.5)
+    assert not epochs.contains(True)
 
 
 def test_what_depends_on_a_choice_is_searched_where_it_has_an_effect() -> None:
@@ -115,8 +115,8 @@ def test_what_depends_on_a_choice_is_searched_where_it_has_an_effect() -> None:
     ]
     assert sorted(map(repr, map(sorted_, points))) == sorted(map(repr, map(sorted_, by_hand)))
     assert made.grid_size() == len(by_hand) == 20
-    assert all(made.holds(point) for point in points)
-    assert not made.holds({"model.adapter.kind": "ia3", "model.adapter.rank": 4})
+    assert all(made.contains(point) for point in points)
+    assert not made.contains({"model.adapter.kind": "ia3", "model.adapter.rank": 4})
 
 
 def sorted_(point: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -212,7 +212,7 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
         for one in made:
             if one in made.active(chosen):
                 chosen[one.key] = suggest_value(trial, one)
-        assert made.holds(chosen), chosen
+        assert made.contains(chosen), chosen
         assert ("methods.contrast.steps" in chosen) == chosen["methods.contrast"]
         for key, value in chosen.items():
             seen.setdefault(key, set()).add(repr(value))

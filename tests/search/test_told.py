@@ -57,7 +57,7 @@ def test_a_trial_that_is_better_on_every_row_wins_and_is_expected_to_score_less(
     seen = float(np.mean(rows * 0.5 < np.log(2)))
     assert found.expected.low < found.expected.value <= seen < found.expected.high
     assert found.optimism.value == pytest.approx(seen - found.expected.value)
-    assert set(found.each) == {0, 1, 2}
+    assert set(found.expected_by_number) == {0, 1, 2}
     assert "the default" in found.because
 
 
@@ -79,7 +79,7 @@ def test_luck_among_many_trials_is_called_noise_and_the_default_kept() -> None:
     assert found.winner.number == 0
     assert found.optimism.value == 0
     assert found.top.number != 0
-    assert found.looked_best.number == 0 or found.p_value > 0.05
+    assert found.most_promising.number == 0 or found.p_value > 0.05
 
 
 def test_of_losses_the_expected_one_is_larger_than_what_was_seen() -> None:
@@ -183,7 +183,7 @@ def test_refined_losses_are_those_of_the_calibrated_answers(bench: SearchContext
     seen: list[Snapshot] = []
 
     class Watch:
-        def look(self, key: str, look: Snapshot) -> None:
+        def stop_reason(self, key: str, look: Snapshot) -> None:
             seen.append(look)
 
     job = FitJob("one", bench.train, bench.valid, bench.train[:0], {"train.epochs": 1})
@@ -201,7 +201,7 @@ def test_refined_losses_are_those_of_the_calibrated_answers(bench: SearchContext
 
     best = min(log_loss(labels, chances(t)) for t in np.geomspace(0.01, 100, 4000))
     assert done.refined.mean() == pytest.approx(best, abs=1e-3)
-    assert done.refined.mean() == pytest.approx(done.looks.refined[done.best])
+    assert done.refined.mean() == pytest.approx(done.evaluations.refined[done.best])
 
 
 def look(step: int, loss: float, seen: int = 10) -> Snapshot:
@@ -222,7 +222,7 @@ def test_a_trial_that_diverges_ends_and_one_that_learns_goes_on() -> None:
             one = look(10 * step, loss)
             rows = loss + noise
             told.append(
-                watch.look(key, dataclasses.replace(one, train_losses=rows, valid_losses=rows))
+                watch.stop_reason(key, dataclasses.replace(one, train_losses=rows, valid_losses=rows))
             )
         return told
 
@@ -237,9 +237,9 @@ def test_a_trial_that_diverges_ends_and_one_that_learns_goes_on() -> None:
 def test_the_clock_ends_a_trial_but_not_the_default() -> None:
     watch = Pruning("none", until=0.0)
     watch.follow("default", None, spared=True)
-    assert watch.look("default", look(5, 1.0)) is None
-    assert watch.look("other", look(0, 1.0)) is None
-    assert "minutes" in str(watch.look("other", look(5, 1.0)))
+    assert watch.stop_reason("default", look(5, 1.0)) is None
+    assert watch.stop_reason("other", look(0, 1.0)) is None
+    assert "minutes" in str(watch.stop_reason("other", look(5, 1.0)))
 
 
 def test_halving_ends_what_is_behind_where_others_were() -> None:
@@ -252,7 +252,7 @@ def test_halving_ends_what_is_behind_where_others_were() -> None:
     for number, loss in enumerate([0.2, 0.3, 0.4, 2.0, 2.5, 3.0]):
         trial = study.ask()
         watch.follow(str(number), trial)
-        told = [watch.look(str(number), look(s, loss, seen=s)) for s in (10, 30, 60, 90)]
+        told = [watch.stop_reason(str(number), look(s, loss, seen=s)) for s in (10, 30, 60, 90)]
         ended.append(any(told))
         if not any(told):
             study.tell(trial, float(np.exp(-loss)))

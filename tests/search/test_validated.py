@@ -41,7 +41,7 @@ def validated(recipe: Recipe, **asked: Any) -> FoldLearner:
 
 def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:
     made = validated(recipe, **asked)
-    return made.plan, made.learning
+    return made.fold_plan, made.learning
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +56,17 @@ def test_every_row_scores_once_a_repeat_and_judges_at_most_once(search_recipe: R
     n = len(learning.prepared.rows)
     units = learning.prepared.units
     for repeat in (0, 1):
-        of = plan.of_repeat(repeat)
-        assert np.array_equal(np.sort(np.concatenate([one.held for one in of])), np.arange(n))
+        of = plan.for_repeat(repeat)
+        assert np.array_equal(np.sort(np.concatenate([one.held_out for one in of])), np.arange(n))
         judged = np.concatenate([one.valid for one in of])
         assert len(np.unique(judged)) == len(judged) > 0
         for one in of:
-            parts = (one.train, one.valid, one.held)
+            parts = (one.train, one.valid, one.held_out)
             assert sum(map(len, parts)) == n
             for a in range(3):
                 for b in range(a):
                     assert not np.isin(units[parts[a]], units[parts[b]]).any()
-    assert not np.array_equal(plan.of_repeat(0)[0].held, plan.of_repeat(1)[0].held)
+    assert not np.array_equal(plan.for_repeat(0)[0].held_out, plan.for_repeat(1)[0].held_out)
 
 
 def csv_of(folder: Path, write_csv: Any, rows: Any, header: tuple[str, ...]) -> Path:
@@ -83,13 +83,13 @@ def test_groups_are_never_parted(
     plan, learning = plan_of(recipe, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
-        assert not set(groups[one.held]) & set(groups[one.train])
-        assert not set(groups[one.held]) & set(groups[one.valid])
+        assert not set(groups[one.held_out]) & set(groups[one.train])
+        assert not set(groups[one.held_out]) & set(groups[one.valid])
     by = recipe.changed(data={"split": {"by": "group"}})
     plan, learning = plan_of(by, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
-        assert not set(groups[one.held]) & set(groups[np.union1d(one.train, one.valid)])
+        assert not set(groups[one.held_out]) & set(groups[np.union1d(one.train, one.valid)])
 
 
 def test_by_time_each_fold_is_answered_by_what_is_older(
@@ -104,9 +104,9 @@ def test_by_time_each_fold_is_answered_by_what_is_older(
     ends = 0
     for one in plan.folds:
         assert at[one.train].max() < at[one.valid].min()
-        assert at[one.valid].max() < at[one.held].min()
-        assert at[one.held].min() > ends
-        ends = at[one.held].max()
+        assert at[one.valid].max() < at[one.held_out].min()
+        assert at[one.held_out].min() > ends
+        ends = at[one.held_out].max()
     with pytest.raises(RecipeError, match="one order"):
         plan_of(search_recipe.changed(data=data), folds=3, repeats=2)
 
@@ -175,11 +175,11 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
 
     made = validated(search_recipe.changed(**CUT), folds=3)
     fitted = made.fit()
-    bench = SearchContext.of(made.learning)
+    bench = SearchContext.from_learning_rows(made.learning)
     expected = []
-    for one in made.plan.folds:
+    for one in made.fold_plan.folds:
         done = run_job(bench, one.job(f"fold-{one.number}", {}))
-        expected.append(done.looks.losses[0])
+        expected.append(done.evaluations.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
     learned = np.sort(fitted.ready.train.rows)
     assert np.array_equal(learned, np.sort(bench.rows.column("row")))
@@ -224,7 +224,7 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
 ) -> None:
-    from holdfast.search import bench as benches
+    from holdfast.search import context as benches
 
     run, made = tmp_path / "killed", []
     real = benches.run_job

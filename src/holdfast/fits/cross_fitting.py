@@ -346,4 +346,4 @@ def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedF
     """Where a finished fold of a run is kept until the run is finished; nowhere without a
     folder."""
     path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
-    return SealedFile(path, f"{place.run_start.mark if place.begun else ''} fold {number}", FILE_FORMAT)
+    return SealedFile(path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT)

@@ -184,7 +184,7 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     for place, one in enumerate(layers):
         probe = ""
         if one.loss is not None:
-            right = f", {one.accuracy:.0%} right" if one.right is not None else ""
+            right = f", {one.accuracy:.0%} right" if one.accuracy is not None else ""
             probe = f"; a probe on what it gives: log loss {one.loss:.3f}{right}, out of fold"
         gradient_text = f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
         state = "stays" if place < count else "learns"

@@ -77,7 +77,7 @@ class KnownRows:
 def find_known_rows(runs: Sequence[Path], table: Table) -> KnownRows:
     """The rows of ``table`` that any of the runs had among its own."""
     by_run = [_known_to_run(run, table) for run in runs]
-    split_index = np.min([one.split_index for one in by_run], axis=0) if len(table) else by_run[0].side
+    split_index = np.min([one.split_index for one in by_run], axis=0) if len(table) else by_run[0].split_index
     same = np.any([one.same & (one.split_index == split_index) for one in by_run], axis=0)
     reasons = list(dict.fromkeys(one.why for one in by_run if one.why))
     return KnownRows(table.column("row"), split_index, np.asarray(same), "; ".join(reasons) or None)

@@ -242,7 +242,7 @@ def _select(
     rows: ChoiceRows, candidates: Sequence[ModelCandidate], ranking: ModelOrder
 ) -> tuple[int, str]:
     """Which is taken, and why in a sentence."""
-    scores, units = np.stack([one.row_evidence.rows for one in candidates]), candidates[0].found.units
+    scores, units = np.stack([one.row_evidence.rows for one in candidates]), candidates[0].row_evidence.units
     best = ranking.order[0]
     score = _score_text(rows, candidates[best])
     lead = ranking.lead
