@@ -245,7 +245,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
             raise killed
         return real(*given)
 
-    monkeypatch.setattr(engines, "work", dies)
+    monkeypatch.setattr(engines, "run_job", dies)
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run", procedure=Sizing())
     # The same way to search, without naming it again.
