@@ -108,7 +108,7 @@ def test_no_text_is_told_a_label_by_a_validation_row(
             pseudo_labels, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
         )
         monkeypatch.setattr(
-            pseudo_labels, "_settled", lambda *_: SimpleNamespace(extended=lambda lot: lot)
+            pseudo_labels, "_with_choice", lambda *_: SimpleNamespace(extended=lambda lot: lot)
         )
         texts = ["text"] * known.texts
         return pseudo_labels.with_unlabelled(prepared, np.arange(30), np.arange(30, 40), texts)
