@@ -171,7 +171,7 @@ def record(cell: Cell) -> Result:
     from holdfast.prepare.rows import load_and_divide
     from holdfast.search.choice.candidate import ChoiceRows as ChosenRows
     from holdfast.search.choice.candidate import short_fit
-    from holdfast.search.choice.evidence import FOLDS, deal, frozen_evidence
+    from holdfast.search.choice.evidence import FOLDS, assign_folds, frozen_evidence
     from holdfast.search.choice.order import estimate
 
     rows, tested = rows_of(cell["data"], cell["seed"])
@@ -181,17 +181,17 @@ def record(cell: Cell) -> Result:
     )
     divided = load_and_divide(recipe.with_changes(model={"name": model}))
     about, begun = ChosenRows.of(divided), time.process_time()
-    prepared, train, valid = about.prepared(model)
+    prepared, train, valid = about.prepare(model)
     loaded = time.process_time()
     everything = np.union1d(train, valid)
     labels = np.asarray(prepared.rows.column("label"))[everything]
-    folds = deal(prepared.units[everything], labels, FOLDS, 0)
+    folds = assign_folds(prepared.units[everything], labels, FOLDS, 0)
     frozen = frozen_evidence(prepared, everything, folds)
     interval = estimate(frozen.rows, frozen.units, "accuracy", FOLDS)
     seen = time.process_time()
-    short = short_fit(about, about.extended(prepared, train, valid), train, valid)
+    short = short_fit(about, about.extend(prepared, train, valid), train, valid)
     shorted = time.process_time()
-    whole: Any = fit(about.extended(prepared, train, valid), train, valid)
+    whole: Any = fit(about.extend(prepared, train, valid), train, valid)
     done = time.process_time()
     examples = whole.encode(divided.splits.test.open())
     _, logits = whole.measure(examples)
@@ -220,13 +220,13 @@ def probe_accuracy(prepared: Any, rows: Any, labels: Any, layer: str, tested: An
     one that is best out of fold; by the normal equations, where the product decomposes them."""
 
     from holdfast.models.probes.transferability import ridge_out_of_fold
-    from holdfast.search.choice.evidence import FOLDS, deal, pass_layers
+    from holdfast.search.choice.evidence import FOLDS, assign_folds, pass_layers
 
     states = pass_layers(prepared, prepared.examples.take(rows)).states[layer].astype(np.float64)
     others = pass_layers(prepared, tested).states[layer].astype(np.float64)
     present, classes = np.unique(labels, return_inverse=True)
     wanted = np.eye(len(present))[classes]
-    folds = deal(prepared.units[rows], labels, FOLDS, 0)
+    folds = assign_folds(prepared.units[rows], labels, FOLDS, 0)
     share = ridge_out_of_fold(states, wanted, folds).share
     centre, level = states.mean(axis=0), wanted.mean(axis=0)
     x = states - centre
@@ -278,13 +278,13 @@ def choices(found: Mapping[str, Mapping[str, Result]]) -> str:
 
 def chosen(some: Sequence[Result]) -> int:
     """What ``choose`` takes first: by the probe, and by the short fine-tunes of the best two."""
-    from holdfast.search.choice.order import rank
+    from holdfast.search.choice.order import rank_models
 
     rows = np.stack([_right(one["rows"]) for one in some])
     first = sorted(range(len(some)), key=lambda i: -rows[i].mean())[:2]
     short = {i: _right(some[i]["short_rows"]) for i in first}
     ends = np.arange(rows.shape[1]), np.arange(len(short[first[0]]))
-    return rank(rows, ends[0], short, ends[1]).order[0]
+    return rank_models(rows, ends[0], short, ends[1]).order[0]
 
 
 def _right(text: str) -> Any:

@@ -47,7 +47,7 @@ from holdfast.metrics.score import RATE_EFFECT, SLOPE
 from holdfast.models.probes.logistic import first_softmax, fit_softmax, logits_of
 from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train
-from holdfast.prepare.embedding import vectors_of
+from holdfast.prepare.embedding import last_layer_vectors
 from holdfast.recipe import parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
@@ -83,7 +83,7 @@ def vectors_and_labels(name: str) -> tuple[Any, Any]:
         prepared = prepared_of(rows_of(name), 0)
         kept.parent.mkdir(parents=True, exist_ok=True)
         labels = np.asarray(prepared.rows.column("label"))
-        np.savez_compressed(kept, v=vectors_of(prepared, prepared.examples), y=labels)
+        np.savez_compressed(kept, v=last_layer_vectors(prepared, prepared.examples), y=labels)
     found = np.load(kept)
     vectors, labels = found["v"].astype(np.float64), np.unique(found["y"], return_inverse=True)[1]
     common = np.flatnonzero(np.bincount(labels) >= 0.05 * len(labels))

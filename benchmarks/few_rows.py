@@ -45,7 +45,7 @@ from holdfast.core.seeds import generator
 from holdfast.metrics.score import corrected, score
 from holdfast.models.probes.probe import fit_probe
 from holdfast.pipeline.main import train
-from holdfast.prepare.embedding import vectors_of
+from holdfast.prepare.embedding import last_layer_vectors
 from holdfast.prepare.model import prepare
 from holdfast.recipe import parse
 from holdfast.split.folds import make_folds
@@ -166,7 +166,7 @@ def vectors_and_labels(name: str) -> tuple[Any, Any]:
     whole = rows_of(name)
     order = generator(0, "vectors", name).permutation(len(whole))[:VECTORS]
     prepared = prepared_of(whole.take(order), 0)
-    vectors = vectors_of(prepared, prepared.examples).astype(np.float64)
+    vectors = last_layer_vectors(prepared, prepared.examples).astype(np.float64)
     labels = np.asarray(prepared.rows.column("label"))
     common = np.flatnonzero(np.bincount(labels) >= 0.05 * len(labels))
     kept = np.isin(labels, common)

@@ -39,7 +39,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.models.probes.head_fit import cross_entropy
 from holdfast.models.probes.probe import fit_probe
-from holdfast.prepare.embedding import MIDDLE, load_encoder
+from holdfast.prepare.embedding import MIDDLE_DEPTH, load_encoder
 from holdfast.quality.checks.shortcuts.hidden_giveaway import hidden_giveaway
 from holdfast.quality.checks.shortcuts.image_giveaway import LEAST_ROWS, image_artefacts
 from holdfast.quality.checks.texts.language import typing_errors
@@ -153,7 +153,7 @@ def kept_vectors(name: str, texts: list[str]) -> Any:
     """Kept beside other temporary files, so that a killed benchmark reads no text twice."""
     path = Path(tempfile.gettempdir()) / f"holdfast-{NAME}-{name}-{POOL}.npy"
     if not path.exists():
-        np.save(path, np.stack(encoder().at((1.0, MIDDLE), texts)))
+        np.save(path, np.stack(encoder().at_depths((1.0, MIDDLE_DEPTH), texts)))
     return np.load(path)
 
 
@@ -271,7 +271,7 @@ def giveaways(cell: Cell) -> Result:
         share = float(rng.uniform(0.3, 1.0))
         planted, rows = plant(kind, texts, y, label, share, rng)
         vectors, middle = last.copy(), inner.copy()
-        vectors[rows], middle[rows] = encoder().at((1.0, MIDDLE), [planted[k] for k in rows])
+        vectors[rows], middle[rows] = encoder().at_depths((1.0, MIDDLE_DEPTH), [planted[k] for k in rows])
         found = hidden_giveaway(view(planted, y, names, vectors, middle))
         named = f"class {names[label]!r}"
         hit = found is not None and named in found.finding.because
@@ -300,7 +300,7 @@ def few(cell: Cell) -> Result:
         if len(changed) < MIN_ROWS_WITH_WORD:
             continue
         vectors, middle = last[rows].copy(), inner[rows].copy()
-        vectors[changed], middle[changed] = encoder().at((1.0, MIDDLE), [made[k] for k in changed])
+        vectors[changed], middle[changed] = encoder().at_depths((1.0, MIDDLE_DEPTH), [made[k] for k in changed])
         found = hidden_giveaway(view(made, labels, names, vectors, middle))
         planted += 1
         named += found is not None and f"class {names[label]!r}" in found.finding.because
@@ -350,7 +350,7 @@ def odd(cell: Cell) -> Result:
             listed = check(seen)
             clean += listed.finding.count if listed else 0
             new = rng.permutation(planted)[: ODD_ROWS[cell["rows"]]].tolist()
-            vectors, middle = encoder().at((1.0, MIDDLE), new)
+            vectors, middle = encoder().at_depths((1.0, MIDDLE_DEPTH), new)
             made = view(
                 [*own, *new],
                 np.concatenate([labels, rng.choice(labels, len(new))]),

@@ -54,10 +54,10 @@ def run_one(cell: Cell) -> Result:
 
 
 def swept(cell: Cell) -> Result:
-    from holdfast.search.rate_range import range_of
+    from holdfast.search.rate_range import find_rate_range
 
     prepared, train, valid, _, _ = prepared_for(cell["data"], cell["rows"], cell["seed"])
-    found = range_of(prepared, train, valid)
+    found = find_rate_range(prepared, train, valid)
     return {
         "suggested": found.suggested,
         "low": found.low,

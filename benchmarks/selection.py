@@ -95,7 +95,7 @@ class Watcher:
 
 def child(folder: Path, every: bool) -> None:
     """One run, in a process of its own: ``answer.json`` gets the picks and the course."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
@@ -106,7 +106,7 @@ def child(folder: Path, every: bool) -> None:
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     recipe = override(read_recipe(folder / "recipe.yaml"), job["settings"])
     splits = load_and_divide(recipe).splits
-    ready = make_ready(*prepare_divided(recipe, splits))
+    ready = make_training_plan(*prepare_divided(recipe, splits))
     counts = {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)}
     measure = tester(ready, splits.test.open())
     watcher = Watcher(rules(ready), measure if every else None)

@@ -30,7 +30,7 @@ JOBS = ("texts", "pictures")
 STRETCHES = (
     ("rows: read, audit, divide", "holdfast.pipeline.main:load_and_divide"),
     ("model, tokens", "holdfast.fits.row_use:prepare_divided"),
-    ("plan", "holdfast.fits.fit:make_ready"),
+    ("plan", "holdfast.fits.fit:make_training_plan"),
     ("linear probe: features of all rows", "holdfast.training.observe:Observer.features"),
     ("linear probe: its fit", "holdfast.tasks.classes.classifier:fit_probe"),
     ("linear probe: its learning curve", "holdfast.models.probes.head_fit:refit_probe"),

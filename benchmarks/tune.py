@@ -135,11 +135,11 @@ def run_one(cell: Cell, work: Path) -> Result:
         "looked_best_accuracy": accuracy(best),
         "valid": len(default.losses),
         "tested": found["test"]["n"],
-        "losses": {str(one.number): _rounded(one.losses) for one in tried if one.whole},
+        "losses": {str(one.number): _rounded(one.losses) for one in tried if one.is_fully_scored},
         "correct": {
             str(one.number): "".join(str(int(right)) for right in one.correct)
             for one in tried
-            if one.whole and one.correct is not None
+            if one.is_fully_scored and one.correct is not None
         },
         "seconds": round(study["seconds"] + found["timing"]["train_s"], 1),
         "default_s": plain["timing"]["train_s"],
@@ -171,20 +171,20 @@ def trials_of(journal: Path) -> list[Any]:
     import optuna
 
     from holdfast.search.storage import open_storage
-    from holdfast.search.study import RESULT, TrialResult
+    from holdfast.search.study import RESULT_ATTR, TrialResult
 
     storage = open_storage(str(journal))
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
-    kept = [one for one in study.get_trials(deepcopy=False) if RESULT in one.user_attrs]
-    return [TrialResult.unpacked(one.number, one.params, one.user_attrs[RESULT]) for one in kept]
+    kept = [one for one in study.get_trials(deepcopy=False) if RESULT_ATTR in one.user_attrs]
+    return [TrialResult.unpack(one.number, one.params, one.user_attrs[RESULT_ATTR]) for one in kept]
 
 
 def most_promising(tried: Sequence[Any]) -> Any:
     """The trial with the largest expected gain over the default, the default itself included."""
-    from holdfast.search.study_verdict import leader_of
+    from holdfast.search.study_verdict import leading_trial
 
-    return leader_of([one for one in tried if one.whole])
+    return leading_trial([one for one in tried if one.is_fully_scored])
 
 
 def accuracy(result: Mapping[str, Any]) -> float:

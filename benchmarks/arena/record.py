@@ -70,7 +70,7 @@ def place_of(number: int, name: str) -> Path:
     return recordings().parent / "arena" / f"{name}-{number}.npz"
 
 
-class Bench:
+class SearchContext:
     """What the cells of one set share, prepared once a process."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
     return prepare(recipe, rows)
 
 
-def run_one(number: int, name: str, bench: Bench) -> dict[str, Any]:
+def run_one(number: int, name: str, bench: SearchContext) -> dict[str, Any]:
     """One cell: what each look saw of the pool, and what it cost."""
     from holdfast.fits.fit import fit
     from holdfast.monitor.evidence import validation_losses
@@ -140,7 +140,7 @@ def run_one(number: int, name: str, bench: Bench) -> dict[str, Any]:
 
 
 def record(minutes: float) -> None:
-    deadline, bench = time.monotonic() + 60 * minutes, Bench()
+    deadline, bench = time.monotonic() + 60 * minutes, SearchContext()
     todo = [cell for cell in cells() if not place_of(*cell).exists()]
     print(f"{len(cells()) - len(todo)} of {len(cells())} cells are there", flush=True)
     for number, name in todo:

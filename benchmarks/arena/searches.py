@@ -17,8 +17,8 @@ import numpy as np
 
 from arena.space import CHOICES, EPOCHS, RANGE, RATES, of_grid
 from arena.table import Drawn, known_settings
-from holdfast.search.rules.winner import ExpectedScore, expected_test, winner
-from holdfast.search.study_verdict import end_now, race
+from holdfast.search.rules.winner import ExpectedScore, expected_score, select_winner
+from holdfast.search.study_verdict import race, stop_reason
 
 # By how much of the score a run under way must be behind.
 MARGIN = 0.02
@@ -82,8 +82,8 @@ def by_rule(drawn: Drawn, tried: Sequence[int]) -> Found:
     losses = {str(i): drawn.losses[i] for i in tried}
     correct = {str(i): drawn.correct[i] for i in tried}
     costs = {str(i): float(drawn.passes[i]) for i in tried}
-    taken = winner(losses, correct, costs, "0").key
-    said = expected_test(correct, taken, "0", losses=losses)
+    taken = select_winner(losses, correct, costs, "0").key
+    said = expected_score(correct, taken, "0", losses=losses)
     return Found(int(taken), float(drawn.passes[list(tried)].sum()), len(tried), said)
 
 
@@ -104,7 +104,7 @@ def ours_ending(drawn: Drawn, rng: np.random.Generator) -> Found:
     for place in order:
         losses[str(place)] = drawn.losses[place]
         costs[str(place)] = float(drawn.passes[place])
-        if end_now(losses, costs, "0") is not None:
+        if stop_reason(losses, costs, "0") is not None:
             break
     return by_rule(drawn, order[: len(losses)])
 

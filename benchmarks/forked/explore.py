@@ -24,7 +24,7 @@ from holdfast.core.actions import RollBack, Stop, to_record
 from holdfast.core.branches import snapshots_on_branch
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import make_job
 from holdfast.plan.defaults import FINETUNE
 from holdfast.stats.temperature import best_temperature, losses_at
@@ -157,7 +157,7 @@ def explore(
     out and told."""
     broken: list[Task] = []
     while True:
-        ready = make_ready(made.case.prepared, made.train, made.valid, {"control.policy": "off"})
+        ready = make_training_plan(made.case.prepared, made.train, made.valid, {"control.policy": "off"})
         explorer = Explorer(made, ready, names, broken)
         job, _ = make_job(ready, make_accelerator("float32"), listeners=[explorer])
         job = replace(job, advisor=explorer)

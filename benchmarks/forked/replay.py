@@ -220,12 +220,12 @@ def _verdict(told: Mapping[str, Any]) -> Verdict:
 
 def advisor_of(policy: str, run: Recorded) -> Any:
     """The advisor that a recipe's ``control.policy`` names, as this run would have it."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
     from holdfast.training.machine.machine import make_accelerator
 
     made = course(run.cell, tested=False)
-    ready = make_ready(made.case.prepared, made.train, made.valid, {"control.policy": policy})
+    ready = make_training_plan(made.case.prepared, made.train, made.valid, {"control.policy": policy})
     return make_job(ready, make_accelerator("float32"))[0].advisor
 
 

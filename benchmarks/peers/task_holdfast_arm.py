@@ -22,7 +22,7 @@ from holdfast.prepare import model
 def watch(folder: Path) -> None:
     """Read the clock where the model has been loaded, and where the fit ends."""
     clock: dict[str, float] = {}
-    with_adapter, fit_ready = model.with_adapter, fits.fit_ready
+    with_adapter, fit_ready = model.with_adapter, fits.run_fit
 
     def loaded(*given: Any) -> Any:
         network = with_adapter(*given)
@@ -36,7 +36,7 @@ def watch(folder: Path) -> None:
         (folder / "answer.json").write_text(json.dumps(told), encoding="utf-8")
         return done
 
-    model.with_adapter, fits.fit_ready = loaded, fitted  # type: ignore[assignment]
+    model.with_adapter, fits.run_fit = loaded, fitted  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def record_lines(
     cell: dict[str, Any], model: Path, texts: dict[str, list[str]], settings: list[str]
 ) -> None:
     """A run on the texts of each side, by the names that a recipe has for them."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -62,7 +62,7 @@ def record_lines(
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
         recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
-        ready = make_ready(*prepare_divided(recipe, splits))
+        ready = make_training_plan(*prepare_divided(recipe, splits))
         pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
         record(cell, ready, pool, classifies=False)
 

@@ -140,7 +140,7 @@ class TestLogits:
 
 
 def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
@@ -151,7 +151,7 @@ def _of_recipe(cell: Mapping[str, Any], parts: Parts, place: Path) -> Arrays:
     settings = ["model.name=embedded", "control.policy=off", *OURS[cell["recipe"]]]
     recipe = override(read_recipe(place / "recipe.yaml"), settings)
     splits = load_and_divide(recipe).splits
-    ready = make_ready(*prepare_divided(recipe, splits))
+    ready = make_training_plan(*prepare_divided(recipe, splits))
     logits = TestLogits(ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe))
     work, _ = make_job(ready, make_accelerator(ready.recipe.train.precision), listeners=[logits])
     return _fitted(work, logits)

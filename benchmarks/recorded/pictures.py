@@ -38,7 +38,7 @@ def record_pictures(cell: dict[str, Any], pool_rows: int) -> None:
 
 def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str]) -> None:
     """A run on these rows of each side, with the cell's fault planted after the division."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -61,7 +61,7 @@ def record_rows(cell: dict[str, Any], model: Path, rows: Any, settings: list[str
         path.write_text(yaml.safe_dump(plain), encoding="utf-8")
         recipe = override(read_recipe(path), settings)
         splits = load_and_divide(recipe).splits
-        ready = make_ready(*prepare_divided(recipe, splits))
+        ready = make_training_plan(*prepare_divided(recipe, splits))
         pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
         train, valid = planted(ready.train, ready.valid, cell)
         sides = replace(ready.splits, train=train, valid=valid)

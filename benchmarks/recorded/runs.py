@@ -47,7 +47,7 @@ class Pool:
 def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
     """A run of the embedded encoder on rows of a text set, with the cell's fault planted after the
     division."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -57,7 +57,7 @@ def record_texts(cell: Cell, parts: Parts, settings: list[str]) -> None:
         settings = ["train.added=[]", *settings]
         recipe = override(read_recipe(write_recipe(parts, Path(name), cell["seed"])), settings)
         splits = load_and_divide(recipe).splits
-        ready = make_ready(*prepare_divided(recipe, splits))
+        ready = make_training_plan(*prepare_divided(recipe, splits))
         pool = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
     train, valid = planted(ready.train, ready.valid, cell)
     sides = replace(ready.splits, train=train, valid=valid)

@@ -141,9 +141,9 @@ def looks_of(cell: Cell, folder: Path) -> Path:
 def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     """The job that ``train`` builds, with a listener that measures the unseen rows. Faults of the
     data are planted after the split, which would refuse them."""
-    from holdfast.fits.compose import make_ready
+    from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import make_job
-    from holdfast.fits.run_facts import run_facts_of, with_probe
+    from holdfast.fits.run_facts import make_run_facts, with_probe
     from holdfast.prepare.model import prepare_divided
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
@@ -153,7 +153,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     recipe = read_recipe(write_recipe(parts, folder, int(cell["seed"])))
     recipe = override(recipe, settings(cell))
     splits = load_and_divide(recipe).splits
-    ready = make_ready(*prepare_divided(recipe, splits))
+    ready = make_training_plan(*prepare_divided(recipe, splits))
     unseen = ready.definition.encode(splits.test.open(), ready.loaded, ready.recipe)
     assert cell["group"] != "faults" or ready.splits.with_added is None
     train, valid = _with_fault(ready.train, ready.valid, cell)
@@ -164,7 +164,7 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     if cell["group"] != "sound":
         job = replace(job, advisor=None)
     fitted = fit(job)
-    facts = with_probe(run_facts_of(ready), own)
+    facts = with_probe(make_run_facts(ready), own)
     write_evaluations(folder / "looks.npz", fitted.history, facts, fitted.best_step, __version__)
     # Averages of weights are measured after the last evaluation.
     logits = np.array([logits for _, logits in pool.looks[: len(fitted.history)]])

@@ -28,7 +28,7 @@ from holdfast.analyses.memory.membership import (
 from holdfast.analyses.memory.probe import Risks, SetScores, probe_membership
 from holdfast.contract.written_text import Verbatim
 from holdfast.data.table import Table
-from holdfast.prepare.canaries import exposures, labelled_canaries, repeated
+from holdfast.prepare.canaries import exposures, labelled_canaries, planted_repeats
 from holdfast.recipe import DataPart
 from holdfast.tasks import task_definition
 from holdfast.tasks.lm.verbatim import is_verbatim, parts_of
@@ -189,7 +189,7 @@ def test_canaries_are_random_alike_and_repeated_as_said() -> None:
     made = labelled_canaries(texts, 3, 7, seed=1)
     assert made == labelled_canaries(texts, 3, 7, seed=1)
     assert [canary.repeats for canary in made.planted] == [1, 4, 16, 1, 4, 16, 1]
-    assert np.bincount(repeated(made)).tolist() == [1, 4, 16, 1, 4, 16, 1]
+    assert np.bincount(planted_repeats(made)).tolist() == [1, 4, 16, 1, 4, 16, 1]
     assert len({canary.text for canary in made.planted}) == 7
     assert {canary.label for canary in made.others} == {0, 1, 2}
     assert set(" ".join(c.text for c in made.others).split()) <= set(" ".join(texts).split())

@@ -19,7 +19,7 @@ from holdfast.analyses.threshold.choice import (
 )
 from holdfast.core.errors import Defect
 from holdfast.core.records import to_json
-from holdfast.runs.threshold import CostMatrix, ThresholdRule, priced
+from holdfast.runs.threshold import CostMatrix, ThresholdRule, price_rule
 
 
 def _rows(n: int, seed: int = 0) -> tuple[Any, Any]:
@@ -233,7 +233,7 @@ def test_what_is_paid_lies_below_its_limit() -> None:
     rng = np.random.default_rng(3)
     chance = rng.random(400)
     labels = (rng.random(400) < chance).astype(int)
-    found = priced(_matrix(0.4), labels, np.column_stack([1 - chance, chance]))
+    found = price_rule(_matrix(0.4), labels, np.column_stack([1 - chance, chance]))
     answers = _matrix(0.4).choose(np.column_stack([1 - chance, chance]))
     by_hand = [
         0.4 if a < 0 else 0 if a == y else 8 if y else 1

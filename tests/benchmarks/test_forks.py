@@ -16,7 +16,7 @@ from holdfast.core.actions import (
     Stop,
     from_record,
 )
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import make_job
 from holdfast.training.loop import fit
 from holdfast.training.machine.machine import make_accelerator
@@ -113,7 +113,7 @@ def test_a_course_is_the_run_that_takes_the_action_at_once(recorded):
                 if one["action"] == name and one["fork"] in (0, fork.step)
             )
             actions = tuple(from_record(**one) for one in taken)
-            ready = make_ready(course.case.prepared, course.train, course.valid)
+            ready = make_training_plan(course.case.prepared, course.train, course.valid)
             job, _ = make_job(ready, make_accelerator("float32"))
             trained = fit(replace(job, advisor=Once(fork.step, actions)))
             last = run.snapshots[outcome.looks[-1]]

@@ -28,7 +28,7 @@ from holdfast.augment.texts.word_edits import lost, split
 from holdfast.contract.fit import EncodedSplits
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
 from holdfast.data.table import TrainSplit, ValidSplit
-from holdfast.fits.augmentation import enriched, places_of, text_forms
+from holdfast.fits.augmentation import enrich_plan, row_positions, text_forms
 from holdfast.fits.fit import fit
 from holdfast.prepare.model import prepare
 from holdfast.recipe import override
@@ -319,7 +319,7 @@ def test_of_rows_that_were_left_out_the_places_are_known(make_sample: Callable[[
     sample = make_sample("chats")
     assert len(sample.examples) < len(sample.table)
     rows = np.asarray(sample.table.column("row"))
-    assert (rows[places_of(sample.examples, len(rows))] == sample.examples.rows).all()
+    assert (rows[row_positions(sample.examples, len(rows))] == sample.examples.rows).all()
 
 
 def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str], Any]) -> None:
@@ -329,7 +329,7 @@ def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str],
     )
     for given in ({}, {"aeda": False}):
         recipe = sample.recipe.changed(enrich=given)
-        assert enriched(plan, sample.definition, sample.loaded, sides, recipe).plan is plan
+        assert enrich_plan(plan, sample.definition, sample.loaded, sides, recipe).plan is plan
 
 
 def test_added_rows_are_passed_as_they_are_with_their_weights(

@@ -11,7 +11,7 @@ import torch
 from holdfast.prepare.model import prepare
 from holdfast.recipe import override
 from holdfast.search import rate_range
-from holdfast.search.rate_range import range_of
+from holdfast.search.rate_range import find_rate_range
 
 SMALL = ["train.batch_size=4", "train.threads=1", "train.precision=float32", "generate.rows=0"]
 
@@ -23,7 +23,7 @@ def test_every_kind_is_swept_and_what_was_prepared_stays_as_it_was(
     prepared = prepare(override(sample.recipe, SMALL), sample.table)
     before = {n: t.clone() for n, t in prepared.loaded.network.state_dict().items()}
     generator = torch.get_rng_state()
-    found = range_of(prepared, np.arange(9), np.arange(9, 13))
+    found = find_rate_range(prepared, np.arange(9), np.arange(9, 13))
     assert torch.equal(torch.get_rng_state(), generator)
     after = prepared.loaded.network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.updates import ForwardPass
-from holdfast.fits.teachers import ImageTeacher, TagTeacher, TextTeacher, WritingTeacher
+from holdfast.fits.teachers import GenerativeTeacher, ImageTeacher, TagTeacher, TextTeacher
 from holdfast.methods.teacher import DistillationLoss, TeacherOutputs
 from holdfast.pipeline.main import train
 from holdfast.recipe import override
@@ -33,7 +33,7 @@ def own_teacher(sample: Any) -> Any:
         return ImageTeacher(model, outputs)  # type: ignore[arg-type]
     if task == "token-classification":
         return TagTeacher(model, outputs)  # type: ignore[arg-type]
-    return WritingTeacher(loaded.network, loaded.tokenizer)
+    return GenerativeTeacher(loaded.network, loaded.tokenizer)
 
 
 @pytest.mark.parametrize("compared", ["probabilities", "logits"])

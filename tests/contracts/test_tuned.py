@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from holdfast.recipe import override
-from holdfast.search.bench import Bench, folds_of, work
+from holdfast.search.context import SearchContext, make_trial_folds, run_job
+from holdfast.search.default_space import default_point, default_space, is_unset
 from holdfast.search.job import FitJob
-from holdfast.search.trial_plan import facts_of, metric_of
-from holdfast.search.usual_space import default_point, is_open, usual_space
+from holdfast.search.trial_plan import space_facts, study_metric
 
 SMALL = (
     "train.max_steps=2",
@@ -25,34 +25,34 @@ SMALL = (
 
 
 @pytest.fixture
-def bench(sample: Any) -> Bench:
+def bench(sample: Any) -> SearchContext:
     recipe = override(sample.recipe, SMALL)
     rows = sample.table
     everything = np.arange(len(rows))
     train, valid = everything[: len(rows) - 5], everything[len(rows) - 5 :]
-    return Bench(recipe, rows, everything, (), train, valid, 0, (rows,), ())
+    return SearchContext(recipe, rows, everything, (), train, valid, 0, (rows,), ())
 
 
-def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: Bench) -> None:
-    facts, passed = facts_of(bench)
-    space = usual_space(facts)
+def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: SearchContext) -> None:
+    facts, passed = space_facts(bench)
+    space = default_space(facts)
     assert passed > 0
     assert {"train.learning_rate", "train.schedule"} <= set(space.by_key)
     assert facts.contrast_only or "train.epochs" in space.by_key
-    assert all(one.because and is_open(bench.recipe, one.key) for one in space)
+    assert all(one.because and is_unset(bench.recipe, one.key) for one in space)
     point = default_point(space, facts.default)
     plain = facts.default.model_dump(mode="json")
     assert point is not None, (str(space), plain["train"], plain["model"], plain["methods"])
-    assert space.holds(point)
-    assert metric_of(facts) == ("accuracy" if facts.has_head_of_classes else "loss")
+    assert space.contains(point)
+    assert study_metric(facts) == ("accuracy" if facts.has_head_of_classes else "loss")
     # The last value of each key: what an adapter, other rows' forms or a schedule bring together.
     corner: dict[str, Any] = {}
     for one in space:
         if one in space.active(corner):
             corner[one.key] = one.grid()[-1]
-    assert space.holds(corner)
+    assert space.contains(corner)
     none = bench.train[:0]
-    done = work(bench, FitJob("corner", bench.train, bench.valid, none, corner, may_fail=True))
+    done = run_job(bench, FitJob("corner", bench.train, bench.valid, none, corner, may_fail=True))
     assert done.failed is None
     # Plain texts are cut into pieces.
     assert len(done.losses) >= len(bench.valid)
@@ -60,14 +60,14 @@ def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench
     assert done.refined.mean() <= done.losses.mean() + 1e-9
 
 
-def test_what_the_recipe_says_is_not_searched(bench: Bench) -> None:
+def test_what_the_recipe_says_is_not_searched(bench: SearchContext) -> None:
     fixed = replace(bench, recipe=override(bench.recipe, ["train.learning_rate=1e-4"]))
-    facts, _ = facts_of(fixed)
-    assert "train.learning_rate" not in usual_space(facts).by_key
+    facts, _ = space_facts(fixed)
+    assert "train.learning_rate" not in default_space(facts).by_key
 
 
-def test_the_folds_of_a_trial_hold_each_row_once(bench: Bench) -> None:
-    folds, judging = folds_of(bench, 3, 0), len(bench.rows)
+def test_the_folds_of_a_trial_hold_each_row_once(bench: SearchContext) -> None:
+    folds, judging = make_trial_folds(bench, 3, 0), len(bench.rows)
     held = np.concatenate([fold.valid for fold in folds])
     assert sorted(held.tolist()) == list(range(judging))
     for fold in folds:

@@ -62,7 +62,7 @@ def patched(module: Any, name: str) -> Callable[[], None]:
 
 
 KILLS: dict[str, tuple[list[Any], Callable[[], None]]] = {
-    "before-recipe": ([], patched(run_folder, "remember")),
+    "before-recipe": ([], patched(run_folder, "record_start")),
     "step": ([At("gradients_ready", 6)], lambda: None),
     "checkpoint": ([], half_a_checkpoint),
     "model": ([], patched(files, "replace_folder")),

@@ -99,19 +99,19 @@ def test_the_reasons_are_found_where_they_are(
 
 def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
     from holdfast.analyses.evaluation import RowScores, _unseen_scores
-    from holdfast.runs.known_rows import NONE, SIDES, SeenRows
+    from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, KnownRows
 
     here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
-    learned = SIDES.index("train")
+    learned = SPLIT_NAMES.index("train")
 
     def of(sides: list[int], why: str | None = None) -> RowScores | None:
-        seen = SeenRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
+        seen = KnownRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
         return _unseen_scores(here, seen, {"n": 2, "metrics": {}})
 
-    assert of([NONE] * 4, "the source is gone") is None
+    assert of([NO_SPLIT] * 4, "the source is gone") is None
     assert of([learned] * 4) is None
-    assert of([NONE] * 4) is None
-    some = of([learned, NONE, learned, NONE])
+    assert of([NO_SPLIT] * 4) is None
+    some = of([learned, NO_SPLIT, learned, NO_SPLIT])
     assert some is not None
     assert (list(some.values), list(some.groups)) == ([1.0, 3.0], ["a", "b"])
 

@@ -192,8 +192,8 @@ def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
     (only,) = found.candidates
     assert only.frozen is not None
     assert only.frozen.layer.score > 0.8
-    assert only.beside.tokens_per_word is None
-    assert only.beside.max_length is None
+    assert only.facts.tokens_per_word is None
+    assert only.facts.max_length is None
     assert "the only one" in found.because
 
 
@@ -313,7 +313,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert {path.name for path in tmp_path.iterdir()} <= {"given", "better"}
     shutil.rmtree("better", ignore_errors=True)
 
-    monkeypatch.setattr(adaptation, "tried", lambda *_: ((0.2, 0.1, 0.3), 11, "nats"))
+    monkeypatch.setattr(adaptation, "compare_adapted", lambda *_: ((0.2, 0.1, 0.3), 11, "nats"))
     done = holdfast(*asked[:-1])
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
@@ -328,7 +328,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert "exists already" in again.err
 
     shutil.rmtree("better")
-    monkeypatch.setattr(adaptation, "tried", lambda *_: ((0.2, -0.1, 0.3), 11, "nats"))
+    monkeypatch.setattr(adaptation, "compare_adapted", lambda *_: ((0.2, -0.1, 0.3), 11, "nats"))
     done = holdfast(*asked[:-1])
     assert "nothing was written" in " ".join(done.out.split())
     assert {path.name for path in tmp_path.iterdir()} == {"given"}

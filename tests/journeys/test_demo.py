@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.cli.demo import comparison_lines
-from holdfast.pipeline.baseline import LOG, add_careless, carelessly
+from holdfast.pipeline.baseline import LOG, add_baseline_run, baseline_recipe
 from holdfast.recipe import read_recipe
 
 GROUPS, ROWS = 36, 6
@@ -45,7 +45,7 @@ def leaky_run(
         ],
     )
     train(recipe, folder / "run")
-    return folder / "run", add_careless(folder / "run")
+    return folder / "run", add_baseline_run(folder / "run")
 
 
 def test_who_divides_single_rows_promises_what_new_sources_do_not_keep(
@@ -79,7 +79,7 @@ def test_the_careless_recipe_is_five_times_as_fast_and_stops_for_nobody(
     leaky_run: tuple[Path, dict[str, Any]],
 ) -> None:
     careful = read_recipe(leaky_run[0] / "recipe.yaml")
-    careless = carelessly(careful)
+    careless = baseline_recipe(careful)
     assert careful.train.learning_rate is not None
     assert careless.train.learning_rate == pytest.approx(5 * careful.train.learning_rate)
     assert (careless.control.policy, careful.control.policy) == ("off", "stop")
@@ -123,7 +123,7 @@ def test_the_careless_run_does_not_learn_from_its_own_test_rows_and_groups_widen
 
     run, rows = tmp_path / "run", Rows()
     shutil.copytree(leaky_run[0], run)
-    block = add_careless(run, (rows,))["careless"]
+    block = add_baseline_run(run, (rows,))["careless"]
     split = parquet.read_table(run / "splits.parquet").to_pylist()
     guarded = {row["row"] for row in split if row["split"] == "train"}
     assert rows.seen < guarded

@@ -40,11 +40,11 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     """The JSON of one export with everything, of a run with a threshold."""
     from holdfast import export
     from holdfast.contract.run_folder import open_run
-    from holdfast.runs.threshold import ThresholdRule, model_mark, write_threshold
+    from holdfast.runs.threshold import ThresholdRule, model_fingerprint, write_threshold
 
     place = tmp_path_factory.mktemp("exports")
     shutil.copytree(finished_run, place / "run")
-    mark = model_mark(open_run(place / "run"))
+    mark = model_fingerprint(open_run(place / "run"))
     rule = ThresholdRule("precision", 0.9999).to_json()
     write_threshold(place / "run", {"rule": rule, "model": mark})
     made = export(place / "run", "onnx", int8=True, space=True, out=place / "out")

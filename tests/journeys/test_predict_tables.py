@@ -151,7 +151,7 @@ def test_parts_join_without_a_seam(
     rows = [(n, "" if n % 7 == 3 else text) for n, (text, _) in enumerate(marked_rows(50, seed=5))]
     path = write_csv(tmp_path / "new.csv", rows, ["id", "text"])
     whole = holdfast("predict", finished_run, path).out.splitlines()
-    monkeypatch.setattr(prediction_file, "ROWS", 8)
+    monkeypatch.setattr(prediction_file, "PART_ROWS", 8)
     parts = holdfast("predict", finished_run, path).out.splitlines()
     assert len(whole) == 50
     for one, other in zip(map(json.loads, whole), map(json.loads, parts), strict=True):

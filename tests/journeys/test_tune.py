@@ -126,7 +126,7 @@ def test_the_model_that_is_kept_is_made_by_the_settings_that_won(
 ) -> None:
     """Whatever the rows say: the default wins most searches of few rows."""
     won = Winner("trial 1", "it won", False, "trial 1", 0.1, 0.9, 1.0)
-    monkeypatch.setattr("holdfast.search.study_verdict.winner", lambda *_, **__: won)
+    monkeypatch.setattr("holdfast.search.study_verdict.select_winner", lambda *_, **__: won)
     settings = [one for one in options if one != "--set"]
     run = holdfast.tune(str(rows), trials=2, out=tmp_path / "r", settings=settings, quiet=True)
     study, made = run.result["study"], run.result["settings"]
@@ -174,7 +174,7 @@ def test_a_search_that_is_killed_in_a_trial_ends_as_if_it_had_not_been(
     look: int,
 ) -> None:
     settings = [one for one in options if one != "--set"]
-    out, seen, see = tmp_path / "cut", [0], Pruning.look
+    out, seen, see = tmp_path / "cut", [0], Pruning.stop_reason
 
     def cut(self: Pruning, key: str, snapshot: Any) -> str | None:
         seen[0] += 1
@@ -183,7 +183,7 @@ def test_a_search_that_is_killed_in_a_trial_ends_as_if_it_had_not_been(
         return see(self, key, snapshot)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pruning, "look", cut)
+        patched.setattr(Pruning, "stop_reason", cut)
         with pytest.raises(killed):
             holdfast.tune(str(rows), trials=4, out=out, settings=settings, quiet=True)
     assert not (out / "result.json").exists()
@@ -206,7 +206,7 @@ def test_train_does_not_continue_a_search(
         raise killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pruning, "look", cut)
+        patched.setattr(Pruning, "stop_reason", cut)
         with pytest.raises(killed):
             holdfast.tune(
                 str(rows),
@@ -351,7 +351,7 @@ def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
         raise killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pruning, "look", cut)
+        patched.setattr(Pruning, "stop_reason", cut)
         with pytest.raises(killed):
             holdfast.tune(str(rows), trials=1, out=tmp_path / "r", settings=settings, quiet=True)
     how = ["--trials", "5", "--out", tmp_path / "r", "--resume", "--json"]

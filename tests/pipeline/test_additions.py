@@ -16,9 +16,9 @@ from holdfast.core.errors import RunError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.fits import fit as job_module
 from holdfast.fits.additions import FitAdditions
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import fit
-from holdfast.fits.policies import choice
+from holdfast.fits.policies import checkpoint_rule
 from holdfast.methods.registry import METHODS, Method
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, override
@@ -86,7 +86,7 @@ def scripted(prepared: PreparedData, monkeypatch: pytest.MonkeyPatch) -> Scripte
 
     def make(actions: dict[int, tuple[Action, ...]], **settings: Any) -> FittedModel:
         def by_script(ready: Any, of_kind: Any, _: object) -> Any:
-            return choice(ready, of_kind), Script(actions)
+            return checkpoint_rule(ready, of_kind), Script(actions)
 
         monkeypatch.setattr(job_module, "deciders", by_script)
         return fit(prepared, TRAIN, VALID, {**PLAIN, **settings})
@@ -100,11 +100,11 @@ def same(one: FittedModel, two: FittedModel) -> bool:
 
 
 def possible(prepared: PreparedData) -> list[str]:
-    return sorted(FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).possible)
+    return sorted(FitAdditions(make_training_plan(prepared, TRAIN, VALID, PLAIN)).possible)
 
 
 def test_what_can_join_is_named_with_its_settings(prepared: PreparedData) -> None:
-    ready = make_ready(prepared, TRAIN, VALID, PLAIN)
+    ready = make_training_plan(prepared, TRAIN, VALID, PLAIN)
     found = FitAdditions(ready).possible
     assert {"balance", "focal", "label_smoothing", "sam"} <= found.keys()
     # One has a phase of its own, the other is the head's start and brings no part.
@@ -114,7 +114,7 @@ def test_what_can_join_is_named_with_its_settings(prepared: PreparedData) -> Non
 
 def test_what_the_recipe_has_on_or_excludes_cannot_join(prepared: PreparedData) -> None:
     on = {**PLAIN, "methods": {"contrast": False, "sam": True}, "train.label_smoothing": 0.1}
-    additions = FitAdditions(make_ready(prepared, TRAIN, VALID, on))
+    additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, on))
     assert not {"sam", "label_smoothing"} & additions.possible.keys()
     for name, told in (
         ("sam", "is on by the recipe"),
@@ -132,7 +132,7 @@ def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> 
     entry = METHODS["sam"]
     METHODS.add("other_sam", Method(entry.settings, entry.parts))
     try:
-        additions = FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN))
+        additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, PLAIN))
         with pytest.raises(RunError, match="exclude each other"):
             additions.complete_settings("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
     finally:
@@ -161,7 +161,7 @@ def test_each_method_joins_a_run_and_going_back_leaves_nothing_of_it(
 def test_rows_are_enriched_by_a_notch_and_plain_again(
     scripted: Scripted, prepared: PreparedData, plain: FittedModel
 ) -> None:
-    assert FitAdditions(make_ready(prepared, TRAIN, VALID, PLAIN)).notches == 2
+    assert FitAdditions(make_training_plan(prepared, TRAIN, VALID, PLAIN)).notches == 2
     more, step = StrengthenAugmentation(WHY), plain.trained.history[2].step
     assert not same(scripted({3: (more,)}), plain)
     assert same(scripted({3: (more,), 5: (RollBack(WHY, step),)}), plain)
@@ -169,7 +169,7 @@ def test_rows_are_enriched_by_a_notch_and_plain_again(
 
 def test_what_the_recipe_enriches_with_becomes_stronger(prepared: PreparedData) -> None:
     given = {**PLAIN, "enrich": {"delete": {"strength": 0.4, "share": 0.5}}}
-    additions = FitAdditions(make_ready(prepared, TRAIN, VALID, given))
+    additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, given))
     assert additions.notches == 3
     forms = additions._forms(2)[-1].source.forms.enrichments["delete"]
     assert (forms.share, forms.strength) == pytest.approx((1.0, 0.9))
@@ -178,7 +178,7 @@ def test_what_the_recipe_enriches_with_becomes_stronger(prepared: PreparedData) 
 
 def test_a_plan_without_fine_tuning_takes_nothing(prepared: PreparedData) -> None:
     contrast = {"methods.contrast": True, "train.epochs": 1.0, "train.learning_rate": 3e-3}
-    ready = make_ready(prepared, TRAIN, VALID, contrast)
+    ready = make_training_plan(prepared, TRAIN, VALID, contrast)
     assert [phase.name for phase in ready.plan.phases] == ["contrast"]
     assert FitAdditions(ready).notches == 0
     assert not any(FitAdditions(ready).takes(phase) for phase in ready.plan.phases)

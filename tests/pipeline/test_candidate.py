@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from holdfast.models.loading.source import embedded_folder
-from holdfast.search.choice.candidate import ModelFacts, cut_share, doubts_of, fertility, language
-from holdfast.search.choice.evidence import deal
+from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts, language
+from holdfast.search.choice.evidence import assign_folds
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
 GERMAN = [
@@ -43,16 +43,16 @@ def test_bytes_stand_for_what_a_vocabulary_lacks(tiny_model: Path) -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     fine = ModelFacts(1, 1.0, 1.0, None, ("en",), 256, 0.0, 1.1, 0.0, "en")
-    assert doubts_of(fine) == ()
-    assert doubts_of(replace(fine, languages=())) == ()
-    assert doubts_of(replace(fine, rows_in="de", languages=("multilingual",))) == ()
-    (said,) = doubts_of(replace(fine, rows_in="de"))
+    assert find_doubts(fine) == ()
+    assert find_doubts(replace(fine, languages=())) == ()
+    assert find_doubts(replace(fine, rows_in="de", languages=("multilingual",))) == ()
+    (said,) = find_doubts(replace(fine, rows_in="de"))
     assert "the rows are in de" in said
-    (said,) = doubts_of(replace(fine, tokens_per_word=2.5))
+    (said,) = find_doubts(replace(fine, tokens_per_word=2.5))
     assert "2.5 tokens a word" in said
-    (said,) = doubts_of(replace(fine, unknown=0.02))
+    (said,) = find_doubts(replace(fine, unknown=0.02))
     assert "2.0% of the tokens" in said
-    (said,) = doubts_of(replace(fine, cut=0.2))
+    (said,) = find_doubts(replace(fine, cut=0.2))
     assert "20% of the rows are longer than its 256 tokens" in said
 
 
@@ -75,10 +75,10 @@ def test_units_stay_in_one_fold_and_classes_are_dealt_out() -> None:
     units = np.repeat(np.arange(60), 2)
     labels = np.repeat(np.arange(60) % 3, 2)
     order = rng.permutation(120)
-    folds = deal(units[order], labels[order], 5, 0)
+    folds = assign_folds(units[order], labels[order], 5, 0)
     for unit in range(60):
         assert len(np.unique(folds[units[order] == unit])) == 1
     for label in range(3):
         counts = np.bincount(folds[labels[order] == label], minlength=5)
         assert counts.tolist() == [8] * 5
-    assert np.array_equal(folds, deal(units[order], labels[order], 5, 0))
+    assert np.array_equal(folds, assign_folds(units[order], labels[order], 5, 0))

@@ -16,7 +16,13 @@ from torch import nn
 
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import Interrupted, RecipeError
-from holdfast.fits.frozen import LayerSeen, choose_layers, left_alone, pooled, relative_gradient
+from holdfast.fits.frozen import (
+    LayerEvidence,
+    choose_layers,
+    count_frozen,
+    pooled,
+    relative_gradient,
+)
 from holdfast.models.base import Layer
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
@@ -38,7 +44,7 @@ from holdfast.recipe import Recipe, override
 def test_bottom_layers_of_which_little_is_asked_are_left_alone(
     gradients: list[float], count: int
 ) -> None:
-    assert left_alone([LayerSeen(str(i), g) for i, g in enumerate(gradients)]) == count
+    assert count_frozen([LayerEvidence(str(i), g) for i, g in enumerate(gradients)]) == count
 
 
 def test_a_relative_gradient_is_that_of_the_whole_layer_together() -> None:

@@ -22,7 +22,7 @@ from holdfast.fits.cross_fitting import (
     FoldRun,
     cross_fit,
     fold_file,
-    look_of_fold,
+    step_of_fold,
     steps_of_fold,
 )
 from holdfast.fits.fit import FitPlace
@@ -86,7 +86,7 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     """The same losses from separate fits on the other folds, by the ordinary way."""
     everything = np.arange(ROWS)
     labels = labels_of(fitted.training_plan.train)
-    folds = make_folds(prepared.units, labels, 3, cross_fitting.seed_of(prepared))
+    folds = make_folds(prepared.units, labels, 3, cross_fitting.fold_seed(prepared))
     look, whole = fitted.trained.history[-1], fitted.training_plan
     for fold in folds:
         assert not np.isin(prepared.units[fold.held_out], prepared.units[fold.train]).any()
@@ -104,14 +104,14 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
 
 def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel:
     """An ordinary fit whose phases take so many steps."""
-    from holdfast.fits.compose import make_ready
-    from holdfast.fits.fit import fit_ready
+    from holdfast.fits.compose import make_training_plan
+    from holdfast.fits.fit import run_fit
 
-    ready = make_ready(prepared, fold.train, fold.held, planned_for=ROWS)
+    ready = make_training_plan(prepared, fold.train, fold.held, planned_for=ROWS)
     phases = [replace(p, steps=n) for p, n in zip(ready.plan.phases, steps, strict=True)]
     looks = tuple(sorted({0, *np.cumsum(steps).tolist()}))
     plan = replace(ready.plan, phases=tuple(phases), evaluate_at=looks)
-    return fit_ready(replace(ready, plan=plan), 0.0)
+    return run_fit(replace(ready, plan=plan), 0.0)
 
 
 def exchanged(prepared: PreparedData, one: int, other: int) -> PreparedData:
@@ -132,7 +132,7 @@ def test_the_labels_of_a_fold_change_no_answer_to_it(prepared: PreparedData) -> 
     labels = labels_of(first.training_plan.train)
 
     def folds(marks: Any) -> list[list[int]]:
-        dealt = make_folds(prepared.units, marks, 3, cross_fitting.seed_of(prepared))
+        dealt = make_folds(prepared.units, marks, 3, cross_fitting.fold_seed(prepared))
         return [fold.held_out.tolist() for fold in dealt]
 
     held = folds(labels)
@@ -183,7 +183,7 @@ def test_the_probe_is_judged_out_of_fold(fitted: FittedModel) -> None:
 
 def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
     def store(rows: str, number: int) -> SealedFile:
-        return fold_file(tmp_path, FitPlace(begun=RunStart(rows, "settings", (), ())), number)
+        return fold_file(tmp_path, FitPlace(run_start=RunStart(rows, "settings", (), ())), number)
 
     one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
     store("rows", 0).save(one.to_state())
@@ -201,12 +201,12 @@ def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
 def test_a_fold_has_its_looks_at_the_same_share_of_the_way(fitted: FittedModel) -> None:
     plan = fitted.training_plan.plan
     steps = steps_of_fold(plan, 2 / 3)
-    assert look_of_fold(0, plan, steps) == 0
-    assert look_of_fold(plan.steps, plan, steps) == sum(steps)
-    at = [look_of_fold(step, plan, steps) for step in plan.evaluate_at]
+    assert step_of_fold(0, plan, steps) == 0
+    assert step_of_fold(plan.steps, plan, steps) == sum(steps)
+    at = [step_of_fold(step, plan, steps) for step in plan.evaluate_at]
     assert at == sorted(at)
     first = plan.phases[0].steps
-    assert look_of_fold(first, plan, steps) == steps[0]
+    assert step_of_fold(first, plan, steps) == steps[0]
 
 
 def test_it_is_a_value(prepared: PreparedData) -> None:

@@ -134,7 +134,7 @@ def test_a_run_with_a_defect_in_its_verdict_and_its_pages_comes_to_its_end(
         raise IndexError("a text")
 
     monkeypatch.setattr(outcome, "run_block", broken)
-    monkeypatch.setattr(main, "with_texts", no_texts)
+    monkeypatch.setattr(main, "judge_with_texts", no_texts)
     card, _ = scoring.PAGES
     monkeypatch.setattr(scoring, "PAGES", (card, ("report.html", no_page)))
     heard: list[Any] = []

@@ -15,7 +15,7 @@ from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import MemoryLimit
-from holdfast.fits.compose import make_ready, model_size
+from holdfast.fits.compose import make_training_plan, model_size
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
@@ -31,7 +31,7 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
     def build(*settings: str) -> TrainingPlan:
         base = [f"data.path={marked_csv}", *quick, "methods.contrast=false", "model.freeze=none"]
         recipe = override(Recipe(), [*base, *settings])
-        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        return make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     return build
 

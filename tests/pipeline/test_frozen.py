@@ -13,8 +13,8 @@ import pytest
 
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
-from holdfast.fits import kept_outputs
-from holdfast.fits.kept_outputs import PrefixEntry, keep_prefix, passes_of
+from holdfast.fits import prefix_caching
+from holdfast.fits.prefix_caching import PrefixCost, choose_prefix_cache, count_passes
 from holdfast.methods.sam import Sam
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.generators.causal import load_causal
@@ -33,14 +33,14 @@ PLAN = Plan((FINETUNE,), (0, 25, 50), 12, 0)
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("holdfast.fits.prefix_caching.PROBE_SECONDS", 0.05)
 
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is really asked; only the seconds are given, since a busy machine's say nothing."""
-    ask = kept_outputs.ask_model
-    monkeypatch.setattr(kept_outputs, "ask_model", lambda *a: replace(ask(*a), saved_s=0.01))
+    ask = prefix_caching.probe_prefix
+    monkeypatch.setattr(prefix_caching, "probe_prefix", lambda *a: replace(ask(*a), saved_s=0.01))
 
 
 def rows(n: int) -> EncodedTexts:
@@ -71,7 +71,7 @@ def kept(
         valid=valid,
     )
     with record_decisions() as log:
-        setting, prefix = keep_prefix(ready, **more)
+        setting, prefix = choose_prefix_cache(ready, **more)
     return SimpleNamespace(setting=setting, prefix=prefix, decisions=tuple(log))
 
 
@@ -115,13 +115,13 @@ def test_too_large_is_declined_and_where_asked_for_refused(
     tiny_model: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     size = 128 * int(rows(40).lengths.sum() + rows(16).lengths.sum())
-    monkeypatch.setattr(kept_outputs, "MOST_BYTES", size - 1)
+    monkeypatch.setattr(prefix_caching, "MAX_BYTES", size - 1)
     found = asked(tiny_model, "auto", folder=tmp_path / "absent" / "checkpoints")
     assert found.setting == "off"
     assert "MB are allowed" in found.decisions[0].because
     assert asked(tiny_model, "on", folder=tmp_path).setting == "on", "the bound is auto's"
     disk = SimpleNamespace(free=size - 1)
-    monkeypatch.setattr(kept_outputs.shutil, "disk_usage", lambda _: disk)
+    monkeypatch.setattr(prefix_caching.shutil, "disk_usage", lambda _: disk)
     with pytest.raises(RecipeError, match="not possible here: their outputs take"):
         asked(tiny_model, "on", folder=tmp_path)
     (tmp_path / "prefix-train.rows").write_bytes(b"1234")
@@ -153,15 +153,15 @@ def test_several_processes_are_declined(tiny_model: Path, monkeypatch: Any) -> N
 def test_passes_are_counted_over_steps_looks_and_refits() -> None:
     contrast = replace(FINETUNE, name="contrast", head="refit", steps=6, batch_size=4)
     plan = Plan((contrast, FINETUNE), (0, 3, 6, 30, 56), 10, 0)
-    assert passes_of(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
+    assert count_passes(plan, 40, 16) == 6 * 4 + 50 * 8 + 5 * (10 + 16) + 2 * 40
     twice = Plan((contrast, replace(FINETUNE, stepper=Sam())), plan.evaluate_at, 10, 0)
-    assert passes_of(twice, 40, 16) == passes_of(plan, 40, 16) + 50 * 8
+    assert count_passes(twice, 40, 16) == count_passes(plan, 40, 16) + 50 * 8
 
 
 def test_what_is_kept_is_counted_by_tokens_or_by_pictures() -> None:
     examples = rows(7)
-    assert PrefixEntry(None, 10).bytes_of(examples) == 10 * len(examples.ids)
-    assert PrefixEntry(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
+    assert PrefixCost(None, 10).bytes_of(examples) == 10 * len(examples.ids)
+    assert PrefixCost(None, 10, 197).bytes_of(examples) == 10 * 197 * 7
 
 
 @pytest.mark.usefixtures("seconds")

@@ -12,7 +12,7 @@ import pytest
 import holdfast.fits.fit as job_module
 from holdfast.core.actions import Action, Freeze, RollBack, ScaleLearningRate, SetDropout
 from holdfast.core.records import Snapshot, Verdict, to_json
-from holdfast.fits.policies import choice
+from holdfast.fits.policies import checkpoint_rule
 from holdfast.models.compute.prefix import train_mode
 from holdfast.pipeline.main import train
 from holdfast.plugins.logs.holdfast_run import run_verdict
@@ -96,7 +96,7 @@ def setting(marked_csv: Path, quick: list[str]) -> Recipe:
 
 
 def once(ready: Any, of_kind: Any, _: object) -> Any:
-    return choice(ready, of_kind), Once()
+    return checkpoint_rule(ready, of_kind), Once()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.fits.fit import averages, fit, late_decisions
+from holdfast.fits.fit import average_decisions, fit, late_decisions
 from holdfast.models.probes.head_fit import fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.plan.defaults import resolve_settings
@@ -44,7 +44,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def heard(prepared: Any, told: list[Any], settings: Any) -> Any:
     made = fit(prepared, np.arange(44), np.arange(44, 60), settings)
-    told += [*made.training_plan.decisions, *made.training_plan.findings, *averages(made)]
+    told += [*made.training_plan.decisions, *made.training_plan.findings, *average_decisions(made)]
     told += [made.checkpoint_decision, *late_decisions(made)]
     return made
 

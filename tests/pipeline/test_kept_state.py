@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.fits.compose import make_ready
-from holdfast.fits.policies import choice
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.policies import checkpoint_rule
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
@@ -45,8 +45,8 @@ def test_the_newest_stands_in_for_the_lowest_only_where_that_was_measured(
     recipe = override(
         Recipe(), [f"data.path={marked_csv}", f"model.name={tiny_model}", *FAST, *settings]
     )
-    ready = make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
-    choose: Any = choice(ready, ready.definition.listeners(ready))
+    ready = make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
+    choose: Any = checkpoint_rule(ready, ready.definition.listeners(ready))
     assert ready.recipe.train.keep == rule
     assert getattr(choose, "func", choose).__name__ == chosen
     # A plan that was not measured to leave its linear probe behind has no right to say so.

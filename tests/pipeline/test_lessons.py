@@ -17,9 +17,9 @@ from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.updates import ForwardPass
 from holdfast.fits import lessons
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.lessons import Lessons
-from holdfast.fits.teachers import TagTeacher, teachers_of
+from holdfast.fits.teachers import TagTeacher, load_teachers
 from holdfast.pipeline.main import train as run_train
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import load_and_divide
@@ -33,7 +33,7 @@ PLAIN = ["train.precision=float32", "train.threads=1", "train.matmul=default"]
 def term_of(prepared: Any, train: Any) -> tuple[Any, Any]:
     """The loss term of a fit on these rows, and the fit."""
     valid = np.setdiff1d(np.arange(len(prepared)), train)[:5]
-    ready = make_ready(prepared, np.asarray(train), valid)
+    ready = make_training_plan(prepared, np.asarray(train), valid)
     (term,) = ready.plan.phases[-1].terms
     return term, ready
 
@@ -45,7 +45,7 @@ def taught(finished_run: Path, marked_csv: Path, quick: list[str]) -> Any:
     recipe = override(Recipe(), [*settings, "methods.contrast=false"])
     divided = load_and_divide(recipe)
     prepared = prepare(divided.recipe, divided.table)
-    teachers = teachers_of([finished_run], prepared)
+    teachers = load_teachers([finished_run], prepared)
     rows = tuple(one.rows(prepared.rows, prepared.examples) for one in teachers)
     kept = replace(prepared, lessons=Lessons(teachers, "class", rows=rows))
     asked = replace(prepared, lessons=Lessons(teachers, "class"))
@@ -75,7 +75,7 @@ def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Pa
 def test_without_what_teachers_say_a_fit_is_refused(taught: Any) -> None:
     kept, _, _ = taught
     with pytest.raises(RecipeError, match="a fold or a trial would need teachers of its own"):
-        make_ready(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
+        make_training_plan(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
 
 
 def test_tags_are_taught_word_by_word_whatever_the_pieces(
@@ -93,7 +93,7 @@ def test_tags_are_taught_word_by_word_whatever_the_pieces(
     run_train(override(Recipe(), [*data, f"model.name={tiny_model}"]), run)
     divided = load_and_divide(override(Recipe(), [*data, f"model.name={letters_model}"]))
     prepared = prepare(divided.recipe, divided.table)
-    (teacher,) = teachers_of([run], prepared)
+    (teacher,) = load_teachers([run], prepared)
     assert isinstance(teacher, TagTeacher)
     found = teacher.rows(prepared.rows, prepared.examples)
     assert found.known.all()
@@ -127,9 +127,9 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
 
     def ask(**own: list[int]) -> Any:
         found = {one: np.array(own.get(one, []), dtype=np.int64) for one in sides}
-        monkeypatch.setattr(lessons, "_keys_by_side", lambda _: found)
+        monkeypatch.setattr(lessons, "_keys_by_split", lambda _: found)
         with record_decisions() as log:
-            lessons.refuse_seen(Path("teacher"), None)  # type: ignore[arg-type]
+            lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
     with pytest.raises(RunError, match="1 row to learn from"):

@@ -16,8 +16,8 @@ from holdfast.core.errors import HoldfastError, RecipeError, SplitError
 from holdfast.core.records import Outputs
 from holdfast.data.mix import SOURCE
 from holdfast.fits import row_use
-from holdfast.fits.compose import make_ready
-from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.row_use import LearningRows, learning_rows, predict_outer_folds
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override, read_recipe
@@ -121,7 +121,7 @@ def test_its_recipe_repeats_it(run: Path, tmp_path: Path) -> None:
 
 def learning(csv: Path, quick: list[str], *settings: str) -> LearningRows:
     divided = load_and_divide(recipe_of(csv, quick, *settings))
-    return learning_of(divided.recipe, divided)
+    return learning_rows(divided.recipe, divided)
 
 
 @pytest.mark.parametrize("folds", [0, 2])
@@ -142,9 +142,9 @@ def test_the_labels_of_an_outer_fold_change_no_answer_to_it(
     )
     changed = replace(whole, prepared=prepared)
     rows, held = (whole.train, whole.valid)
-    ready = make_ready(whole.prepared, rows, held, cross_fitted=bool(folds))
+    ready = make_training_plan(whole.prepared, rows, held, cross_fitted=bool(folds))
     answers = [
-        answer_outer(one, [fold], ready.recipe, tmp_path / name, "mark")
+        predict_outer_folds(one, [fold], ready.recipe, tmp_path / name, "mark")
         for one, name in ((whole, "a"), (changed, "b"))
     ]
     for name in ("logits", "probe", "majority"):
@@ -162,7 +162,7 @@ def test_copies_stay_on_one_side_of_every_division(
     units = whole.prepared.units
     assert len(np.unique(units)) <= ROWS
     for fold in whole.outer:
-        train, valid = row_use._inner(whole, fold.train)
+        train, valid = row_use._inner_split(whole, fold.train)
         assert sorted([*train, *valid, *fold.held_out]) == whole.everything.tolist()
         for one, other in ((fold.train, fold.held_out), (train, valid)):
             assert not np.isin(units[one], units[other]).any()
@@ -190,7 +190,7 @@ def test_a_killed_run_repeats_no_outer_fold(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, done = row_use._answer, []
+    real, done = row_use._predict_fold, []
 
     def counted(learning: Any, fold: Any, recipe: Any) -> Any:
         if len(done) == 2:
@@ -198,7 +198,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         done.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_use, "_answer", counted)
+    monkeypatch.setattr(row_use, "_predict_fold", counted)
     with pytest.raises(killed):
         train(recipe_of(csv, quick, "train.folds=2"), tmp_path / "cut")
     again: list[int] = []
@@ -207,7 +207,7 @@ def test_a_killed_run_repeats_no_outer_fold(
         again.append(fold.number)
         return real(learning, fold, recipe)
 
-    monkeypatch.setattr(row_use, "_answer", resumed)
+    monkeypatch.setattr(row_use, "_predict_fold", resumed)
     result = train(Recipe(), tmp_path / "cut", resume=True)
     assert (done, again) == ([0, 1], [2, 3, 4])
     assert result["test"] == result_of(run)["test"]

@@ -58,7 +58,7 @@ def test_a_record_a_row_says_what_the_table_says(
     old_runs: Path, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The rows come in parts of 5, of which the last is not full.
-    monkeypatch.setattr("holdfast.runs.prediction_file.ROWS", 5)
+    monkeypatch.setattr("holdfast.runs.prediction_file.PART_ROWS", 5)
     predictor = Predictor.load(old_runs / "runs" / task)
     asked = bool(predictor.names)
     found = list(predictor.predict(new_rows(old_runs, task), probabilities=asked))

@@ -13,7 +13,7 @@ import pytest
 from holdfast.core.errors import Defect
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.fits.fit import fit
-from holdfast.prepare.model import pooled, prepare, prepare_divided
+from holdfast.prepare.model import concatenate, prepare, prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
@@ -40,7 +40,7 @@ def rows_of(tmp_path: Path) -> Callable[..., str]:
 
 def test_tables_are_pooled_in_their_order() -> None:
     one, other = table_from_texts(["a0", "a1", "a2"]), table_from_texts(["b0", "b1"])
-    rows, places = pooled(one, other.take([]), other)
+    rows, places = concatenate(one, other.take([]), other)
     assert rows.column("text") == ["a0", "a1", "a2", "b0", "b1"]
     assert [place.tolist() for place in places] == [[0, 1, 2], [], [3, 4]]
 
@@ -48,7 +48,7 @@ def test_tables_are_pooled_in_their_order() -> None:
 def test_a_column_that_one_table_lacks_is_left_out() -> None:
     labels = list("xyxyxy")
     grouped = table_from_texts(list("abcdef"), labels, list("gghhii"))
-    rows, _ = pooled(grouped, table_from_texts(list("ghijkl"), labels))
+    rows, _ = concatenate(grouped, table_from_texts(list("ghijkl"), labels))
     assert rows.column("text") == list("abcdefghijkl")
     assert not rows.has_groups
 

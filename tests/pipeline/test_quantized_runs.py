@@ -16,7 +16,7 @@ import torch
 import transformers as hf
 
 from holdfast.core.errors import RecipeError
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.models.adapters.quantize import quantized_layers, weight_bytes
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
@@ -242,20 +242,20 @@ def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
 ) -> None:
     recipe = make(base, *settings)
     with pytest.raises(RecipeError, match=key) as raised:
-        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
     assert remedy in raised.value.remedy
 
 
 def test_a_task_that_is_not_quantised_is_refused(marked_csv: Path, quick: list[str]) -> None:
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, *FOUR])
     with pytest.raises(RecipeError, match="not built for text-classification"):
-        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
 
 def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) -> None:
     def ready(*settings: str) -> Any:
         recipe = make(base, *settings)
-        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        return make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     whole, small = ready("model.freeze=none"), ready(*FOUR)
     need = estimate(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32")
@@ -353,9 +353,9 @@ def test_losses_that_need_all_logits_are_not_chunked(
 ) -> None:
     recipe = make(base, "train.chunk_loss=on", *settings)
     with pytest.raises(RecipeError, match=named):
-        make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
     recipe = make(base, *settings)
-    ready = make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+    ready = make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
     assert ready.recipe.train.chunk_loss == "off"
 
 
@@ -364,7 +364,7 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 ) -> None:
     def ready(*settings: str) -> Any:
         recipe = make(base, *settings)
-        return make_ready(*prepare_divided(recipe, load_and_divide(recipe).splits))
+        return make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     assert ready().recipe.train.chunk_loss == "off"
     whole = ready().need.activations

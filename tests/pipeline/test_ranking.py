@@ -9,8 +9,8 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.choice.evidence import chosen_apart
-from holdfast.search.choice.order import cheapest_as_good, difference, estimate, rank
+from holdfast.search.choice.evidence import out_of_fold_scores
+from holdfast.search.choice.order import cheapest_as_good, difference, estimate, rank_models
 
 
 def correct(seed: int, n: int, *chances: float) -> Floats:
@@ -36,19 +36,19 @@ def test_a_lead_is_students_of_the_paired_rows() -> None:
 
 def test_the_probe_orders_models_and_a_short_fine_tune_that_shows_a_difference_decides() -> None:
     rows, units = correct(1, 200, 0.6, 0.8, 0.7), np.arange(200)
-    found = rank(rows, units)
+    found = rank_models(rows, units)
     assert (found.order, found.by_short, found.significant) == ((1, 2, 0), False, True)
     valid = np.arange(60)
     worse, better = (correct(2, 60, chance)[0] for chance in (0.5, 0.95))
-    turned = rank(rows, units, {1: worse, 2: better}, valid)
+    turned = rank_models(rows, units, {1: worse, 2: better}, valid)
     assert (turned.order, turned.by_short, turned.significant) == ((2, 1, 0), True, True)
-    alike = rank(rows, units, {1: better, 2: better}, valid)
+    alike = rank_models(rows, units, {1: better, 2: better}, valid)
     assert (alike.order, alike.by_short) == ((1, 2, 0), False)
-    same = rank(np.stack([rows[1], rows[1]]), units)
+    same = rank_models(np.stack([rows[1], rows[1]]), units)
     assert (same.order, same.significant) == ((0, 1), False)
-    assert rank(rows[:1], units).lead is None
+    assert rank_models(rows[:1], units).lead is None
     with pytest.raises(Defect, match="needs a row"):
-        rank(np.array([[1.0, np.nan], [np.nan, 0.0]]), np.arange(2))
+        rank_models(np.array([[1.0, np.nan], [np.nan, 0.0]]), np.arange(2))
 
 
 def test_the_interval_of_a_cross_validated_score_holds_that_of_the_probe_from_all_rows() -> None:
@@ -85,12 +85,12 @@ def test_the_layer_of_a_fold_is_chosen_by_the_other_folds() -> None:
     for seed in range(300):
         rows = np.random.default_rng(seed).integers(0, 2, (8, 100)).astype(float)
         best.append(rows.mean(axis=1).max())
-        apart.append(chosen_apart(rows, folds).mean())
+        apart.append(out_of_fold_scores(rows, folds).mean())
     assert np.mean(best) > 0.55
     assert np.mean(apart) == pytest.approx(0.5, abs=0.02)
     clear = np.stack([np.zeros(10), np.ones(10)])
-    assert chosen_apart(clear, np.arange(10) % 2).tolist() == [1.0] * 10
-    assert chosen_apart(clear, np.zeros(10, dtype=int)).tolist() == [1.0] * 10
+    assert out_of_fold_scores(clear, np.arange(10) % 2).tolist() == [1.0] * 10
+    assert out_of_fold_scores(clear, np.zeros(10, dtype=int)).tolist() == [1.0] * 10
 
 
 def test_one_group_of_rows_has_a_score_and_no_interval() -> None:

@@ -15,7 +15,7 @@ from holdfast.contract.fit import FittedModel
 from holdfast.contract.written_text import Sample, Verbatim, WrittenSamples
 from holdfast.core.records import Decision, Verdict
 from holdfast.core.run_facts import LabelNoise, RunFacts
-from holdfast.fits.run_facts import with_probe, with_texts
+from holdfast.fits.run_facts import judge_with_texts, with_probe
 from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.recipe import parse
 from holdfast.training.loop import TrainingResult
@@ -63,14 +63,14 @@ def fitted(
 
 def test_a_run_that_writes_no_text_keeps_its_verdict(tiny_snapshot: Any) -> None:
     silent = fitted(tiny_snapshot, rows=0)
-    assert with_texts(silent) is silent
+    assert judge_with_texts(silent) is silent
     prompt = fitted(tiny_snapshot, adapter="prompt")
-    assert with_texts(prompt) is prompt
+    assert judge_with_texts(prompt) is prompt
 
 
 def test_texts_of_the_evaluation_points_are_not_written_again(tiny_snapshot: Any) -> None:
     run = fitted(replace(tiny_snapshot, outputs={"valid": EMPTY}))
-    assert with_texts(run) is run
+    assert judge_with_texts(run) is run
 
 
 def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
@@ -92,7 +92,7 @@ def test_a_verdict_that_the_texts_change_is_told_to_the_journal(
         accelerator=accelerate.Accelerator(cpu=True),
         journal=SimpleNamespace(write=lambda *a, **k: lines.append((*a, k["label"]))),
     )
-    run = with_texts(fitted(tiny_snapshot, job, task="causal-lm"))
+    run = judge_with_texts(fitted(tiny_snapshot, job, task="causal-lm"))
     told = run.trained
     assert run.completed == known["train"]
     assert told.verdict == after

@@ -16,7 +16,7 @@ from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.prepare.model import prepare, with_log
 from holdfast.prepare.signals import with_signals
 from holdfast.recipe import parse
@@ -163,4 +163,4 @@ def test_a_description_that_copies_a_row_of_any_side_is_left_out(tmp_path: Path)
     (said,) = [one for one in found.preparation_findings if one.check == "descriptions"]
     assert said.count == len(lines)
     # What a run tells and writes are the findings of its fit.
-    assert said in make_ready(found, np.arange(30), np.arange(30, 60)).findings
+    assert said in make_training_plan(found, np.arange(30), np.arange(30, 60)).findings

@@ -197,7 +197,7 @@ def test_a_model_too_large_for_a_device_is_scored_in_the_processor_s_memory(
     ready = SimpleNamespace(prepared=SimpleNamespace(loaded=SimpleNamespace(network=network)))
     monkeypatch.setattr(sharding, "on_gpu", lambda: gpu)
     monkeypatch.setattr(sharding, "tightest_limit", lambda: MemoryLimit(free, "said"))
-    found = sharding._scoring(job, ready)  # type: ignore[arg-type]
+    found = sharding._scoring_accelerator(job, ready)  # type: ignore[arg-type]
     assert found.device.type == where
     assert found.num_processes == 2
     assert noted == (["on the processor"] if where == "cpu" else [])

@@ -53,7 +53,7 @@ def test_rows_that_a_classifier_passes_after_training(
     tmp_path: Path, quick: list[str], marked_csv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A passage counts as a row here, not as the rows of its length.
-    monkeypatch.setattr(duration, "_rows_of", lambda texts, _: len(texts))
+    monkeypatch.setattr(duration, "_as_rows", lambda texts, _: len(texts))
     foretold, shown = told([f"data.path={marked_csv}", *quick], tmp_path / "run")
     assert foretold.batches == 0
     passed = sum(total or 0 for _, total in shown)
@@ -80,8 +80,8 @@ def test_texts_that_a_language_model_generates_after_training(
 
     monkeypatch.setattr(generation, "_generate", counted)
     # Each batch of texts takes one second, however long it is.
-    monkeypatch.setattr(duration, "_timed", lambda *_: (1.0, 0.0))
-    monkeypatch.setattr(duration, "_rows_of", lambda texts, _: len(texts))
+    monkeypatch.setattr(duration, "_time_tokens", lambda *_: (1.0, 0.0))
+    monkeypatch.setattr(duration, "_as_rows", lambda texts, _: len(texts))
     settings = [
         "task=causal-lm",
         f"data.path={path}",

@@ -15,7 +15,7 @@ from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.pipeline.main import train
-from holdfast.prepare.clean import same_text, treat_all
+from holdfast.prepare.clean import clean_like_run, clean_texts
 from holdfast.prepare.rows import load_and_divide
 from holdfast.quality.clean.apply import plan_cleaning
 from holdfast.recipe import Recipe, override, read_recipe
@@ -60,7 +60,7 @@ def test_what_is_broken_for_sure_is_repaired_and_said(tmp_path: Path) -> None:
 
 def test_a_test_file_is_read_as_the_source_is() -> None:
     table, other = table_from_texts(["cafÃ©", "a bar"]), table_from_texts(["a pub", "the cafÃ©"])
-    source, given, _, decisions = treat_all(table, {"test": other}, (), plan_cleaning({"encoding": True}))
+    source, given, _, decisions = clean_texts(table, {"test": other}, (), plan_cleaning({"encoding": True}))
     assert source.column("text") == ["café", "a bar"]
     assert given["test"].column("text") == ["a pub", "the café"]
     assert "1 text, 1 text of the test file" in decisions[0].chosen
@@ -76,7 +76,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
         "Fine",
         "no, thanks",
     ]
-    source, _, _, decisions = treat_all(
+    source, _, _, decisions = clean_texts(
         table_from_texts(texts), {}, (), plan_cleaning({"spelling": True, "control": True})
     )
     assert source.column("text") == ["I did not receive the parcel", *texts[1:]]
@@ -87,7 +87,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
         "2 (no capital letter)"
     )
     # Where nothing was changed it is said too.
-    *_, decisions = treat_all(table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True}))
+    *_, decisions = clean_texts(table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True}))
     assert [one.chosen for one in decisions] == ["no text treated"]
 
 
@@ -153,7 +153,7 @@ def test_rows_that_come_later_are_read_as_those_of_the_training(tmp_path: Path) 
     # What predict hands to the model is what a table of the training would hold.
     assert asked.table.column("text") == [MEANT, f"{MEANT} [EMAIL]"]
     raw = table_from_texts([DAMAGED])
-    assert same_text(raw, recipe).column("text") == [MEANT]
+    assert clean_like_run(raw, recipe).column("text") == [MEANT]
     damaged, meant = predictor.answer(asked.table.take([0])), predictor.predict([MEANT])
     assert damaged.confidence[0] == pytest.approx(next(iter(meant)).confidence, abs=1e-6)
     # The columns that predict writes stay as they came.
@@ -164,6 +164,6 @@ def test_rows_that_come_later_are_read_as_those_of_the_training(tmp_path: Path) 
     assert predictor.labelled(str(rows)).table.column("text") == [MEANT, MEANT]
     # A run without the key, as older ones are, reads texts as they stand.
     old = recipe.model_copy(update={"treat": {}})
-    assert same_text(raw, old).column("text") == [DAMAGED]
+    assert clean_like_run(raw, old).column("text") == [DAMAGED]
     sides = parquet.read_table(run / "splits.parquet")
     assert json.dumps(sides["split"].to_pylist()).count("train") > 0

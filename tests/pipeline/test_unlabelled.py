@@ -14,7 +14,7 @@ import holdfast
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Ints
 from holdfast.prepare import pseudo_labels
-from holdfast.prepare.pseudo_labels import FOLDS, Vectors, _borne_out, _folds, _teller
+from holdfast.prepare.pseudo_labels import FOLDS, Vectors, _folds, _make_labeller, _measure_gain
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import parse
 
@@ -38,13 +38,13 @@ def clusters(classes: int, labelled: int, texts: int, spread: float, seed: int =
 
 
 def judged(known: Vectors, way: str) -> object:
-    return _borne_out(known, _teller(way, known), np.arange(len(known.labels)))
+    return _measure_gain(known, _make_labeller(way, known), np.arange(len(known.labels)))
 
 
 def test_many_small_classes_gain_by_their_neighbours_and_are_kept() -> None:
     gain = judged(clusters(25, 75, 900, 0.95), "propagation")
-    assert gain.kept
-    assert "it gains +" in gain.words
+    assert gain.is_accepted
+    assert "it gains +" in gain.summary
 
 
 def test_texts_that_say_nothing_are_not_kept() -> None:
@@ -63,7 +63,7 @@ def test_texts_that_say_nothing_are_not_kept() -> None:
             seed,
         )
         for way in ("propagation", "self-training"):
-            kept += judged(noise, way).kept
+            kept += judged(noise, way).is_accepted
     # One-sided 2.5 % of 16 is less than one.
     assert kept <= 2
 
@@ -73,17 +73,17 @@ def test_the_label_of_a_hidden_row_changes_nothing_that_is_told(way: str) -> Non
     known = clusters(6, 48, 120, 1.2)
     hidden = np.arange(48) % 4 == 0
     labels = np.where(hidden, -1, known.labels)
-    first = _teller(way, known)(labels, hidden)
+    first = _make_labeller(way, known)(labels, hidden)
     turned = np.where(hidden, (known.labels + 1) % 6, known.labels)
     vectors = known.vectors.copy()
     vectors[:48][hidden] += 5.0
     other = Vectors(
         vectors, turned, known.texts, known.added_labels, known.added_weights, 6, known.seed
     )
-    second = _teller(way, other)(labels, hidden)
+    second = _make_labeller(way, other)(labels, hidden)
     assert np.array_equal(first[0], second[0]) or way == "propagation"
     # A graph's neighbours may be other ones where a row has moved; its label is not read.
-    again = _teller(
+    again = _make_labeller(
         way, Vectors(known.vectors, turned, 120, known.added_labels, known.added_weights, 6, 0)
     )
     assert np.array_equal(again(labels, hidden)[0], first[0])
@@ -103,12 +103,12 @@ def test_no_text_is_told_a_label_by_a_validation_row(
 
     def lot(labels: Ints) -> Any:
         monkeypatch.setattr(pseudo_labels, "has_classes", lambda _: True)
-        monkeypatch.setattr(pseudo_labels, "_vectors", lambda *_: replace(known, labels=labels))
+        monkeypatch.setattr(pseudo_labels, "_make_vectors", lambda *_: replace(known, labels=labels))
         monkeypatch.setattr(
             pseudo_labels, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
         )
         monkeypatch.setattr(
-            pseudo_labels, "_settled", lambda *_: SimpleNamespace(extended=lambda lot: lot)
+            pseudo_labels, "_with_choice", lambda *_: SimpleNamespace(extended=lambda lot: lot)
         )
         texts = ["text"] * known.texts
         return pseudo_labels.with_unlabelled(prepared, np.arange(30), np.arange(30, 40), texts)

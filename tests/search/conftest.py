@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import learning_rows
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
-from holdfast.search.bench import Bench
+from holdfast.search.context import SearchContext
 
 ROWS = 60
 
@@ -24,6 +24,6 @@ def search_recipe(
 
 
 @pytest.fixture(scope="session")
-def bench(search_recipe: Recipe) -> Bench:
+def bench(search_recipe: Recipe) -> SearchContext:
     divided = load_and_divide(search_recipe)
-    return Bench.of(learning_of(divided.recipe, divided))
+    return SearchContext.from_learning_rows(learning_rows(divided.recipe, divided))

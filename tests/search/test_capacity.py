@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.capacity import WELL, WORSE, SizeTrials, in_turn
-from holdfast.search.sizes import Size, costs_of, drawn, judge_sizes, monotone, sizes_of
+from holdfast.search.capacity import WELL, WORSE, SizeTrials, fit_order
+from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.sizes import (
+    Size,
+    candidate_sizes,
+    judge_sizes,
+    measure_costs,
+    non_increasing,
+    shrink,
+)
 
 CHAIN = [["b", "c", "d"]]
 LARGE = {"b": 3.0, "c": 2.0, "d": 1.0}
@@ -26,17 +33,17 @@ def test_the_monotone_sequence_is_scikit_learns() -> None:
     for _ in range(50):
         values = rng.normal(size=rng.integers(1, 9))
         wanted = IsotonicRegression(increasing=False).fit_transform(np.arange(len(values)), values)
-        np.testing.assert_allclose(monotone(values.tolist()), wanted, atol=1e-12)
+        np.testing.assert_allclose(non_increasing(values.tolist()), wanted, atol=1e-12)
 
 
 def test_a_difference_is_drawn_to_nothing_by_its_noise() -> None:
-    assert drawn(0.01, 0.02) == 0
-    assert drawn(-0.04, 0.02) == pytest.approx(-0.04 * 0.75)
-    assert drawn(0.3, 0.0) == 0.3
+    assert shrink(0.01, 0.02) == 0
+    assert shrink(-0.04, 0.02) == pytest.approx(-0.04 * 0.75)
+    assert shrink(0.3, 0.0) == 0.3
     # In squares it is nearer to the truth than what was seen, where the truth is small.
     rng = np.random.default_rng(0)
     seen = rng.normal(0.2, 1, 20000)
-    made = np.array([drawn(value, 1.0) for value in seen])
+    made = np.array([shrink(value, 1.0) for value in seen])
     assert ((made - 0.2) ** 2).mean() < 0.8 * ((seen - 0.2) ** 2).mean()
 
 
@@ -51,8 +58,8 @@ def test_the_smallest_size_that_is_proven_to_do_as_well_is_chosen() -> None:
     whole, same = rights(rng, 4000, 0.0)
     _, worse = rights(rng, 4000, 0.2)
     found = judge_sizes(whole, {"b": same, "c": same, "d": worse}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("oversized", "c")
-    assert {one.key: one.found.verdict for one in found.standings}["d"] == "worse"
+    assert (found.answer, found.selected) == ("oversized", "c")
+    assert {one.key: one.paired.verdict for one in found.standings}["d"] == "worse"
 
 
 def test_copies_of_a_row_are_no_new_evidence_for_a_size() -> None:
@@ -69,11 +76,11 @@ def test_copies_of_a_row_are_no_new_evidence_for_a_size() -> None:
         0.01,
         np.repeat(np.arange(400), 8),
     )
-    assert [one.likely for one in copied.standings] == pytest.approx(
-        [one.likely for one in once.standings]
+    assert [one.expected_difference for one in copied.standings] == pytest.approx(
+        [one.expected_difference for one in once.standings]
     )
     assert copied.answer == once.answer
-    assert copied.chosen == once.chosen
+    assert copied.selected == once.selected
 
 
 def test_a_model_of_which_each_block_counts_is_not_called_oversized() -> None:
@@ -81,7 +88,7 @@ def test_a_model_of_which_each_block_counts_is_not_called_oversized() -> None:
     whole, worse = rights(rng, 3000, 0.1)
     for label, answer in (("healthy", "all_needed"), ("underfit", "too_small")):
         found = judge_sizes(whole, {"b": worse}, LARGE, CHAIN, 0.01, label=label)
-        assert (found.answer, found.chosen) == (answer, "whole")
+        assert (found.answer, found.selected) == (answer, "whole")
 
 
 def test_few_rows_cannot_tell_and_the_cheaper_one_is_taken_unless_it_is_likely_worse() -> None:
@@ -89,11 +96,11 @@ def test_few_rows_cannot_tell_and_the_cheaper_one_is_taken_unless_it_is_likely_w
     near = whole.copy()
     near[[0, 3]] = [0, 1]
     found = judge_sizes(whole, {"b": near, "c": near}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("undecided", "c")
+    assert (found.answer, found.selected) == ("undecided", "c")
     far = whole.copy()
     far[np.flatnonzero(whole)[:8]] = 0
     found = judge_sizes(whole, {"b": near, "c": far}, LARGE, CHAIN, 0.01)
-    assert (found.answer, found.chosen) == ("undecided", "b")
+    assert (found.answer, found.selected) == ("undecided", "b")
 
 
 def test_equal_sizes_are_called_worse_and_smaller_ones_as_good_no_more_often_than_promised() -> (
@@ -137,7 +144,7 @@ def trying(n: int = 4000) -> SizeTrials:
 
 def test_sizes_that_others_make_idle_are_not_fitted() -> None:
     whole, worse = rights(np.random.default_rng(4), 4000, 0.2)
-    assert [one.key for one in in_turn(trying().sizes)] == [
+    assert [one.key for one in fit_order(trying().sizes)] == [
         "whole",
         "first-2",
         "first-3",
@@ -148,7 +155,7 @@ def test_sizes_that_others_make_idle_are_not_fitted() -> None:
         for job in search.jobs():
             asked.append(job.key)
             made = {"whole": whole, "first-2": half, "first-3": whole, "first-1": worse}
-            search.take(Result(job.key, made[job.key.rpartition("-f")[0]]))  # type: ignore[arg-type]
+            search.add(Result(job.key, made[job.key.rpartition("-f")[0]]))  # type: ignore[arg-type]
         assert search.skipped == spared
         assert len(asked) == 3
 
@@ -164,14 +171,14 @@ def test_spread_blocks_that_are_worse_rule_out_no_first_ones() -> None:
     for job in search.jobs():
         asked.append(job.key)
         key = job.key.rpartition("-f")[0]
-        search.take(Result(job.key, made[key]))  # type: ignore[arg-type]
+        search.add(Result(job.key, made[key]))  # type: ignore[arg-type]
     assert "first-1-f0" in asked
 
 
-def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: Bench) -> None:
-    sizes = sizes_of(bench)
+def test_sizes_are_the_model_and_its_first_blocks_and_each_costs_less(bench: SearchContext) -> None:
+    sizes = candidate_sizes(bench)
     assert [(one.key, one.blocks) for one in sizes] == [("whole", 2), ("first-1", 1)]
-    costs = costs_of(bench, sizes)
+    costs = measure_costs(bench, sizes)
     assert costs["first-1"].parameters < costs["whole"].parameters
     assert 0 < costs["first-1"].latency_ms < costs["whole"].latency_ms
 
@@ -181,7 +188,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
 ) -> None:
     from transformers import AutoConfig, AutoModel
 
-    from holdfast.fits.row_use import learning_of
+    from holdfast.fits.row_use import learning_rows
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override
 
@@ -192,7 +199,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = sizes_of(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -204,7 +211,7 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     assert sizes[1].settings == {"model.layers": 6, "model.layers_kept": "first"}
 
 
-def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: Bench) -> None:
+def test_a_cut_model_is_its_first_blocks_run_by_hand(bench: SearchContext) -> None:
     network = bench.prepared({}).loaded.network
     cut = bench.prepared({"model.layers": 1, "model.layers_kept": "first"}).loaded.network
     batch = {
@@ -223,13 +230,13 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     from holdfast.contract.request import TrainingRequest
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
-    from holdfast.search import bench as benches
+    from holdfast.search import context as benches
     from holdfast.search import learner as engines
     from holdfast.search.capacity import Sizing
     from holdfast.search.tune import tune_request
 
     train(search_recipe, tmp_path / "whole", procedure=Sizing())
-    count, real = 0, benches.work
+    count, real = 0, benches.run_job
 
     def dies(*given: Any) -> Any:
         nonlocal count
@@ -238,7 +245,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
             raise killed
         return real(*given)
 
-    monkeypatch.setattr(engines, "work", dies)
+    monkeypatch.setattr(engines, "run_job", dies)
     with pytest.raises(killed):
         train(search_recipe, tmp_path / "run", procedure=Sizing())
     # The same way to search, without naming it again.
@@ -295,11 +302,11 @@ def test_what_cannot_be_is_refused(
 
 
 def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> None:
-    from holdfast.fits.row_use import learning_of
+    from holdfast.fits.row_use import learning_rows
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = sizes_of(Bench.of(learning_of(divided.recipe, divided)))
+    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
     assert [one.rank for one in sizes] == [4, 2, 1]

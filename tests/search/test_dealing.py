@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.fits.row_use import against_dealing, learning_of
+from holdfast.fits.row_use import dealing_conflict, learning_rows
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
 from holdfast.search.trial_plan import SearchPart, search_part
@@ -27,7 +27,7 @@ def placed(search_recipe: Recipe, tmp_path: Path, marked_rows: Any, write_csv: A
 def test_rows_by_time_are_never_dealt_by_chance(placed: Recipe, by: str) -> None:
     recipe = placed.with_changes(data={"split": {"by": by}})
     divided = load_and_divide(recipe)
-    against = against_dealing(divided.recipe, divided)
+    against = dealing_conflict(divided.recipe, divided)
     if by != "time":
         assert against is None
         return
@@ -43,12 +43,12 @@ def test_given_validation_rows_stay_what_they_are(
 ) -> None:
     path = write_csv(tmp_path / "valid.csv", marked_rows(90)[60:])
     divided = load_and_divide(search_recipe.with_changes(data={"valid": str(path)}))
-    assert "validation rows are given" in str(against_dealing(divided.recipe, divided))
+    assert "validation rows are given" in str(dealing_conflict(divided.recipe, divided))
 
 
 def test_a_bench_begins_without_what_a_teacher_said(search_recipe: Recipe) -> None:
     divided = load_and_divide(search_recipe)
-    learning = learning_of(divided.recipe, divided)
+    learning = learning_rows(divided.recipe, divided)
     said: Any = object()
     assert replace(learning, prepared=replace(learning.prepared, lessons=said)).bare.lessons is None
 

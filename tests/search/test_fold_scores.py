@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.search.folds.scores import _by_folds, told_of_fold
+from holdfast.search.folds.scores import _fold_estimates, fold_decision
 
 
 def fold(**metrics: Any) -> Any:
@@ -19,7 +19,7 @@ def fold(**metrics: Any) -> Any:
 
 def test_a_metric_that_a_fold_lacks_is_undefined_with_the_reason_and_never_left_out() -> None:
     known, none = {"value": 0.5}, {"value": None, "why": "the numbers do not vary"}
-    found = _by_folds([fold(mae=known, r2=known), fold(mae=known, r2=none)])
+    found = _fold_estimates([fold(mae=known, r2=known), fold(mae=known, r2=none)])
     assert found["mae"].value == pytest.approx(0.5)
     assert found["r2"].value is None
     assert found["r2"].low is None
@@ -31,7 +31,7 @@ def test_a_fold_is_counted_among_those_of_its_repeat(repeat: int, said: str) -> 
     one, done = fold(accuracy={"value": 0.5})
     one.number, one.repeat = 1, repeat
     done.best_step, done.planned, done.seconds, done.verdict = 3, 4, 1.0, {"label": "healthy"}
-    assert told_of_fold(one, done, 5).what == said
+    assert fold_decision(one, done, 5).what == said
 
 
 def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
@@ -44,7 +44,7 @@ def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
         ]
     }
     pairs = [fold(**{name: two[i] for name, two in far.items()}) for i in (0, 1)]
-    found = _by_folds(pairs, {"mine": (0.0, 100.0)})
+    found = _fold_estimates(pairs, {"mine": (0.0, 100.0)})
     ends = {name: (one.low, one.high) for name, one in found.items()}
     assert ends["rmse"][0] == ends["loss"][0] == 0
     assert ends["rmse"][1] > 4  # type: ignore[operator]
@@ -53,7 +53,7 @@ def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:
     assert ends["mcc"] == ends["spearman"] == (-1, 1)
     assert ends["entity_f1"] == (0, 1)
     assert ends["mine"] == (0, 100)
-    near = _by_folds([fold(rmse={"value": 3.0}), fold(rmse={"value": 3.01})])["rmse"]
+    near = _fold_estimates([fold(rmse={"value": 3.0}), fold(rmse={"value": 3.01})])["rmse"]
     rows = np.array([3.0, 3.01])
     half = 12.706204736 * np.sqrt((1 / 2 + 4 / 8) * rows.var(ddof=1))
     assert [near.low, near.high] == pytest.approx([3.005 - half, 3.005 + half])

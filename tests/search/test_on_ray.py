@@ -18,9 +18,9 @@ from holdfast.core.records import Decision, Snapshot
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe
-from holdfast.search.bench import Bench
+from holdfast.search.context import SearchContext
 from holdfast.search.job import FitJob, FitResult, FitStore
-from holdfast.search.learner import FitEngine, engine_of
+from holdfast.search.learner import FitEngine, make_engine
 from holdfast.search.trial_plan import SearchPart
 from holdfast.search.tune import Tune
 from holdfast.training.machine.machine import flushed_subnormals
@@ -32,12 +32,12 @@ ray = pytest.importorskip("ray")
 @pytest.fixture(scope="module")
 def there() -> Iterator[FitEngine]:
     try:
-        yield engine_of("ray")
+        yield make_engine("ray")
     finally:
         ray.shutdown()
 
 
-def some(bench: Bench, rates: tuple[float, ...] = (1e-3, 3e-3)) -> list[FitJob]:
+def some(bench: SearchContext, rates: tuple[float, ...] = (1e-3, 3e-3)) -> list[FitJob]:
     held = bench.train[:6]
     return [
         FitJob(f"trial-{i}", bench.train[6:], bench.valid, held, {"train.learning_rate": rate})
@@ -51,7 +51,7 @@ class Kills:
     def __init__(self, key: str) -> None:
         self.key, self.killed = key, 0
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, look: Snapshot) -> str | None:
         if key == "trial-2" and look.step:
             return "not needed"
         if key == self.key and look.step and not self.killed:
@@ -65,12 +65,12 @@ class Kills:
 
 
 def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alone(
-    bench: Bench, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bench: SearchContext, there: FitEngine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jobs = some(bench, (1e-3, 3e-3, 5e-3))
     told: list[Decision] = []
     watch = Kills("trial-1")
-    store = FitStore(tmp_path, bench.mark)
+    store = FitStore(tmp_path, bench.fingerprint)
     with decisions_to(told.append):
         done = list(there.run(bench, iter(jobs), store=store, watch=watch))
     found = {one.key: one for one in done}
@@ -81,22 +81,22 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     here: dict[str, FitResult] = {}
     # As every run has it.
     with flushed_subnormals(), quick_dropout():
-        for done in engine_of("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):
+        for done in make_engine("local").run(bench, iter(jobs[:2]), store=FitStore(None, "")):
             here[done.key] = done
     assert set(found) == {"trial-0", "trial-1", "trial-2"}
     for key, done in here.items():
         assert np.array_equal(done.losses, found[key].losses)
-        assert np.array_equal(done.looks.losses, found[key].looks.losses)
-        assert done.held is not None
-        assert found[key].held is not None
-        assert done.held.answers.equals(found[key].held.answers)  # type: ignore[union-attr]
+        assert np.array_equal(done.evaluations.losses, found[key].evaluations.losses)
+        assert done.held_out is not None
+        assert found[key].held_out is not None
+        assert done.held_out.predictions.equals(found[key].held_out.predictions)  # type: ignore[union-attr]
     assert found["trial-2"].stopped == "not needed"
     # What is done is read, and no worker is asked.
     again = list(there.run(bench, iter(jobs), store=store))
     assert sorted(done.key for done in again) == sorted(found)
 
 
-def test_what_is_wrong_with_a_setting_is_said_as_here(bench: Bench, there: FitEngine) -> None:
+def test_what_is_wrong_with_a_setting_is_said_as_here(bench: SearchContext, there: FitEngine) -> None:
     wrong = FitJob("trial-0", bench.train, bench.valid, bench.train[:0], {"methods.sam.rho": -1})
     with pytest.raises(RecipeError, match="sam"):
         list(there.run(bench, iter([wrong]), store=FitStore(None, "")))
@@ -116,9 +116,9 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_engine_and_an_address_must_go_together() -> None:
     with pytest.raises(RecipeError, match="local, ray"):
-        engine_of("spark")
+        make_engine("spark")
     with pytest.raises(RecipeError, match="the engine is local"):
-        engine_of("local", "10.0.0.1:6379")
+        make_engine("local", "10.0.0.1:6379")
 
 
 def test_a_search_finds_on_ray_what_it_finds_here(search_recipe: Recipe, tmp_path: Path) -> None:

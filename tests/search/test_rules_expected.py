@@ -6,9 +6,9 @@ from scipy import stats
 
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats
-from holdfast.search.rules.shrinkage import CENTRES, SPREADS, scores_of, shrunken
-from holdfast.search.rules.winner import expected_test, winner
-from holdfast.search.study_verdict import STAKES, end_now, next_gain, race
+from holdfast.search.rules.shrinkage import CENTRES, SPREADS, probability_scores, shrink_gains
+from holdfast.search.rules.winner import expected_score, select_winner
+from holdfast.search.study_verdict import STAKES, next_gain, race, stop_reason
 
 
 def world(
@@ -29,8 +29,8 @@ def test_what_is_printed_of_a_winner_is_what_becomes_of_it() -> None:
     printed, true, covered, naive = [], [], [], []
     for _ in range(400):
         losses, right, truth = world(rng, 60, 15)
-        key = winner(losses, right, dict.fromkeys(losses, 1.0), "0").key
-        found = expected_test(right, key, "0", losses=losses)
+        key = select_winner(losses, right, dict.fromkeys(losses, 1.0), "0").key
+        found = expected_score(right, key, "0", losses=losses)
         luck_of_default = right["0"].mean() - truth[0]
         printed.append(found.optimism.value)
         true.append(right[key].mean() - truth[int(key)] - luck_of_default)
@@ -44,34 +44,34 @@ def test_what_is_printed_of_a_winner_is_what_becomes_of_it() -> None:
 
 def test_luck_goes_over_to_the_answers_by_the_slope_of_the_rows() -> None:
     losses, right, _ = world(np.random.default_rng(3), 50, 8)
-    scores = scores_of(losses)
-    found = shrunken(scores, "0")
+    scores = probability_scores(losses)
+    found = shrink_gains(scores, "0")
     key = found.keys[int(found.measured.argmax())]
-    place = found.at(key)
+    place = found.index(key)
     slope = stats.linregress(scores[key] - scores["0"], right[key] - right["0"]).slope
     luck = slope * (found.measured[place] - found.mean[place])
-    told = expected_test(right, key, "0", losses=losses)
+    told = expected_score(right, key, "0", losses=losses)
     assert told.value == pytest.approx(right[key].mean() - luck)
     assert told.optimism.value == pytest.approx(luck)
     assert told.optimism.low == pytest.approx(told.measured - told.high)
-    without = expected_test(scores, key, "0")
+    without = expected_score(scores, key, "0")
     assert without.optimism.value == pytest.approx(found.measured[place] - found.mean[place])
 
 
 def test_nothing_is_taken_off_a_default_that_nothing_chose() -> None:
     losses, right, _ = world(np.random.default_rng(4), 50, 8)
-    told = expected_test(right, "0", "0", losses=losses)
+    told = expected_score(right, "0", "0", losses=losses)
     assert told.value == told.measured
     assert told.optimism.value == 0
     # Wilson's limits are the rates from which the observed one is so many errors away.
     for limit in (told.low, told.high):
         error = np.sqrt(limit * (1 - limit) / 50)
         assert abs(told.value - limit) / error == pytest.approx(stats.t.ppf(0.975, 49))
-    seen = expected_test(right, "0", "0", losses=losses, test_rows=100)
+    seen = expected_score(right, "0", "0", losses=losses, test_rows=100)
     assert seen.low < told.low
     assert seen.high > told.high
     with pytest.raises(Defect):
-        expected_test(right, "nobody", "0", losses=losses)
+        expected_score(right, "nobody", "0", losses=losses)
 
 
 def test_losses_have_a_tail_and_their_interval_leans_with_it() -> None:
@@ -79,23 +79,23 @@ def test_losses_have_a_tail_and_their_interval_leans_with_it() -> None:
     quantile."""
     losses, _, _ = world(np.random.default_rng(9), 50, 3)
     score = {key: -rows for key, rows in losses.items()}
-    told, rows = expected_test(score, "0", "0", losses=losses), score["0"]
+    told, rows = expected_score(score, "0", "0", losses=losses), score["0"]
     skew = stats.skew(rows) * (49 / 50) ** 1.5
     for limit, sign in ((told.low, 1), (told.high, -1)):
         t = (rows.mean() - limit) / stats.sem(rows)
         found = t + skew * t**2 / 3 / 50**0.5 + skew**2 * t**3 / 27 / 50 + skew / 6 / 50**0.5
         assert found == pytest.approx(sign * stats.t.ppf(0.975, 49))
     even = {"0": np.tile([-1.0, -0.5, 0.5, 1.0], 10)}
-    flat = expected_test(even, "0", "0")
+    flat = expected_score(even, "0", "0")
     want = stats.t.interval(0.95, 39, 0.0, stats.sem(even["0"]))
     assert (flat.low, flat.high) == (pytest.approx(want[0]), pytest.approx(want[1]))
     # The mean over m rows to come has their noise beside that of the rows that were seen.
-    wider = (expected_test(even, "0", "0", test_rows=m) for m in (40, 10**9))
+    wider = (expected_score(even, "0", "0", test_rows=m) for m in (40, 10**9))
     times = [(one.high - one.low) / (flat.high - flat.low) for one in wider]
     assert times == pytest.approx([2**0.5, 1])
     rng = np.random.default_rng(10)
     held = [
-        (one := expected_test({"0": -rng.exponential(1, 50)}, "0", "0")).low <= -1 <= one.high
+        (one := expected_score({"0": -rng.exponential(1, 50)}, "0", "0")).low <= -1 <= one.high
         for _ in range(600)
     ]
     assert np.mean(held) > 0.93
@@ -103,7 +103,7 @@ def test_losses_have_a_tail_and_their_interval_leans_with_it() -> None:
 
 def test_the_next_trial_gains_what_drawn_ones_gain() -> None:
     losses, _, _ = world(np.random.default_rng(5), 60, 12)
-    found = shrunken(scores_of(losses), "0")
+    found = shrink_gains(probability_scores(losses), "0")
     rng, draws = np.random.default_rng(6), 200_000
     law = rng.choice(len(found.weights), draws, p=found.weights)
     centre, spread = found.centres[law], found.spreads[law]
@@ -120,17 +120,17 @@ def test_a_search_ends_when_its_next_trial_would_not_pay() -> None:
     losses, _, _ = world(rng, 60, 40)
     costs = dict.fromkeys(losses, 1.0)
     few = {key: losses[key] for key in list(losses)[:4]}
-    assert end_now(few, costs, "0", price=1.0) is None
-    assert end_now(losses, costs, "0", price=0.0) is None
-    told = end_now(losses, costs, "0", price=1.0)
+    assert stop_reason(few, costs, "0", price=1.0) is None
+    assert stop_reason(losses, costs, "0", price=0.0) is None
+    told = stop_reason(losses, costs, "0", price=1.0)
     assert told is not None
     assert "100.00 for what it costs" in told
-    gain = next_gain(shrunken(scores_of(losses), "0"))
+    gain = next_gain(shrink_gains(probability_scores(losses), "0"))
     just = gain / 2
-    assert end_now(losses, costs, "0", price=just) is None
+    assert stop_reason(losses, costs, "0", price=just) is None
     dear = {key: 1.0 if key == "0" else 3.0 for key in losses}
-    assert end_now(losses, dear, "0", price=just) is not None
-    assert end_now(losses, dict.fromkeys(losses, 9.0), "0", price=just) is None
+    assert stop_reason(losses, dear, "0", price=just) is not None
+    assert stop_reason(losses, dict.fromkeys(losses, 9.0), "0", price=just) is None
 
 
 def test_evidence_against_a_trial_as_good_as_the_leader_is_one_on_average() -> None:
@@ -180,7 +180,7 @@ def test_the_interval_of_rows_in_units_holds_the_truth(rates: bool) -> None:
         score = {"base": (own > 0).astype(float) if rates else own}
         truth = float(stats.norm.cdf(0.5 / np.hypot(1.0, 0.7))) if rates else 0.5
         for known in held:
-            found = expected_test(score, "base", "base", units=units if known else None)
+            found = expected_score(score, "base", "base", units=units if known else None)
             held[known] += found.low <= truth <= found.high
     assert held[True] / 400 > 0.92
     assert held[False] / 400 < 0.8, "rows alone would be too sure"

@@ -15,10 +15,10 @@ from holdfast.search.rules.shrinkage import (
     WRONG,
     WRONG_SPREAD,
     probabilities,
-    scores_of,
-    shrunken,
+    probability_scores,
+    shrink_gains,
 )
-from holdfast.search.rules.winner import LEVEL, WITHIN, p_values, winner
+from holdfast.search.rules.winner import LEVEL, MIN_GAIN, p_values, select_winner
 from holdfast.stats.paired_tests import loss_rows
 
 
@@ -36,8 +36,8 @@ def losses_of(gains: Floats, rows: int, seed: int, noise: float = 0.15) -> dict[
 def test_a_true_gain_is_what_all_its_values_weighed_by_their_chances_come_to() -> None:
     """By brute force: a fine grid of true gains for each law of settings, no formula of normals."""
     losses = losses_of(np.array([0.05, -0.02, -0.3]), 40, 0)
-    scores = scores_of(losses)
-    found = shrunken(scores, "base")
+    scores = probability_scores(losses)
+    found = shrink_gains(scores, "base")
     true = np.linspace(-1.0005, 0.5, 3002)
 
     def density(x: Floats, at: float, spread: float) -> Floats:
@@ -68,8 +68,8 @@ def test_a_true_gain_is_what_all_its_values_weighed_by_their_chances_come_to() -
 
 
 def test_the_luckiest_of_many_equal_trials_is_believed_less_than_one_as_good_among_others() -> None:
-    lucky = shrunken(scores_of(losses_of(np.zeros(40), 60, 1)), "base")
-    mixed = shrunken(scores_of(losses_of(np.linspace(-0.15, 0.15, 41), 60, 1)), "base")
+    lucky = shrink_gains(probability_scores(losses_of(np.zeros(40), 60, 1)), "base")
+    mixed = shrink_gains(probability_scores(losses_of(np.linspace(-0.15, 0.15, 41), 60, 1)), "base")
     top, near = (
         int(lucky.measured.argmax()),
         int(np.abs(mixed.measured - lucky.measured.max()).argmin()),
@@ -80,7 +80,7 @@ def test_the_luckiest_of_many_equal_trials_is_believed_less_than_one_as_good_amo
 
 def test_the_winner_of_trials_that_differ_by_luck_is_hardly_ever_another_than_the_default() -> None:
     keys = [
-        winner(
+        select_winner(
             losses := losses_of(np.full(15, -0.01), 60, seed),
             None,
             dict.fromkeys(losses, 1.0),
@@ -98,8 +98,8 @@ def test_the_winner_of_trials_that_differ_by_luck_is_hardly_ever_another_than_th
 def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
     losses = losses_of(np.array([0.15, 0.0, -0.1]), 80, 3)
     right = {key: (rows < 0.7).astype(float) for key, rows in losses.items()}
-    found = winner(losses, right, dict.fromkeys(losses, 2.0), "base")
-    assert found.key == found.looked_best == "t1"
+    found = select_winner(losses, right, dict.fromkeys(losses, 2.0), "base")
+    assert found.key == found.most_promising == "t1"
     assert not found.noise
     assert 0.05 < found.gain < 0.2
     assert found.p_value < 0.001
@@ -112,7 +112,7 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
 def test_the_evidence_is_paired_t_tests_corrected_for_all_trials_and_their_average() -> None:
     """By SciPy's test, and the weighted procedure step by step: half of the level for the average,
     the other half for the four trials alike."""
-    scores = scores_of(losses_of(np.array([0.06, 0.02, -0.05, 0.04]), 50, 8))
+    scores = probability_scores(losses_of(np.array([0.06, 0.02, -0.05, 0.04]), 50, 8))
     keys = [key for key in scores if key != "base"]
     of = {key: scores[key] for key in keys} | {"average": sum(scores[key] for key in keys) / 4}
     raw = {k: ttest_rel(v, scores["base"], alternative="greater").pvalue for k, v in of.items()}
@@ -139,7 +139,7 @@ def test_a_default_that_nothing_is_better_than_is_left_in_at_most_one_search_of_
     left = 0
     for seed in range(400):
         losses = losses_of(np.zeros(7), 43, seed)
-        left += winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "base"
+        left += select_winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "base"
     assert left <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
 
 
@@ -149,7 +149,7 @@ def test_a_default_that_is_really_bad_is_left_where_no_trial_alone_shows_it() ->
     alone = left = 0
     for seed in range(60):
         losses = losses_of(np.array([0.08, 0.05, 0.06, 0.04, 0.08, 0.06, 0.05]), 43, seed)
-        found = winner(losses, None, dict.fromkeys(losses, 1.0), "base")
+        found = select_winner(losses, None, dict.fromkeys(losses, 1.0), "base")
         left += found.key != "base"
         alone += found.p_value <= LEVEL
         if found.key != "base" and found.p_value > LEVEL:
@@ -163,35 +163,35 @@ def test_a_trial_that_predicts_fewer_rows_correctly_does_not_replace_the_default
     more = {"base": np.zeros(80), "t1": np.ones(80)}
     fewer = {"base": np.ones(80), "t1": np.r_[np.zeros(4), np.ones(76)]}
     costs = {"base": 1.0, "t1": 1.0}
-    assert winner(losses, more, costs, "base").key == "t1"
-    kept = winner(losses, fewer, costs, "base")
+    assert select_winner(losses, more, costs, "base").key == "t1"
+    kept = select_winner(losses, fewer, costs, "base")
     assert (kept.key, kept.noise) == ("base", True)
     assert "5.0 points fewer of the validation rows correctly" in kept.because
 
 
 def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_called_noise() -> None:
     costs = {"base": 3.0, "t1": 1.0}
-    seen = [winner(losses_of(np.array([0.02]), 30, s), None, costs, "base") for s in range(60)]
+    seen = [select_winner(losses_of(np.array([0.02]), 30, s), None, costs, "base") for s in range(60)]
     noisy = [one for one in seen if one.noise]
     assert noisy
-    assert all(one.key == "base" and one.looked_best == "t1" for one in noisy)
+    assert all(one.key == "base" and one.most_promising == "t1" for one in noisy)
     assert "30 validation rows do not show that it is better than base" in noisy[0].because
     assert "(paired t-test, Holm's correction for 1 trial, p = " in noisy[0].because
-    assert all(one.p_value > LEVEL or one.gain <= WITHIN for one in noisy)
-    assert all(one.p_value <= LEVEL and one.gain > WITHIN for one in seen if one.key == "t1")
+    assert all(one.p_value > LEVEL or one.gain <= MIN_GAIN for one in noisy)
+    assert all(one.p_value <= LEVEL and one.gain > MIN_GAIN for one in seen if one.key == "t1")
     # Where the trial compared with is no default, the expected gain alone decides.
-    free = winner(
+    free = select_winner(
         losses_of(np.array([0.02]), 30, seen.index(noisy[0])), None, costs, "base", level=1
     )
-    assert (free.key == "t1") == (free.gain > WITHIN)
+    assert (free.key == "t1") == (free.gain > MIN_GAIN)
 
 
 def test_a_sure_gain_below_a_fifth_of_a_point_keeps_the_default_and_is_told_as_that() -> None:
     losses = losses_of(np.array([0.0015]), 400, 1, noise=0.001)
-    found = winner(losses, None, {"base": 1, "t1": 1}, "base")
+    found = select_winner(losses, None, {"base": 1, "t1": 1}, "base")
     assert found.p_value < 0.01
-    assert 0 < found.gain <= WITHIN
-    assert (found.key, found.looked_best, found.noise) == ("base", "t1", True)
+    assert 0 < found.gain <= MIN_GAIN
+    assert (found.key, found.most_promising, found.noise) == ("base", "t1", True)
     assert "do not show" not in found.because
     assert "0.15 points" in found.because
 
@@ -199,35 +199,35 @@ def test_a_sure_gain_below_a_fifth_of_a_point_keeps_the_default_and_is_told_as_t
 def test_of_trials_as_good_as_the_best_the_cheapest_is_taken() -> None:
     losses = losses_of(np.array([0.12]), 80, 5)
     losses["cheap"] = losses["t1"] * 1.0005
-    found = winner(losses, None, {"base": 1, "t1": 5, "cheap": 2}, "base")
+    found = select_winner(losses, None, {"base": 1, "t1": 5, "cheap": 2}, "base")
     assert found.key == "cheap"
-    assert found.looked_best == "t1"
+    assert found.most_promising == "t1"
     assert "costs more" in found.because
 
 
 def test_a_default_that_no_trial_comes_near_has_nothing_against_it() -> None:
     losses = losses_of(np.array([-0.2, -0.3]), 80, 6)
-    found = winner(losses, None, dict.fromkeys(losses, 1.0), "base")
-    assert (found.key, found.looked_best, found.gain) == ("base", "base", 0.0)
+    found = select_winner(losses, None, dict.fromkeys(losses, 1.0), "base")
+    assert (found.key, found.most_promising, found.gain) == ("base", "base", 0.0)
     assert (found.p_value, found.p_average) == (1.0, 1.0)
 
 
 def test_a_trial_whose_losses_are_no_numbers_never_wins() -> None:
     losses = losses_of(np.array([0.0]), 30, 6) | {"broken": np.full(30, np.nan)}
-    found = shrunken(scores_of(losses), "base")
-    assert found.mean[found.at("broken")] < -0.1
-    assert winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "broken"
+    found = shrink_gains(probability_scores(losses), "base")
+    assert found.mean[found.index("broken")] < -0.1
+    assert select_winner(losses, None, dict.fromkeys(losses, 1.0), "base").key != "broken"
 
 
 def test_what_is_no_search_is_refused() -> None:
     losses = losses_of(np.array([0.0]), 30, 7)
     with pytest.raises(Defect, match="default"):
-        shrunken(scores_of(losses), "nobody")
+        shrink_gains(probability_scores(losses), "nobody")
     with pytest.raises(Defect, match="same validation rows"):
-        scores_of(losses | {"short": np.zeros(3)})
+        probability_scores(losses | {"short": np.zeros(3)})
     with pytest.raises(Defect, match="cost"):
-        winner(losses, None, {"base": 1.0}, "base")
-    alone = winner({"base": losses["base"]}, None, {"base": 1.0}, "base")
+        select_winner(losses, None, {"base": 1.0}, "base")
+    alone = select_winner({"base": losses["base"]}, None, {"base": 1.0}, "base")
     assert alone.key == "base"
     assert "no other" in alone.because
 
@@ -243,7 +243,7 @@ def test_rows_of_one_unit_are_no_evidence_of_their_own() -> None:
         costs = dict.fromkeys(losses, 1.0)
         for known in left:
             asked = units if known else None
-            left[known] += winner(losses, None, costs, "base", units=asked).key != "base"
+            left[known] += select_winner(losses, None, costs, "base", units=asked).key != "base"
     assert left[True] / 400 <= LEVEL + 0.02
     assert left[False] / 400 > 0.15, "the runs in which rows alone would mislead"
 
@@ -251,7 +251,7 @@ def test_rows_of_one_unit_are_no_evidence_of_their_own() -> None:
 def test_the_trial_in_the_place_of_a_default_is_named() -> None:
     losses = losses_of(np.array([0.05]), 200, 0)
     correct = {"base": np.ones(200), "t1": np.r_[np.zeros(20), np.ones(180)]}
-    found = winner(losses, correct, dict.fromkeys(losses, 1.0), "base", level=1.0)
+    found = select_winner(losses, correct, dict.fromkeys(losses, 1.0), "base", level=1.0)
     assert found.key == "base"
     assert found.because.endswith("so base is kept")
     assert "the default" not in found.because
@@ -264,6 +264,6 @@ def test_rows_of_a_mean_over_tokens_score_as_their_perplexity() -> None:
     assert rows.min() < 0
     whole = np.average(losses, weights=tokens)
     assert probabilities(rows).mean() == pytest.approx(np.exp(-whole))
-    found = scores_of({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
+    found = probability_scores({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
     assert (found["a"] - found["b"]).mean() == pytest.approx(np.exp(-whole) - np.exp(-whole - 0.1))
     assert probabilities(losses).tolist() == np.exp(-losses).tolist()

@@ -13,9 +13,9 @@ import yaml
 from holdfast.contract.request import TrainingRequest
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
-from holdfast.search.space import Dimension, OnlyWhere, Space
-from holdfast.search.space_request import read_asked, space_of, split_settings
-from holdfast.search.study import suggested
+from holdfast.search.space import Condition, Dimension, Space
+from holdfast.search.space_request import parse_space, read_search_recipe, split_settings
+from holdfast.search.study import suggest_value
 from holdfast.search.trial_plan import search_part
 from holdfast.search.tune import Tune, tune_request
 
@@ -23,7 +23,7 @@ RATE = {"range": ["1e-5", "5e-4"], "log": True}
 
 
 def space(**ranges: Any) -> Space:
-    return space_of({key.replace("__", "."): value for key, value in ranges.items()}, Recipe())
+    return parse_space({key.replace("__", "."): value for key, value in ranges.items()}, Recipe())
 
 
 def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) -> None:
@@ -35,7 +35,7 @@ def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) ->
     """
     (tmp_path / "rows.csv").write_text("text,label\n")
     (tmp_path / "recipe.yaml").write_text(text)
-    recipe, ranges, said = read_asked(tmp_path / "recipe.yaml")
+    recipe, ranges, said = read_search_recipe(tmp_path / "recipe.yaml")
     assert recipe.train.epochs == 3
     assert recipe.train.learning_rate is None
     assert recipe.methods == {"contrast": {"steps": 20}}
@@ -47,7 +47,7 @@ def test_ranges_are_taken_out_of_a_recipe_and_the_rest_is_read(tmp_path: Any) ->
     del plain["search"], plain["train"]["learning_rate"]
     del plain["methods"]["contrast"]["temperature"]
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(plain))
-    assert recipe == read_asked(tmp_path / "plain.yaml")[0]
+    assert recipe == read_search_recipe(tmp_path / "plain.yaml")[0]
 
 
 def test_what_the_command_sets_to_one_value_is_searched_no_more(tmp_path: Any) -> None:
@@ -83,17 +83,17 @@ def test_a_range_has_numbers_of_its_key_and_a_grid() -> None:
         train__warmup={"range": [0, 0.3]},
     ).by_key
     rate, epochs = made["train.learning_rate"], made["train.epochs"]
-    assert (rate.kind, rate.low, rate.high, rate.log) == ("number", 1e-5, 5e-4, True)
+    assert (rate.value_type, rate.low, rate.high, rate.log) == ("number", 1e-5, 5e-4, True)
     assert np.allclose(rate.grid(), np.geomspace(1e-5, 5e-4, 3))
     assert epochs.grid() == tuple(range(1, 9))
     assert epochs.finite
     assert made["train.batch_size"].grid() == (8, 16, 32)
     assert made["train.warmup"].grid() == (0, 0.15, 0.3)
     assert not made["train.warmup"].finite
-    assert made["train.warmup"].holds(0.2)
-    assert not made["train.warmup"].holds(0.4)
-    assert not epochs.holds(2.5)
-    assert not epochs.holds(True)
+    assert made["train.warmup"].contains(0.2)
+    assert not made["train.warmup"].contains(0.4)
+    assert not epochs.contains(2.5)
+    assert not epochs.contains(True)
 
 
 def test_what_depends_on_a_choice_is_searched_where_it_has_an_effect() -> None:
@@ -115,8 +115,8 @@ def test_what_depends_on_a_choice_is_searched_where_it_has_an_effect() -> None:
     ]
     assert sorted(map(repr, map(sorted_, points))) == sorted(map(repr, map(sorted_, by_hand)))
     assert made.grid_size() == len(by_hand) == 20
-    assert all(made.holds(point) for point in points)
-    assert not made.holds({"model.adapter.kind": "ia3", "model.adapter.rank": 4})
+    assert all(made.contains(point) for point in points)
+    assert not made.contains({"model.adapter.kind": "ia3", "model.adapter.rank": 4})
 
 
 def sorted_(point: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -155,7 +155,7 @@ def test_what_cannot_be_searched_is_refused_by_name(
     key: str, value: Any, names: str, remedy: str
 ) -> None:
     with pytest.raises(RecipeError) as refused:
-        space_of({key: value}, Recipe())
+        parse_space({key: value}, Recipe())
     told = str(refused.value)
     assert refused.value.exit_code == 2
     assert key in told
@@ -165,7 +165,7 @@ def test_what_cannot_be_searched_is_refused_by_name(
 
 def test_an_adapter_that_the_recipe_has_makes_its_rank_searchable() -> None:
     recipe = override(Recipe(), ["model.adapter.kind=lora"])
-    (one,) = space_of({"model.adapter.rank": {"range": [4, 8]}}, recipe)
+    (one,) = parse_space({"model.adapter.rank": {"range": [4, 8]}}, recipe)
     assert one.when is None
     assert one.grid() == (4, 5, 6, 7, 8)
 
@@ -201,7 +201,7 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
                 "whole",
                 10,
                 50,
-                when=OnlyWhere("methods.contrast", (True,)),
+                when=Condition("methods.contrast", (True,)),
             ),
         )
     )
@@ -211,8 +211,8 @@ def test_optuna_draws_what_the_space_holds_and_nothing_where_it_has_no_effect() 
         trial, chosen = study.ask(), dict[str, Any]()
         for one in made:
             if one in made.active(chosen):
-                chosen[one.key] = suggested(trial, one)
-        assert made.holds(chosen), chosen
+                chosen[one.key] = suggest_value(trial, one)
+        assert made.contains(chosen), chosen
         assert ("methods.contrast.steps" in chosen) == chosen["methods.contrast"]
         for key, value in chosen.items():
             seen.setdefault(key, set()).add(repr(value))

@@ -14,11 +14,11 @@ from optuna.storages.journal import JournalFileBackend
 from holdfast.core.errors import RunError
 from holdfast.core.records import Decision
 from holdfast.data.database_url import mask_password, without_password
-from holdfast.search.bench import TrialFold
+from holdfast.search.context import TrialFold
 from holdfast.search.job import FitEvaluations, FitJob, FitResult
 from holdfast.search.search_loop import SearchLoop
 from holdfast.search.space import Dimension, Space
-from holdfast.search.space_request import key_of
+from holdfast.search.space_request import settings_key
 from holdfast.search.storage import open_storage
 from holdfast.search.study import Proposals, TrialResult, Trials
 from holdfast.search.trial_plan import Pruning, TrialPlan, make_pruner, make_sampler
@@ -70,7 +70,7 @@ def carried_out(job: FitJob) -> FitResult:
     return FitResult(
         key=job.key,
         settings=job.settings,
-        looks=FitEvaluations(
+        evaluations=FitEvaluations(
             np.array([1]), losses[None], None, ({},), None, losses[:1], losses[:1]
         ),
         best=0,
@@ -92,12 +92,12 @@ def carried_out(job: FitJob) -> FitResult:
 
 def done(of: SearchLoop) -> tuple[TrialResult, ...]:
     for job in of.jobs():
-        of.take(carried_out(job))
-    return of.tried
+        of.add(carried_out(job))
+    return of.results
 
 
 def plain(tried: tuple[TrialResult, ...]) -> list[Any]:
-    return [(key_of(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
+    return [(settings_key(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
@@ -108,7 +108,7 @@ def test_one_worker_and_one_seed_give_the_same_trials(tmp_path: Path, sampler: s
     assert len(first) == 8
     assert first[0].settings == {}
     assert [one.origin for one in first[:3]] == ["default", "portfolio", "sampler"]
-    assert len({key_of(one.settings) for one in first}) == 8
+    assert len({settings_key(one.settings) for one in first}) == 8
 
 
 class Cut(BaseException):
@@ -141,7 +141,7 @@ def test_a_crash_at_any_write_changes_nothing(
             cuts += 1
             seen[0] = -1000
         again = searching(trials(where), most=4, folds=2)
-        before = len(again.tried)
+        before = len(again.results)
         found = done(again)
         assert plain(found) == whole, at[0]
         assert before <= len(whole)
@@ -162,16 +162,16 @@ def test_finished_trials_are_not_carried_out_again(tmp_path: Path) -> None:
     where = str(tmp_path / "study.journal")
     first = done(searching(trials(where), most=5))
     more = searching(trials(where), most=7)
-    assert plain(more.tried) == plain(first)
+    assert plain(more.results) == plain(first)
     asked = list(jobs_of(more))
     assert len(asked) == 2
-    assert plain(more.tried)[:5] == plain(first)
+    assert plain(more.results)[:5] == plain(first)
 
 
 def jobs_of(of: SearchLoop) -> Iterator[FitJob]:
     for job in of.jobs():
         yield job
-        of.take(carried_out(job))
+        of.add(carried_out(job))
 
 
 def test_what_a_trial_gave_comes_back_to_the_last_digit(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_settings_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
     one = searching(of, most=50, points=[("default", {"train.optimizer": "adamw"})])
     found = done(one)
     assert [dict(t.settings) for t in found] == [{}, {"train.optimizer": "sgd"}]
-    assert "had been tried already" in one.stopped
+    assert "had been tried already" in one.stop_reason
 
 
 def test_a_run_that_joins_a_study_has_the_default_and_hears_what_others_finish(
@@ -243,14 +243,14 @@ def test_a_run_that_joins_a_study_has_the_default_and_hears_what_others_finish(
     jobs = first.jobs()
     default = next(jobs)
     others = second.jobs()
-    second.take(carried_out(next(others)))
-    first.take(carried_out(default))
-    second.take(carried_out(next(others)))
+    second.add(carried_out(next(others)))
+    first.add(carried_out(default))
+    second.add(carried_out(next(others)))
     next(others)
     # The default is the first run's; nobody does it again, and both are held against it.
-    assert {one.origin for one in second.tried} == {"default", "portfolio", "sampler"}
+    assert {one.origin for one in second.results} == {"default", "portfolio", "sampler"}
     assert done(second)[0].settings == {}
-    assert [one.origin for one in second.tried].count("default") == 1
+    assert [one.origin for one in second.results].count("default") == 1
 
 
 @pytest.mark.parametrize("grid", [False, True])
@@ -265,7 +265,7 @@ def test_a_default_that_a_killed_run_never_finished_is_done_by_another(
     found = done(other)
     assert [dict(one.settings) for one in found].count({}) == 1
     assert "default" in {one.origin for one in found}
-    keys = [key_of(one.settings) for one in found]
+    keys = [settings_key(one.settings) for one in found]
     assert len(set(keys)) == len(keys)
 
 
@@ -275,55 +275,55 @@ def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path
     def behind(tried: TrialResult, _: Any) -> str | None:
         return "behind" if tried.settings.get("train.optimizer") == "sgd" else None
 
-    of = searching(trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, behind=behind)
+    of = searching(trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, trial_stop_rule=behind)
     fits = []
     for job in of.jobs():
         fits.append(job.key)
         one = carried_out(job)
         if job.settings.get("train.epochs") == 5:
             one = dataclasses.replace(one, failed="the loss: is no number", losses=np.zeros(0))
-        of.take(one)
-    states = {one.state for one in of.tried}
+        of.add(one)
+    states = {one.state for one in of.results}
     assert states == {"complete", "pruned", "failed"}
-    assert len(of.tried) == 8
-    for one in of.tried:
+    assert len(of.results) == 8
+    for one in of.results:
         known = np.isfinite(one.losses).sum()
         assert known == {"complete": ROWS, "pruned": 7, "failed": 0}[one.state]
-        assert one.whole == (one.state == "complete")
-    told = {one.because for one in of.tried if one.state != "complete"}
+        assert one.is_fully_scored == (one.state == "complete")
+    told = {one.because for one in of.results if one.state != "complete"}
     assert told == {"behind", "the loss: is no number"}
     # The sampler learns from whole trials alone.
     stored = {one.number: one.state.name for one in of.trials.study.get_trials()}
     names = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-    assert stored == {one.number: names[one.state] for one in of.tried}
+    assert stored == {one.number: names[one.state] for one in of.results}
     # One that is dropped has no other fold.
-    assert len(fits) == sum({"complete": 3, "pruned": 1, "failed": 1}[t.state] for t in of.tried)
+    assert len(fits) == sum({"complete": 3, "pruned": 1, "failed": 1}[t.state] for t in of.results)
 
 
 def test_a_fold_that_ends_after_its_trial_was_dropped_changes_nothing(tmp_path: Path) -> None:
     """Of several workers each has a fold of it."""
     where = str(tmp_path / "s.journal")
-    of = searching(trials(where), most=2, folds=3, behind=lambda *_: "behind")
+    of = searching(trials(where), most=2, folds=3, trial_stop_rule=lambda *_: "behind")
     jobs = of.jobs()
     first, second = next(jobs), next(jobs)
-    of.take(carried_out(first))
-    of.take(carried_out(second))
-    assert [one.state for one in of.tried] == ["pruned"]
+    of.add(carried_out(first))
+    of.add(carried_out(second))
+    assert [one.state for one in of.results] == ["pruned"]
 
 
 def test_a_search_does_not_end_early_before_eight_trials_were_whole(tmp_path: Path) -> None:
     import dataclasses
 
-    of = searching(trials(str(tmp_path / "s.journal"), "random"), 30, ends=lambda _: "enough")
+    of = searching(trials(str(tmp_path / "s.journal"), "random"), 30, search_stop_rule=lambda _: "enough")
     for job in of.jobs():
         one = carried_out(job)
         if job.settings.get("train.optimizer") == "sgd":
             one = dataclasses.replace(one, failed="the loss: is no number", losses=np.zeros(0))
-        of.take(one)
-    states = [one.state for one in of.tried]
+        of.add(one)
+    states = [one.state for one in of.results]
     assert states.count("complete") == 8
     assert "failed" in states
-    assert of.stopped == "enough"
+    assert of.stop_reason == "enough"
 
 
 def test_a_trial_whose_rows_are_cut_into_other_pieces_is_not_compared(tmp_path: Path) -> None:
@@ -334,10 +334,10 @@ def test_a_trial_whose_rows_are_cut_into_other_pieces_is_not_compared(tmp_path: 
         one = carried_out(job)
         if job.settings.get("train.epochs") == 5:
             one = dataclasses.replace(one, losses=one.losses[:-1])
-        of.take(one)
-    assert [one.state for one in of.tried] == ["complete", "failed", "complete"]
-    assert "other pieces" in of.tried[1].because
-    assert all(len(one.losses) == ROWS for one in of.tried)
+        of.add(one)
+    assert [one.state for one in of.results] == ["complete", "failed", "complete"]
+    assert "other pieces" in of.results[1].because
+    assert all(len(one.losses) == ROWS for one in of.results)
 
 
 @pytest.mark.parametrize(
@@ -363,19 +363,19 @@ def test_a_database_gives_the_trials_of_a_file_and_several_runs_share_it(
     one, two, three = (trials(postgres, owner=name) for name in ("first", "second", "first"))
     began = searching(one, most=6)
     jobs = began.jobs()
-    began.take(carried_out(next(jobs)))
+    began.add(carried_out(next(jobs)))
     next(jobs)
     # The second trial is under way in one run as another joins: neither does what the other does.
     second = searching(two, most=6)
-    assert plain(second.tried) == plain(of_file)[:1]
+    assert plain(second.results) == plain(of_file)[:1]
     found = done(second)
     assert len(found) == 6
     assert [tried.origin for tried in found].count("portfolio") == 0
     # The first run, killed there, goes on with its own.
     again = searching(three, most=7)
     done(again)
-    assert [tried.origin for tried in again.tried].count("portfolio") == 1
-    assert plain(again.tried)[:2] == plain(of_file)[:2]
+    assert [tried.origin for tried in again.results].count("portfolio") == 1
+    assert plain(again.results)[:2] == plain(of_file)[:2]
     for each in (one, two, three):
         each.close()
 

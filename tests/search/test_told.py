@@ -12,13 +12,13 @@ from sklearn.metrics import log_loss
 
 from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
-from holdfast.search.bench import Bench, strata, work
+from holdfast.search.context import SearchContext, run_job, strata
 from holdfast.search.job import FitJob
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import TrialResult
-from holdfast.search.study_block import alike, front, importance, latency_ms
-from holdfast.search.study_verdict import DEFAULT, behind_leader, judged, name_of
-from holdfast.search.trial_plan import Pruning, choose_pruner, choose_sampler, grid_of
+from holdfast.search.study_block import importance, latency_ms, merge_close_times, pareto_front
+from holdfast.search.study_verdict import DEFAULT, judge_trials, trial_name, trial_stop_reason
+from holdfast.search.trial_plan import Pruning, choose_pruner, choose_sampler, shuffled_grid
 
 
 def tried(number: int, losses: Any, cost: float = 100.0, **more: Any) -> TrialResult:
@@ -51,20 +51,20 @@ def test_a_trial_that_is_better_on_every_row_wins_and_is_expected_to_score_less(
     rng = np.random.default_rng(0)
     rows = hard(rng, 80)
     trials = [tried(0, rows), tried(1, rows * 0.5), tried(2, rows + 0.3)]
-    found = judged(trials, "accuracy", 100)
+    found = judge_trials(trials, "accuracy", 100)
     assert found.winner.number == 1
     assert not found.noise
     seen = float(np.mean(rows * 0.5 < np.log(2)))
     assert found.expected.low < found.expected.value <= seen < found.expected.high
     assert found.optimism.value == pytest.approx(seen - found.expected.value)
-    assert set(found.each) == {0, 1, 2}
+    assert set(found.expected_by_number) == {0, 1, 2}
     assert "the default" in found.because
 
 
 def test_fewer_test_rows_are_expected_less_surely_and_of_equal_trials_the_cheaper_is_kept() -> None:
     rows = hard(np.random.default_rng(0), 80)
     trials = [tried(0, rows), tried(1, rows * 0.5, 900.0), tried(2, rows * 0.5004, 300.0)]
-    few, many = (judged(trials, "accuracy", n) for n in (20, 2000))
+    few, many = (judge_trials(trials, "accuracy", n) for n in (20, 2000))
     assert few.winner.number == many.winner.number == 2
     assert few.expected.value == many.expected.value
     assert few.expected.low < many.expected.low < many.expected.high < few.expected.high
@@ -74,12 +74,12 @@ def test_luck_among_many_trials_is_called_noise_and_the_default_kept() -> None:
     rng = np.random.default_rng(1)
     rows = hard(rng, 60)
     trials = [tried(i, np.abs(rows + (i > 0) * rng.normal(0.02, 0.3, 60))) for i in range(24)]
-    found = judged(trials, "accuracy", 100)
+    found = judge_trials(trials, "accuracy", 100)
     assert found.noise
     assert found.winner.number == 0
     assert found.optimism.value == 0
     assert found.top.number != 0
-    assert found.looked_best.number == 0 or found.p_value > 0.05
+    assert found.most_promising.number == 0 or found.p_value > 0.05
 
 
 def test_of_losses_the_expected_one_is_larger_than_what_was_seen() -> None:
@@ -88,7 +88,7 @@ def test_of_losses_the_expected_one_is_larger_than_what_was_seen() -> None:
     trials = [
         dataclasses.replace(tried(i, np.abs(rows * (1 - 0.2 * i))), correct=None) for i in range(3)
     ]
-    found = judged(trials, "loss", 100)
+    found = judge_trials(trials, "loss", 100)
     assert found.winner.number == 2
     seen = float(found.winner.losses.mean())
     assert found.expected.low < seen <= found.expected.value < found.expected.high
@@ -99,10 +99,10 @@ def test_of_losses_the_expected_one_is_larger_than_what_was_seen() -> None:
 def test_without_a_whole_trial_the_search_is_refused() -> None:
     broken = dataclasses.replace(tried(0, [np.nan, 1.0]), state="failed", because="no number")
     with pytest.raises(TrainingError, match="no number"):
-        judged([broken], "accuracy", 10)
+        judge_trials([broken], "accuracy", 10)
     # A default that failed costs no search: the trials are held against the one in the middle.
     others = [tried(i, np.full(30, 0.1 * i)) for i in (1, 2, 3)]
-    found = judged([broken, *others], "accuracy", 10)
+    found = judge_trials([broken, *others], "accuracy", 10)
     assert found.default is None
     assert found.winner.number in (1, 2)
 
@@ -112,16 +112,16 @@ def test_a_trial_that_is_behind_on_the_rows_of_its_first_folds_has_no_other() ->
     rows = hard(rng, 90)
     whole = [tried(0, rows), tried(1, rows * 0.9)]
     part = np.where(np.arange(90) < 60, rows + 1.5, np.nan)
-    assert behind_leader(tried(2, part), whole) is not None
+    assert trial_stop_reason(tried(2, part), whole) is not None
     alike_ = np.where(np.arange(90) < 60, rows * 0.92, np.nan)
-    assert behind_leader(tried(3, alike_), whole) is None
-    assert behind_leader(dataclasses.replace(tried(4, part), origin="default"), whole) is None
-    assert behind_leader(tried(5, part), []) is None
+    assert trial_stop_reason(tried(3, alike_), whole) is None
+    assert trial_stop_reason(dataclasses.replace(tried(4, part), origin="default"), whole) is None
+    assert trial_stop_reason(tried(5, part), []) is None
     # It is held against the best of the others, not against any.
     spread = [tried(0, rows), tried(1, rows * 0.2), tried(2, rows + 2)]
     as_default = np.where(np.arange(90) < 60, rows, np.nan)
-    assert behind_leader(tried(6, as_default), spread) is not None
-    assert name_of(whole[0]) == DEFAULT
+    assert trial_stop_reason(tried(6, as_default), spread) is not None
+    assert trial_name(whole[0]) == DEFAULT
 
 
 def test_the_sampler_goes_by_the_probability_of_what_was_right() -> None:
@@ -165,29 +165,29 @@ def test_the_front_is_what_nobody_beats_in_everything() -> None:
             all(a <= b for a, b in zip(o, point, strict=True)) and o != point for o in points
         )
     }
-    kept = front(points)
+    kept = pareto_front(points)
     assert {points[i] for i in kept} == by_hand
     assert len(kept) == len(by_hand)
-    assert alike([1.0, 1.1, 5.0, 5.5, 0.99]) == [0.99, 0.99, 5.0, 5.0, 0.99]
+    assert merge_close_times([1.0, 1.1, 5.0, 5.5, 0.99]) == [0.99, 0.99, 5.0, 5.0, 0.99]
 
 
-def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: Bench) -> None:
+def test_the_time_of_an_answer_is_measured_without_changing_the_model(bench: SearchContext) -> None:
     before = [p.clone() for p in bench.prepared({}).loaded.network.parameters()]
     assert latency_ms(bench, {}) > 0
     after = bench.prepared({}).loaded.network.parameters()
     assert all(bool((one == other).all()) for one, other in zip(before, after, strict=True))
 
 
-def test_refined_losses_are_those_of_the_calibrated_answers(bench: Bench) -> None:
+def test_refined_losses_are_those_of_the_calibrated_answers(bench: SearchContext) -> None:
     """The best temperature for the rows is found again by a search over many."""
     seen: list[Snapshot] = []
 
     class Watch:
-        def look(self, key: str, look: Snapshot) -> None:
+        def stop_reason(self, key: str, look: Snapshot) -> None:
             seen.append(look)
 
     job = FitJob("one", bench.train, bench.valid, bench.train[:0], {"train.epochs": 1})
-    done = work(bench, job, Watch())
+    done = run_job(bench, job, Watch())
     assert done.best is not None
     assert done.refined is not None
     kept = next(look for look in seen if look.step == done.best_step)
@@ -201,7 +201,7 @@ def test_refined_losses_are_those_of_the_calibrated_answers(bench: Bench) -> Non
 
     best = min(log_loss(labels, chances(t)) for t in np.geomspace(0.01, 100, 4000))
     assert done.refined.mean() == pytest.approx(best, abs=1e-3)
-    assert done.refined.mean() == pytest.approx(done.looks.refined[done.best])
+    assert done.refined.mean() == pytest.approx(done.evaluations.refined[done.best])
 
 
 def look(step: int, loss: float, seen: int = 10) -> Snapshot:
@@ -222,7 +222,7 @@ def test_a_trial_that_diverges_ends_and_one_that_learns_goes_on() -> None:
             one = look(10 * step, loss)
             rows = loss + noise
             told.append(
-                watch.look(key, dataclasses.replace(one, train_losses=rows, valid_losses=rows))
+                watch.stop_reason(key, dataclasses.replace(one, train_losses=rows, valid_losses=rows))
             )
         return told
 
@@ -237,9 +237,9 @@ def test_a_trial_that_diverges_ends_and_one_that_learns_goes_on() -> None:
 def test_the_clock_ends_a_trial_but_not_the_default() -> None:
     watch = Pruning("none", until=0.0)
     watch.follow("default", None, spared=True)
-    assert watch.look("default", look(5, 1.0)) is None
-    assert watch.look("other", look(0, 1.0)) is None
-    assert "minutes" in str(watch.look("other", look(5, 1.0)))
+    assert watch.stop_reason("default", look(5, 1.0)) is None
+    assert watch.stop_reason("other", look(0, 1.0)) is None
+    assert "minutes" in str(watch.stop_reason("other", look(5, 1.0)))
 
 
 def test_halving_ends_what_is_behind_where_others_were() -> None:
@@ -252,7 +252,7 @@ def test_halving_ends_what_is_behind_where_others_were() -> None:
     for number, loss in enumerate([0.2, 0.3, 0.4, 2.0, 2.5, 3.0]):
         trial = study.ask()
         watch.follow(str(number), trial)
-        told = [watch.look(str(number), look(s, loss, seen=s)) for s in (10, 30, 60, 90)]
+        told = [watch.stop_reason(str(number), look(s, loss, seen=s)) for s in (10, 30, 60, 90)]
         ended.append(any(told))
         if not any(told):
             study.tell(trial, float(np.exp(-loss)))
@@ -279,8 +279,8 @@ def test_a_grid_of_too_many_points_is_counted_without_them_and_refused() -> None
     many = [Dimension(n, "whole", 1, 100, 1.0) for n in ("train.epochs", "train.x", "train.y")]
     for space in (Space(tuple(large)), Space(tuple(many))):
         with pytest.raises(RecipeError, match=r"more than 100,000 points"):
-            grid_of(space, 0)
-    assert len(grid_of(Space(tuple(many[:2])), 0)) == 10_000
+            shuffled_grid(space, 0)
+    assert len(shuffled_grid(Space(tuple(many[:2])), 0)) == 10_000
 
 
 def test_folds_hold_rare_labels_together() -> None:

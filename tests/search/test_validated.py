@@ -20,8 +20,13 @@ from holdfast.pipeline import main
 from holdfast.pipeline.main import train
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.folds.cross_validation import CrossValidation, FoldLearner, FoldPlan, joined
-from holdfast.search.folds.scores import verdicts
+from holdfast.search.folds.cross_validation import (
+    CrossValidation,
+    FoldLearner,
+    FoldPlan,
+    join_evaluations,
+)
+from holdfast.search.folds.scores import verdict_counts
 from holdfast.search.job import FitJob, FitResult
 
 CUT = {"train": {"epochs": 2, "keep": "last"}}
@@ -29,14 +34,14 @@ CUT = {"train": {"epochs": 2, "keep": "last"}}
 
 def validated(recipe: Recipe, **asked: Any) -> FoldLearner:
     procedure = CrossValidation(**asked)
-    recipe = procedure.asked(recipe)
-    divided = load_and_divide(recipe, folded=True)
+    recipe = procedure.checked_recipe(recipe)
+    divided = load_and_divide(recipe, scores_by_folds=True)
     return procedure.learn(divided.recipe, divided)
 
 
 def plan_of(recipe: Recipe, **asked: Any) -> tuple[FoldPlan, Any]:
     made = validated(recipe, **asked)
-    return made.plan, made.learning
+    return made.fold_plan, made.learning
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +56,17 @@ def test_every_row_scores_once_a_repeat_and_judges_at_most_once(search_recipe: R
     n = len(learning.prepared.rows)
     units = learning.prepared.units
     for repeat in (0, 1):
-        of = plan.of_repeat(repeat)
-        assert np.array_equal(np.sort(np.concatenate([one.held for one in of])), np.arange(n))
+        of = plan.for_repeat(repeat)
+        assert np.array_equal(np.sort(np.concatenate([one.held_out for one in of])), np.arange(n))
         judged = np.concatenate([one.valid for one in of])
         assert len(np.unique(judged)) == len(judged) > 0
         for one in of:
-            parts = (one.train, one.valid, one.held)
+            parts = (one.train, one.valid, one.held_out)
             assert sum(map(len, parts)) == n
             for a in range(3):
                 for b in range(a):
                     assert not np.isin(units[parts[a]], units[parts[b]]).any()
-    assert not np.array_equal(plan.of_repeat(0)[0].held, plan.of_repeat(1)[0].held)
+    assert not np.array_equal(plan.for_repeat(0)[0].held_out, plan.for_repeat(1)[0].held_out)
 
 
 def csv_of(folder: Path, write_csv: Any, rows: Any, header: tuple[str, ...]) -> Path:
@@ -78,13 +83,13 @@ def test_groups_are_never_parted(
     plan, learning = plan_of(recipe, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
-        assert not set(groups[one.held]) & set(groups[one.train])
-        assert not set(groups[one.held]) & set(groups[one.valid])
+        assert not set(groups[one.held_out]) & set(groups[one.train])
+        assert not set(groups[one.held_out]) & set(groups[one.valid])
     by = recipe.with_changes(data={"split": {"by": "group"}})
     plan, learning = plan_of(by, folds=3)
     groups = np.array(learning.prepared.rows.column("group"))
     for one in plan.folds:
-        assert not set(groups[one.held]) & set(groups[np.union1d(one.train, one.valid)])
+        assert not set(groups[one.held_out]) & set(groups[np.union1d(one.train, one.valid)])
 
 
 def test_by_time_each_fold_is_answered_by_what_is_older(
@@ -99,9 +104,9 @@ def test_by_time_each_fold_is_answered_by_what_is_older(
     ends = 0
     for one in plan.folds:
         assert at[one.train].max() < at[one.valid].min()
-        assert at[one.valid].max() < at[one.held].min()
-        assert at[one.held].min() > ends
-        ends = at[one.held].max()
+        assert at[one.valid].max() < at[one.held_out].min()
+        assert at[one.held_out].min() > ends
+        ends = at[one.held_out].max()
     with pytest.raises(RecipeError, match="one order"):
         plan_of(search_recipe.with_changes(data=data), folds=3, repeats=2)
 
@@ -166,15 +171,15 @@ def test_what_judges_the_model_of_all_rows_was_not_learned_from_by_who_answered(
     search_recipe: Recipe,
 ) -> None:
     """Its looks are the folds' own at their validation rows."""
-    from holdfast.search.bench import Bench, work
+    from holdfast.search.context import SearchContext, run_job
 
     made = validated(search_recipe.with_changes(**CUT), folds=3)
     fitted = made.fit()
-    bench = Bench.of(made.learning)
+    bench = SearchContext.from_learning_rows(made.learning)
     expected = []
-    for one in made.plan.folds:
-        done = work(bench, one.job(f"fold-{one.number}", {}))
-        expected.append(done.looks.losses[0])
+    for one in made.fold_plan.folds:
+        done = run_job(bench, one.job(f"fold-{one.number}", {}))
+        expected.append(done.evaluations.losses[0])
     assert np.array_equal(fitted.trained.history[0].valid_losses, np.concatenate(expected))
     learned = np.sort(fitted.training_plan.train.rows)
     assert np.array_equal(learned, np.sort(bench.rows.column("row")))
@@ -204,7 +209,7 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 
     pairs = [fold(10, 3, [4.0, 3, 2, 1]), fold(5, 1, [8.0, 6, 0, 0])]
     ready = SimpleNamespace(plan=SimpleNamespace(evaluate_at=(0, 10, 20, 40), steps=40))
-    made = joined(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
+    made = join_evaluations(pairs, ready, 0.375, 2)  # type: ignore[arg-type]
     assert made.ends_at == 10
     assert [look.losses.tolist() for look in made.evaluations] == [
         [4, 4, 8, 8],
@@ -219,10 +224,10 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
 ) -> None:
-    from holdfast.search import bench as benches
+    from holdfast.search import context as benches
 
     run, made = tmp_path / "killed", []
-    real = benches.work
+    real = benches.run_job
 
     def dies(bench: Any, job: FitJob, *rest: Any) -> FitResult:
         if job.key == "fold-0-1" and "dead" not in made:
@@ -231,7 +236,7 @@ def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
         made.append(job.key)
         return real(bench, job, *rest)
 
-    monkeypatch.setattr("holdfast.search.learner.work", dies)
+    monkeypatch.setattr("holdfast.search.learner.run_job", dies)
     recipe = search_recipe.with_changes(**CUT)
     with pytest.raises(killed):
         train(recipe, run, procedure=CrossValidation(3))
@@ -350,7 +355,7 @@ def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
 
 def test_the_verdicts_are_one_sentence() -> None:
     found = [{"label": "overfit", "since_step": step} for step in (30, 40, 60, 40)]
-    told = verdicts([*found, {"label": "healthy", "since_step": None}])
+    told = verdict_counts([*found, {"label": "healthy", "since_step": None}])
     assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
     assert told["labels"] == {"overfit": 4, "healthy": 1}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.fits.kept_outputs import ask_model
+from holdfast.fits.prefix_caching import probe_prefix
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.sam import Sam
 from holdfast.models.compute.prefix import Prefix, frozen_prefix
@@ -28,7 +28,7 @@ CLASSES = ("a", "b")
 
 @pytest.fixture(autouse=True)
 def _short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.fits.kept_outputs.PROBE_SECONDS", 0.0)
+    monkeypatch.setattr("holdfast.fits.prefix_caching.PROBE_SECONDS", 0.0)
 
 
 def groups(network: Any, phase: Any) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def made(job: Any, phase: Any, contrast_phase: Any, tiny_model: Path) -> Any:
         if cache is not None:
             prefix = Prefix(frozen_prefix(network))
             plain = job(folder, **settings)
-            assert ask_model(prefix, network, plain.task, plain.train, "float32").why_not is None
+            assert probe_prefix(prefix, network, plain.task, plain.train, "float32").why_not is None
             settings["cache"] = PrefixCache(prefix, cache)
         return job(folder, **settings)
 
@@ -259,7 +259,7 @@ class Mixing(nn.Module):
 def test_the_model_is_asked_and_says_why_not(job: Any, how: str, why: str | None) -> None:
     network = Mixing(how)
     work, state = job(), torch.get_rng_state()
-    entry = ask_model(Prefix(frozen_prefix(network)), network, work.task, work.train, "float32")
+    entry = probe_prefix(Prefix(frozen_prefix(network)), network, work.task, work.train, "float32")
     assert (entry.why_not is None) if why is None else (why in entry.why_not)
     assert torch.equal(torch.get_rng_state(), state)
     assert entry.bytes_of(work.train) == (0 if why else 4 * 8 * int(work.train.lengths.sum()))

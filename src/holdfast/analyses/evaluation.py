@@ -41,7 +41,7 @@ from holdfast.data.table import Table
 from holdfast.monitor.confirmation import ALPHA, METRIC_NAMES, RATE_METRICS
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.runs.known_rows import NONE, SeenRows, seen_rows
+from holdfast.runs.known_rows import NO_SPLIT, KnownRows, find_known_rows
 from holdfast.runs.prediction_file import Predicted, json_object
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
@@ -89,7 +89,7 @@ def evaluation_block(predictor: Predictor, data: str, options: InferenceOptions 
         return block
     # The runs' own sources are read again, to find duplicates.
     with advising(), within_limits(predictor.part, options.limits):
-        overlap = seen_rows(predictor.runs, table)
+        overlap = find_known_rows(predictor.runs, table)
     block["seen"] = overlap.to_json()
     if overlap.unseen is not None and len(overlap.unseen) < len(table):
         block["without_seen"] = score(overlap.unseen).to_json()
@@ -147,7 +147,7 @@ MOST_NAMED_CLASSES = 3
 
 
 def against_run(
-    predictor: Predictor, table: Table, overlap: SeenRows, block: Mapping[str, Any]
+    predictor: Predictor, table: Table, overlap: KnownRows, block: Mapping[str, Any]
 ) -> dict[str, Any]:
     """``against_run`` of ``evaluate --json``: the score of these rows and of the run's test rows,
     from its stored predictions, with the test of their difference; where that is significant, the
@@ -159,8 +159,8 @@ def against_run(
     result, finished_run = read_result(run), FinishedRun(run)
     if result.get("meta") is not None or not (result.get("test") or {}).get("n"):
         return {"why": "the run has no test score of a single task"}
-    n_seen = int((overlap.side != NONE).sum())
-    if n_seen and n_seen == len(overlap.side):
+    n_seen = int((overlap.split_index != NO_SPLIT).sum())
+    if n_seen and n_seen == len(overlap.split_index):
         return {"why": "all of these rows are the run's own: training, validation or test rows"}
     new_scores = _scores_of_rows(predictor, table, block)
     try:
@@ -212,16 +212,16 @@ def _scores_of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 
 
 def _unseen_scores(
-    new_scores: RowScores, overlap: SeenRows, block: Mapping[str, object]
+    new_scores: RowScores, overlap: KnownRows, block: Mapping[str, object]
 ) -> RowScores | None:
     """Scores of the rows that the run had not seen; ``None`` if there are no such rows, or only
     such rows."""
     unseen = overlap.unseen
-    if unseen is None or not 0 < len(unseen) < len(overlap.side):
+    if unseen is None or not 0 < len(unseen) < len(overlap.split_index):
         return None
     if new_scores.groups is None and (rate_scores := _scores_of_rate(block, new_scores.metric)) is not None:
         return rate_scores
-    if len(new_scores.values) != len(overlap.side):
+    if len(new_scores.values) != len(overlap.split_index):
         return None
     groups = None if new_scores.groups is None else np.asarray(new_scores.groups)[unseen]
     return RowScores(new_scores.metric, new_scores.values[unseen], groups)
@@ -273,16 +273,16 @@ def _reason(check: str, applies: bool | None, because: str) -> dict[str, Any]:
     return {"check": check, "found": applies, "because": because}
 
 
-def _duplicates_reason(overlap: SeenRows, unseen_scores: RowScores | None, run_scores: RowScores) -> dict[str, Any]:
+def _duplicates_reason(overlap: KnownRows, unseen_scores: RowScores | None, run_scores: RowScores) -> dict[str, Any]:
     """Rows that the run was trained or validated on, and near-duplicates of them."""
     name = "rows also in training"
     if overlap.unseen is None:
         return _reason(name, None, f"not checked: {overlap.why}")
-    n_seen = len(overlap.side) - len(overlap.unseen)
+    n_seen = len(overlap.split_index) - len(overlap.unseen)
     if not n_seen:
         return _reason(name, False, "no row or near-duplicate of one was in training or validation")
     because = (
-        f"{n_seen} of {len(overlap.side)} rows, or near-duplicates of them, were in training or "
+        f"{n_seen} of {len(overlap.split_index)} rows, or near-duplicates of them, were in training or "
         "validation"
     )
     if unseen_scores is None:

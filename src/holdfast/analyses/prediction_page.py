@@ -32,7 +32,7 @@ from holdfast.report.predictions_page import (
 )
 from holdfast.report.public import base_name, public_name
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.runs.threshold import rule_of
+from holdfast.runs.threshold import load_rule
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +100,7 @@ def read_recorded(run: Path) -> tuple[RecordedPredictions, tuple[Decision, ...]]
     columns = finished_run.stored(split)
     table, missing_source = _source_table(finished_run, split, columns)
     task = str(result.get("task"))
-    rule, rule_decisions = rule_of([run])
+    rule, rule_decisions = load_rule([run])
     stored_texts = _stored_texts(result)
     predictions = columns.to_pylist()
     rows = _recorded_rows(finished_run, task, predictions, table, stored_texts)

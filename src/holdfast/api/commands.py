@@ -104,13 +104,13 @@ def cv(
 
     Others as for ``train``.
     """
-    from holdfast.search.folds.cross_validation import asked_for
+    from holdfast.search.folds.cross_validation import cross_validation_of
     from holdfast.terminal.watch import train_with_progress
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(model, task, seed, settings, out, resume)
     recipe = request.recipe()
-    procedure = asked_for(recipe, folds, repeats, nested, engine, address)
+    procedure = cross_validation_of(recipe, folds, repeats, nested, engine, address)
     _, folder = train_with_progress(request, recipe, quiet=quiet, procedure=procedure)
     return TrainedRun(folder)
 
@@ -233,14 +233,14 @@ def choose(
     opened.
     """
     from holdfast.core.decisions import decisions_to
-    from holdfast.search.choice.adaptation import adapting_of
+    from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model
     from holdfast.terminal.messages import MessagePrinter
 
     rows = RowArguments(source, labels, groups, test, text, label, group)
     request = rows.request(None, task, seed, settings)
     named = [models] if isinstance(models, (str, Path)) else models
-    adapting = adapting_of(adapt, extend, out)
+    adapting = adaptation_options(adapt, extend, out)
     with decisions_to(MessagePrinter(quiet, verbose=False)):
         return choose_model(request.recipe(), list(map(str, named)), request.in_memory, adapting)
 

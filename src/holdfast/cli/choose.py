@@ -60,13 +60,13 @@ def command(
     for a short while. Prints the scores of both with intervals; the score after fine-tuning is not
     predicted. Writes nothing but an adapted model; test rows stay closed."""
     refuse_low_memory("torch")
-    from holdfast.search.choice.adaptation import adapting_of
+    from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model
 
     request = rows.request(source, seed=seed, settings=set_ or [])
-    adapting = adapting_of(adapted.adapt, adapted.extend, adapted.out)
+    adapting = adaptation_options(adapted.adapt, adapted.extend, adapted.out)
     with output.heard(f"holdfast choose {source}"):
-        choice = choose_model(request.recipe(), models.split(","), adapting=adapting)
+        choice = choose_model(request.recipe(), models.split(","), adaptation=adapting)
     output.show(choice.to_json(), lambda columns: choice_text(choice, columns))
 
 
@@ -112,7 +112,7 @@ def _table(choice: Choice) -> list[str]:
         short_score = "" if short is None else f"{short.score if choice.higher else -short.score:.3f}"
         lines.append(
             f"{_short(candidate.name):<{MAX_NAME}} {score:<22} {short_score:>6} "
-            f"{candidate.beside.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
+            f"{candidate.facts.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"
         )
     return lines
 
@@ -123,7 +123,7 @@ def _short(name: str) -> str:
 
 
 def _candidate_facts(candidate: ModelCandidate) -> list[tuple[str, str]]:
-    facts = candidate.beside
+    facts = candidate.facts
     languages = ", ".join(facts.languages[:8]) or UNKNOWN
     lines = [("Licence", f"{facts.licence or UNKNOWN}; language: {languages}")]
     if facts.max_length is not None:

@@ -58,12 +58,12 @@ def command(
     """Cross-validate SOURCE: every row is answered by a model to which it was unknown, and a model
     of all rows comes out."""
     refuse_low_memory("torch")
-    from holdfast.search.folds.cross_validation import asked_for
+    from holdfast.search.folds.cross_validation import cross_validation_of
     from holdfast.terminal.watch import train_with_progress
 
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
-    procedure = asked_for(recipe, *astuple(folds))
+    procedure = cross_validation_of(recipe, *astuple(folds))
     if end.dry_run:
         show_folds(procedure, recipe, output)
         return
@@ -78,10 +78,10 @@ def show_folds(
     procedure: CrossValidation, recipe: Recipe, output: RunOutput, verbose: bool | None = None
 ) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.learner import foreseen
+    from holdfast.search.learner import dry_run_plan
 
     with output.heard(verbose=verbose):
-        plan = foreseen(procedure, recipe)
+        plan = dry_run_plan(procedure, recipe)
     output.show(plan, lambda columns: "\n".join(_plan_lines(plan, columns)))
 
 

@@ -41,7 +41,7 @@ def command(
 
 def _baseline_run(run: Path) -> dict[str, Any]:
     """The careless run, shown as it goes on."""
-    from holdfast.pipeline.baseline import add_careless
+    from holdfast.pipeline.baseline import add_baseline_run
     from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.progress import RunDisplay
 
@@ -51,7 +51,7 @@ def _baseline_run(run: Path) -> dict[str, Any]:
         "random, five times the learning rate, nobody to stop it, the last state kept"
     )
     try:
-        return add_careless(run, (show,))
+        return add_baseline_run(run, (show,))
     finally:
         show.close()
 

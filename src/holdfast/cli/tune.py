@@ -80,10 +80,10 @@ def command(
 
 def _show_plan(procedure: SearchProcedure, recipe: Recipe, output: RunOutput) -> None:
     """The plan of ``--dry-run``."""
-    from holdfast.search.learner import foreseen
+    from holdfast.search.learner import dry_run_plan
 
     with output.heard():
-        plan = foreseen(procedure, recipe)
+        plan = dry_run_plan(procedure, recipe)
     output.show(plan, lambda columns: "\n".join(_plan(plan, columns)))
 
 

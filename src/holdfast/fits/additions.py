@@ -18,7 +18,7 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import LossTerm
-from holdfast.fits.augmentation import enriched
+from holdfast.fits.augmentation import enrich_plan
 from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.registry import RunContext, Method, Parts, all_methods, parts_of, complete_settings
 from holdfast.methods.replay import ReplaySource
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 # One notch more of a number that says how much an enrichment does.
 STRONGER = 1.5
-STRENGTHS = ("share", "strength", "most", "degrees", "alpha")
+STRENGTH_KEYS = ("share", "strength", "most", "degrees", "alpha")
 # What is switched on where nothing is: benchmarks/methods.md has no other of texts above nothing
 # (aeda +0.2 points, word-level changes below 0); shifts and mirrors gained 6 to 10 points on
-# pictures, the others come after them.
+# images, the others come after them.
 NOTCHES: Mapping[str, tuple[Mapping[str, Settings], ...]] = {
     "text": ({"aeda": {"share": 0.5}}, {"aeda": {"share": 0.5}, "delete": {"share": 0.5}}),
     "pictures": (
@@ -45,25 +45,25 @@ NOTCHES: Mapping[str, tuple[Mapping[str, Settings], ...]] = {
         {"usual": {"strength": 0.2}, "erase": {"strength": 0.4}},
     ),
 }
-MOST_NOTCHES = 3
+MAX_NOTCHES = 3
 
 
 class FitAdditions:
     """Of one fit: its resolved recipe, its rows, its model."""
 
-    def __init__(self, ready: TrainingPlan) -> None:
-        self._ready = ready
-        self._enriched: dict[int, tuple[Phase, ...]] = {}
+    def __init__(self, training_plan: TrainingPlan) -> None:
+        self._plan = training_plan
+        self._enriched_phases: dict[int, tuple[Phase, ...]] = {}
 
     def accepts(self, phase: Phase) -> bool:
         return phase.name == FINETUNE
 
-    def complete_settings(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(self, name: str, given: Settings, active: Mapping[str, Settings]) -> dict[str, Any]:
         try:
-            ready = self._ready
-            known = RunContext(len(ready.train), ready.recipe.train.learning_rate, ready.classes)
-            method, settings = all_methods()[name], complete_settings(name, given, known)
-            self._check(name, method, settings, on)
+            training_plan = self._plan
+            facts = RunContext(len(training_plan.train), training_plan.recipe.train.learning_rate, training_plan.classes)
+            method, settings = all_methods()[name], complete_settings(name, given, facts)
+            self._check(name, method, settings, active)
         except RecipeError as error:
             rule = f"cannot be applied: {error.what} {error.rule}"
             raise RunError("the action SwitchOn", rule, name, error.remedy) from error
@@ -72,66 +72,66 @@ class FitAdditions:
     @property
     def possible(self) -> dict[str, dict[str, Any]]:
         """The methods that could join this run now, alone, with their usual settings."""
-        found = {}
+        methods = {}
         for name in sorted(all_methods()):
             try:
-                found[name] = self.complete_settings(name, {}, {})
+                methods[name] = self.complete_settings(name, {}, {})
             except RunError:
                 continue
-        return found
+        return methods
 
     @property
     def notches(self) -> int:
-        if not any(self.accepts(phase) for phase in self._ready.plan.phases):
+        if not any(self.accepts(phase) for phase in self._plan.plan.phases):
             return 0
-        if self._mine():
-            return MOST_NOTCHES
+        if self._own_enrichments():
+            return MAX_NOTCHES
         try:
             self._forms(1)
         except (RecipeError, RunError):
             return 0
-        return len(NOTCHES[self._of()])
+        return len(NOTCHES[self._row_type()])
 
     def add_to(self, phase: Phase, methods: Mapping[str, Settings], notches: int) -> Phase:
         if not self.accepts(phase):
             return phase
-        mine = method_parts(self._ready.recipe)
+        recipe_parts = method_parts(self._plan.recipe)
         if notches:
             forms = next(one for one in self._forms(notches) if one.name == phase.name)
-            source = self._with_general(forms.source, mine)
+            source = self._with_general(forms.source, recipe_parts)
             phase = replace(phase, source=source, terms=forms.terms)
         if not methods:
             return phase
         parts = parts_of(methods)
-        drawn = phase
-        if parts.add_general_rows is not None or mine.add_general_rows is not None:
-            drawn = replace(phase, source=_alone(phase.source))
+        own_source = phase
+        if parts.add_general_rows is not None or recipe_parts.add_general_rows is not None:
+            own_source = replace(phase, source=_without_general(phase.source))
         return replace(
             phase,
-            source=self._with_general(_drawn_by(drawn, parts), parts, mine),
+            source=self._with_general(_source_with(own_source, parts), parts, recipe_parts),
             stepper=parts.stepper or phase.stepper,
             terms=(*phase.terms, *self._terms(parts)),
         )
 
     def listeners(self, name: str, settings: Settings) -> Sequence[Listener]:
         parts = parts_of({name: settings})
-        return (*parts.listeners(), *parts.listeners_for(self._ready.loaded))
+        return (*parts.listeners(), *parts.listeners_for(self._plan.loaded))
 
     def told(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
         with record_decisions() as log:
-            enriched(*self._asked(notches))
+            enrich_plan(*self._enrich_arguments(notches))
         decisions, findings = decisions_and_findings(log)
         return (*decisions, *findings)
 
     def _check(
-        self, name: str, method: Method, settings: Settings, on: Mapping[str, Settings]
+        self, name: str, method: Method, settings: Settings, active: Mapping[str, Settings]
     ) -> None:
         """Refuse what cannot join: a method that is on by the recipe, one with a phase of its own
         or none of these parts, one that needs a class a row, one that excludes another."""
-        known = method_settings(self._ready.recipe)
+        recipe_methods = method_settings(self._plan.recipe)
         where = f"methods.{name}"
-        if name in known:
+        if name in recipe_methods:
             raise RecipeError(where, "is on by the recipe", None, "Name another.")
         if not method.joins:
             raise RecipeError(where, "acts at the beginning of a run, which is over", None)
@@ -140,83 +140,83 @@ class FitAdditions:
             raise RecipeError(where, "has a phase of its own, which comes first", None)
         # What a method needs of the model it says here, before it is made for it.
         with record_decisions():
-            parts.prepares(self._ready.loaded)
-        mine = self.listeners(name, settings)
-        joins = parts.terms or parts.source or parts.stepper or parts.add_general_rows or mine
-        if not joins:
+            parts.prepares(self._plan.loaded)
+        listeners = self.listeners(name, settings)
+        contributes = parts.terms or parts.source or parts.stepper or parts.add_general_rows or listeners
+        if not contributes:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
-        labels = getattr(self._ready.train, "labels", None)
+        labels = getattr(self._plan.train, "labels", None)
         if method.needs_classes and (labels is None or not self._one_class()):
             raise RecipeError(where, "needs a class a row", None)
         if method.needs_one_answer and not self._one_class():
             raise RecipeError(where, "compares answers, and a row has several or a number", None)
-        if method.needs_general and self._ready.splits.general_rows is None:
+        if method.needs_general and self._plan.splits.general_rows is None:
             raise RecipeError(where, "needs general rows, and none were prepared", None)
-        parts_of({**known, **on, name: settings})
-        asked = conflict_query(self._ready.recipe)
-        check_conflicts(replace(asked, methods={**asked.methods, **on, name: settings}))
-        ordinary = all(
-            isinstance(_inner(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)
-            for phase in self._ready.plan.phases
+        parts_of({**recipe_methods, **active, name: settings})
+        query = conflict_query(self._plan.recipe)
+        check_conflicts(replace(query, methods={**query.methods, **active, name: settings}))
+        draws_every_row = all(
+            isinstance(_row_source(phase.source), EveryRow) and isinstance(phase.stepper, OnePass)
+            for phase in self._plan.plan.phases
             if self.accepts(phase)
         )
-        if (parts.source or parts.stepper) and not ordinary:
+        if (parts.source or parts.stepper) and not draws_every_row:
             raise RecipeError(where, "draws rows or makes gradients as another method does", None)
         self._terms(parts)
 
     def _one_class(self) -> bool:
-        return self._ready.prepared.rows.columns.one_class
+        return self._plan.prepared.rows.columns.one_class
 
-    def _with_general(self, source: BatchSource, *wanted: Parts) -> BatchSource:
-        """The source with general rows beside, where the recipe or what joins asks for them."""
-        rows = self._ready.splits.general_rows
-        beside = next((one.add_general_rows for one in wanted if one.add_general_rows is not None), None)
-        return source if beside is None or rows is None else beside(source, rows)
+    def _with_general(self, source: BatchSource, *parts: Parts) -> BatchSource:
+        """The source with general rows too, where the recipe or what joins needs them."""
+        rows = self._plan.splits.general_rows
+        add_general = next((one.add_general_rows for one in parts if one.add_general_rows is not None), None)
+        return source if add_general is None or rows is None else add_general(source, rows)
 
     def _terms(self, parts: Parts) -> list[LossTerm]:
-        return terms_of_rows(parts.terms, self._ready.train, self._ready.prepared.rows.classes)
+        return terms_of_rows(parts.terms, self._plan.train, self._plan.prepared.rows.classes)
 
-    def _of(self) -> str:
-        of = input_type(self._ready.recipe.task)
-        assert of is not None
-        return of
+    def _row_type(self) -> str:
+        row_type = input_type(self._plan.recipe.task)
+        assert row_type is not None
+        return row_type
 
-    def _mine(self) -> dict[str, Mapping[str, Any]]:
+    def _own_enrichments(self) -> dict[str, Mapping[str, Any]]:
         """What the recipe enriches its rows with."""
-        return requested_enrichments(self._ready.recipe.enrich)
+        return requested_enrichments(self._plan.recipe.enrich)
 
     def _forms(self, notches: int) -> tuple[Phase, ...]:
-        if notches not in self._enriched:
+        if notches not in self._enriched_phases:
             with decisions_to(None):
-                self._enriched[notches] = enriched(*self._asked(notches)).plan.phases
-        return self._enriched[notches]
+                self._enriched_phases[notches] = enrich_plan(*self._enrich_arguments(notches)).plan.phases
+        return self._enriched_phases[notches]
 
-    def _asked(self, notches: int) -> tuple[Plan, Any, Any, Any, Any]:
-        ready = self._ready
-        mine, table = self._mine(), NOTCHES[self._of()]
-        asked = _stronger(mine, notches) if mine else table[min(notches, len(table)) - 1]
-        bare = replace(ready.plan, phases=tuple(map(_bare, ready.plan.phases)))
-        recipe = resolve_recipe(ready.recipe.model_copy(update={"enrich": asked}))
-        return bare, ready.definition, ready.loaded, ready.splits, recipe
+    def _enrich_arguments(self, notches: int) -> tuple[Plan, Any, Any, Any, Any]:
+        training_plan = self._plan
+        own_enrichments, table = self._own_enrichments(), NOTCHES[self._row_type()]
+        enrich = _strengthened(own_enrichments, notches) if own_enrichments else table[min(notches, len(table)) - 1]
+        plain_plan = replace(training_plan.plan, phases=tuple(map(_plain_phase, training_plan.plan.phases)))
+        recipe = resolve_recipe(training_plan.recipe.model_copy(update={"enrich": enrich}))
+        return plain_plan, training_plan.definition, training_plan.loaded, training_plan.splits, recipe
 
 
-def _bare(phase: Phase) -> Phase:
+def _plain_phase(phase: Phase) -> Phase:
     """The phase with its rows as they are."""
     terms = tuple(term for term in phase.terms if not isinstance(term, MixedLabels))
-    return replace(phase, source=_inner(phase.source), terms=terms)
+    return replace(phase, source=_row_source(phase.source), terms=terms)
 
 
-def _inner(source: BatchSource) -> BatchSource:
-    source = _alone(source)
+def _row_source(source: BatchSource) -> BatchSource:
+    source = _without_general(source)
     return source.inner if isinstance(source, Enriched) else source
 
 
-def _alone(source: BatchSource) -> BatchSource:
-    """The source without general rows beside."""
+def _without_general(source: BatchSource) -> BatchSource:
+    """The source without its general rows."""
     return source.inner if isinstance(source, ReplaySource) else source
 
 
-def _drawn_by(phase: Phase, parts: Parts) -> Any:
+def _source_with(phase: Phase, parts: Parts) -> Any:
     """The source of a method in the place of the ordinary one, its rows in the forms of this."""
     if parts.source is None:
         return phase.source
@@ -225,17 +225,17 @@ def _drawn_by(phase: Phase, parts: Parts) -> Any:
     return parts.source
 
 
-def _stronger(mine: Mapping[str, Mapping[str, Any]], notches: int) -> dict[str, dict[str, Any]]:
+def _strengthened(own_enrichments: Mapping[str, Mapping[str, Any]], notches: int) -> dict[str, dict[str, Any]]:
     """Each number that says how much an enrichment does, times ``STRONGER`` a notch, as far as its
     bounds go."""
-    known, found = all_enrichments(), {}
-    for name, given in mine.items():
-        fields = known[name].settings.__dataclass_fields__
+    registry, strengthened = all_enrichments(), {}
+    for name, given in own_enrichments.items():
+        fields = registry[name].settings.__dataclass_fields__
         settings = dict(given)
-        for key in STRENGTHS:
+        for key in STRENGTH_KEYS:
             if key in fields:
                 value = settings.get(key, fields[key].default)
-                most = fields[key].metadata["rule"].most
-                settings[key] = min(most, value * math.pow(STRONGER, notches))
-        found[name] = settings
-    return found
+                upper = fields[key].metadata["rule"].most
+                settings[key] = min(upper, value * math.pow(STRONGER, notches))
+        strengthened[name] = settings
+    return strengthened

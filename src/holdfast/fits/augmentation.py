@@ -1,5 +1,5 @@
 """Other forms of the training rows, put together: which enrichments, of which rows, and what is
-told of them."""
+reported of them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from holdfast.tasks.images.losses import EncodedImages
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.task import Examples
 
-# Looked at in a mirror; more tell no more.
-MOST_MIRRORED = 2000
-# Below it an enrichment changes so few rows that it is not what was asked for.
-LEAST_CHANGED = 0.1
+# Images compared with their mirror images; more show no more.
+MAX_MIRRORED = 2000
+# Below it an enrichment changes too few rows to be what was requested.
+MIN_CHANGED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class EnrichedPlan:
     on: bool = False
 
 
-def enriched(
-    plan: Plan, definition: TaskDefinition[LoadedModel, Examples], loaded: LoadedModel, sides: EncodedSplits, recipe: Recipe
+def enrich_plan(
+    plan: Plan, definition: TaskDefinition[LoadedModel, Examples], loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -54,42 +54,42 @@ def enriched(
     needs is missing.
     """
     if recipe.task in IMAGE_TASKS:
-        return _with_pictures(plan, sides, recipe)
-    asked = check_enrich(recipe.enrich, "text")
-    if not asked:
+        return _enrich_images(plan, splits, recipe)
+    enrichments = check_enrich(recipe.enrich, "text")
+    if not enrichments:
         return EnrichedPlan(plan, recipe.enrich)
-    ways = make_all(asked)
-    for one in ways.values():
+    augmenters = make_all(enrichments)
+    for one in augmenters.values():
         one.ready()
-    forms = text_forms(ways, definition, loaded, sides, recipe)
-    found = survey(forms)
+    forms = text_forms(augmenters, definition, loaded, splits, recipe)
+    form_survey = survey(forms)
     phases = [replace(phase, source=Enriched(phase.source, forms)) for phase in plan.phases]
-    for name, one in ways.items():
-        _notify_of_forms(name, one, found)
+    for name, one in augmenters.items():
+        _notify_of_forms(name, one, form_survey)
     return EnrichedPlan(replace(plan, phases=tuple(phases)), recipe.enrich, on=True)
 
 
 def text_forms(
-    ways: Mapping[str, Any], definition: TaskDefinition[LoadedModel, Examples], loaded: Any, sides: EncodedSplits, recipe: Recipe
+    augmenters: Mapping[str, Any], definition: TaskDefinition[LoadedModel, Examples], loaded: Any, splits: EncodedSplits, recipe: Recipe
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 
     Raises ``RecipeError`` for tags and plain texts, and for a function that breaks its promise.
     """
-    table = sides.train_rows.table
-    _refuse_where_words_are_bound(table, recipe, next(iter(ways)))
+    table = splits.train_rows.table
+    _refuse_where_words_are_bound(table, recipe, next(iter(augmenters)))
     # A tokenizer keeps how it cuts and pads: this one belongs to the thread that makes the forms.
-    mine = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
+    own_loaded = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
 
     def encode(rows: Table) -> Examples:
-        return definition.transform_examples(definition.encode(rows, mine, recipe), mine, rows)
+        return definition.transform_examples(definition.encode(rows, own_loaded, recipe), own_loaded, rows)
 
-    for one in ways.values():
+    for one in augmenters.values():
         if isinstance(one, Own):
-            first = table.rows.with_format("arrow")[:3]
-            check_function(load_function(one.function), read_rows(first, table), one.function)
+            first_rows = table.rows.with_format("arrow")[:3]
+            check_function(load_function(one.function), read_rows(first_rows, table), one.function)
     return Rewriting(
-        sides.train_rows, places_of(sides.train, len(table)), ways, encode, recipe.seed, sides.added
+        splits.train_rows, row_positions(splits.train, len(table)), augmenters, encode, recipe.seed, splits.added
     )
 
 
@@ -106,93 +106,93 @@ def _refuse_where_words_are_bound(table: Table, recipe: Recipe, name: str) -> No
     )
 
 
-def places_of(examples: Any, rows: int) -> Ints:
+def row_positions(examples: Any, rows: int) -> Ints:
     """Where the row of each example stands in its table of so many ``rows`` [examples]."""
     if len(examples) == rows:
         return np.arange(rows)
-    kept = getattr(examples, "kept", None)
-    found: Ints = examples.positions if kept is None else kept
-    return found
+    kept_positions = getattr(examples, "kept", None)
+    positions: Ints = examples.positions if kept_positions is None else kept_positions
+    return positions
 
 
-def _notify_of_forms(name: str, one: object, found: FormSurvey) -> None:
+def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
     """What an enrichment does to rows, seen before any is learned from; and a finding where it
     leaves nearly every row as it is."""
     settings = names_of(one, ("share", "strength", "copies", "similarity"))
-    changed, lost = found.changed[name], sum(found.kept[name].values())
-    told = [
+    changed, lost = form_survey.changed[name], sum(form_survey.kept[name].values())
+    parts = [
         "set by you",
-        f"{changed} of {count_phrase(found.rows, 'training row')} looked at come out otherwise",
+        f"{changed} of {count_phrase(form_survey.rows, 'training row')} looked at come out otherwise",
     ]
     if lost:
-        why = ", ".join(f"{what} {count}" for what, count in found.kept[name].items())
-        told.append(f"{count_phrase(lost, 'form')} fall back to the row ({why})")
-    if name in found.alike:
-        told.append(f"the median likeness of meaning is {found.alike[name]:.2f}")
-        before, after = found.shown[name]
-        told.append(f"e.g. {_short(before)!r} → {_short(after)!r}")
-    told.append(f"known: {ENRICHMENTS[name].known}")
-    notify(Decision("enrich", f"{name} ({settings})", "; ".join(told)))
-    share = changed / max(1, found.rows)
-    if share >= LEAST_CHANGED:
+        why = ", ".join(f"{cause} {count}" for cause, count in form_survey.kept[name].items())
+        parts.append(f"{count_phrase(lost, 'form')} fall back to the row ({why})")
+    if name in form_survey.alike:
+        parts.append(f"the median likeness of meaning is {form_survey.alike[name]:.2f}")
+        before, after = form_survey.shown[name]
+        parts.append(f"e.g. {_shorten(before)!r} → {_shorten(after)!r}")
+    parts.append(f"known: {ENRICHMENTS[name].known}")
+    notify(Decision("enrich", f"{name} ({settings})", "; ".join(parts)))
+    share = changed / max(1, form_survey.rows)
+    if share >= MIN_CHANGED_SHARE:
         return
     why = f", {count_phrase(lost, 'form')} lost meaning" if lost else ""
-    because = f"enrich.{name} changes {changed} of {found.rows} rows that were looked at{why}"
+    because = f"enrich.{name} changes {changed} of {form_survey.rows} rows that were looked at{why}"
     remedy = f"Leave enrich.{name} out, or look whether it is made for this language."
-    notify(Finding("idle_enrichment", "warn", 1 - share, found.rows - changed, (), because, remedy))
+    notify(Finding("idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy))
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _with_pictures(plan: Plan, sides: EncodedSplits, recipe: Recipe) -> EnrichedPlan:
-    examples = sides.train
+def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> EnrichedPlan:
+    examples = splits.train
     assert isinstance(examples, EncodedImages)
-    asked = check_enrich(recipe.enrich, "pictures")
-    if not asked:
+    enrichments = check_enrich(recipe.enrich, "pictures")
+    if not enrichments:
         return EnrichedPlan(plan, recipe.enrich)
-    _settle_mirror(asked, examples, recipe.seed)
-    ways = make_all(asked)
-    wrong = [name for name, one in ways.items() if one.needs_colours]
-    if wrong and examples.pixels.affine is None:
+    _settle_mirror(enrichments, examples, recipe.seed)
+    augmenters = make_all(enrichments)
+    unsupported = [name for name, one in augmenters.items() if one.needs_colours]
+    if unsupported and examples.pixels.affine is None:
         rule = "works on colours, and this model's processor does more than scale them"
         remedy = "Leave it out; crop, flip, resize, rotate and erase work."
-        raise RecipeError(f"enrich.{wrong[0]}", rule, None, remedy)
-    for name, one in ways.items():
+        raise RecipeError(f"enrich.{unsupported[0]}", rule, None, remedy)
+    for name, one in augmenters.items():
         settings = names_of(one, ("share", "strength", "least", "degrees", "most", "alpha"))
         known = ENRICHMENTS[name].known
         because = f"set by you; another form each time a picture comes up; known: {known}"
         notify(Decision("enrich", f"{name} ({settings})", because))
     forms = Redrawing(
-        sides.train_rows,
+        splits.train_rows,
         examples,
-        ways,
+        augmenters,
         lambda rows: examples.pixels.colours(examples.places[rows]),
         examples.pixels.from_colours,
         recipe.seed,
     )
-    phases = tuple(_drawn_with(phase, forms) for phase in plan.phases)
-    return EnrichedPlan(replace(plan, phases=phases), {**recipe.enrich, **asked}, on=True)
+    phases = tuple(_with_image_forms(phase, forms) for phase in plan.phases)
+    return EnrichedPlan(replace(plan, phases=phases), {**recipe.enrich, **enrichments}, on=True)
 
 
-def _settle_mirror(asked: dict[str, dict[str, Any]], examples: EncodedImages, seed: int) -> None:
-    """Whether pictures are mirrored where that is left to the rows, which settles it in ``asked``;
-    and a warning where a mirror that is set changes what they mean."""
-    usual = asked.get("usual", {})
-    open_ = usual.get("mirror") == BY_EVIDENCE
-    if not (open_ or usual.get("mirror") == YES or "flip" in asked):
+def _settle_mirror(enrichments: dict[str, dict[str, Any]], examples: EncodedImages, seed: int) -> None:
+    """Whether images are mirrored where that is left to the rows, which settles it in
+    ``enrichments``; and a warning where a mirror that is set changes what they mean."""
+    usual = enrichments.get("usual", {})
+    undecided = usual.get("mirror") == BY_EVIDENCE
+    if not (undecided or usual.get("mirror") == YES or "flip" in enrichments):
         return
     rng = generator(seed, "enrich", "mirror rows")
-    rows = np.sort(rng.permutation(len(examples))[:MOST_MIRRORED])
+    rows = np.sort(rng.permutation(len(examples))[:MAX_MIRRORED])
     pixels = examples.pixels.colours(examples.places[rows])
-    seen = in_a_mirror(pixels, examples.labels[rows], seed)
-    if open_:
-        usual["mirror"] = YES if seen.alike else NO
-        chosen = "pictures are mirrored" if seen.alike else "no picture is mirrored"
-        notify(Decision("enrich", chosen, f"{seen.because} (enrich.usual.mirror)"))
-    elif not seen.alike:
-        loses = (seen.plain - seen.mirrored) / max(1e-9, seen.plain - seen.chance)
+    mirror_test = in_a_mirror(pixels, examples.labels[rows], seed)
+    if undecided:
+        usual["mirror"] = YES if mirror_test.alike else NO
+        sentence = "pictures are mirrored" if mirror_test.alike else "no picture is mirrored"
+        notify(Decision("enrich", sentence, f"{mirror_test.because} (enrich.usual.mirror)"))
+    elif not mirror_test.alike:
+        loses = (mirror_test.plain - mirror_test.mirrored) / max(1e-9, mirror_test.plain - mirror_test.chance)
         notify(
             Finding(
                 "mirror_changes_meaning",
@@ -200,14 +200,14 @@ def _settle_mirror(asked: dict[str, dict[str, Any]], examples: EncodedImages, se
                 min(1.0, max(0.0, loses)),
                 0,
                 (),
-                f"pictures are mirrored, and {seen.because}",
+                f"pictures are mirrored, and {mirror_test.because}",
                 "Set enrich.flip=false or enrich.usual.mirror=no where left and right matter.",
             )
         )
 
 
-def _drawn_with(phase: Phase, forms: Redrawing) -> Phase:
-    """The phase with its pictures in other forms; where rows are compared none is of two classes,
+def _with_image_forms(phase: Phase, forms: Redrawing) -> Phase:
+    """The phase with its images in other forms; where rows are compared none is of two classes,
     and nothing is mixed."""
     alone = {k: v for k, v in forms.enrichments.items() if not isinstance(v, Mixing)}
     if phase.compares_rows or not forms.mixing:

@@ -37,74 +37,74 @@ if TYPE_CHECKING:
 TIMED_TOKENS = 8
 
 
-def seconds_after(
-    ready: TrainingPlan, test_rows: int, network: Network, device: torch.device, a_row: float
+def seconds_after_training(
+    training_plan: TrainingPlan, test_rows: int, network: Network, device: torch.device, row_seconds: float
 ) -> dict[str, float]:
-    """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``a_row`` forward, and of
-    the texts of one evaluation (``evaluation``; 0 where none are written there)."""
-    recipe, tuned_and_base = ready.recipe, 2
-    train, valid = len(ready.train), len(ready.valid)
-    writes = recipe.task in GENERATIVE_TASKS
+    """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward,
+    and of the texts of one evaluation (``evaluation``; 0 where none are written there)."""
+    recipe, tuned_and_base = training_plan.recipe, 2
+    train, valid = len(training_plan.train), len(training_plan.valid)
+    is_generative = recipe.task in GENERATIVE_TASKS
     # The saved model, the one that it began from, and once more for the baseline of classes.
-    scoring: float = test_rows * (tuned_and_base if writes else 3)
+    scoring: float = test_rows * (tuned_and_base if is_generative else 3)
     if recipe.model.quantize != "none":
         scoring += test_rows
     probes: float = min(PREDICTED_TRAIN_ROWS, train) + valid
-    if writes:
-        scoring += valid + ready.plan.probe_rows
+    if is_generative:
+        scoring += valid + training_plan.plan.probe_rows
         if recipe.probes.shots:
             scoring += min(FEW_SHOT_ROWS, test_rows) * (1 + recipe.probes.shots)
-        heard = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
-        probes += tuned_and_base * heard
+        memorization_rows = min(MOST_HEARD, train) + min(MOST_HEARD, test_rows)
+        probes += tuned_and_base * memorization_rows
     if recipe.task in (*DECODER_TASKS, *LABELLED_TEXT_TASKS):
-        probes += tuned_and_base * _rows_of(passages(), ready)
+        probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:
         pairs = [pair for of in general_items().values() for pair in of]
-        scoring += tuned_and_base * _rows_of([text for pair in pairs for text in pair], ready)
-    parts = {"scoring": scoring * a_row, "texts": 0.0, "probes": probes * a_row, "evaluation": 0.0}
-    generates = writes and recipe.generate.rows and recipe.model.adapter.kind != "prompt"
-    if not generates and ready.watch is None:
+        scoring += tuned_and_base * _as_rows([text for pair in pairs for text in pair], training_plan)
+    parts = {"scoring": scoring * row_seconds, "texts": 0.0, "probes": probes * row_seconds, "evaluation": 0.0}
+    generates = is_generative and recipe.generate.rows and recipe.model.adapter.kind != "prompt"
+    if not generates and training_plan.watch is None:
         return parts
-    prefill, token = _timed(ready, network, device)
+    prefill, token = _time_tokens(training_plan, network, device)
     if generates:
-        own, completed = _seconds_of_texts(ready, test_rows, prefill, token)
-        parts["texts"], parts["probes"] = own, parts["probes"] + completed
-    if ready.watch is not None:
-        batches = sum(_batches(len(one.references)) for one in ready.watch.samples.values())
-        parts["evaluation"] = batches * (prefill + ready.watch.new_tokens * token)
+        text_seconds, completed = _text_seconds(training_plan, test_rows, prefill, token)
+        parts["texts"], parts["probes"] = text_seconds, parts["probes"] + completed
+    if training_plan.watch is not None:
+        batches = sum(_batches(len(one.references)) for one in training_plan.watch.samples.values())
+        parts["evaluation"] = batches * (prefill + training_plan.watch.new_tokens * token)
     return parts
 
 
-def _seconds_of_texts(
-    ready: TrainingPlan, test_rows: int, prefill: float, token: float
+def _text_seconds(
+    training_plan: TrainingPlan, test_rows: int, prefill: float, token: float
 ) -> tuple[float, float]:
-    """Of the generated rows, and of the completions that show what is known by heart."""
-    recipe = ready.recipe
-    samples = ready.definition.choose_samples(ready.loaded, ready.splits, recipe, ready.plan.probe_rows)
+    """Of the generated rows, and of the completions that show what is memorized."""
+    recipe = training_plan.recipe
+    samples = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows)
     assert samples is not None
     train, valid = (
-        _batches(min(recipe.generate.rows, len(rows))) for rows in (ready.train, ready.valid)
+        _batches(min(recipe.generate.rows, len(rows))) for rows in (training_plan.train, training_plan.valid)
     )
     test = _batches(min(recipe.generate.rows, test_rows))
     # Both models write the training and test rows, the base model also behind examples; the
-    # validation rows are written at the end where no look wrote them.
+    # validation rows are written at the end where no evaluation wrote them.
     batches = 2 * (train + test) + (test if recipe.probes.shots else 0)
-    batches += 0 if ready.watch else valid
-    own = batches * (prefill + samples.new_tokens * token)
+    batches += 0 if training_plan.watch else valid
+    text_seconds = batches * (prefill + samples.new_tokens * token)
     if recipe.task not in DECODER_TASKS:
-        return own, 0.0
-    each = prefill + COMPARED * TOKENS_A_WORD * token
+        return text_seconds, 0.0
+    batch_seconds = prefill + COMPARED * TOKENS_A_WORD * token
     # Training rows by both models, and validation rows by the tuned one.
-    asked = 2 * _batches(min(MOST_ROWS, len(ready.train)))
-    return own, (asked + _batches(min(MOST_ROWS, len(ready.valid)))) * each
+    completion_batches = 2 * _batches(min(MOST_ROWS, len(training_plan.train)))
+    return text_seconds, (completion_batches + _batches(min(MOST_ROWS, len(training_plan.valid)))) * batch_seconds
 
 
-def _timed(ready: TrainingPlan, network: Network, device: torch.device) -> tuple[float, float]:
+def _time_tokens(training_plan: TrainingPlan, network: Network, device: torch.device) -> tuple[float, float]:
     """Seconds of a batch's first token, and of each one that follows."""
 
     def seconds(tokens: int) -> float:
-        asked = ready.recipe.with_changes(generate={"rows": TOGETHER, "max_new_tokens": tokens})
-        watch = ready.definition.choose_samples(ready.loaded, ready.splits, asked, ready.plan.probe_rows)
+        asked = training_plan.recipe.with_changes(generate={"rows": TOGETHER, "max_new_tokens": tokens})
+        watch = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, asked, training_plan.plan.probe_rows)
         assert watch is not None
         start = time.perf_counter()
         watch.samples["valid"].write(network, device)
@@ -121,7 +121,7 @@ def _batches(rows: int) -> int:
     return math.ceil(rows / TOGETHER)
 
 
-def _rows_of(texts: Sequence[str], ready: TrainingPlan) -> float:
+def _as_rows(texts: Sequence[str], training_plan: TrainingPlan) -> float:
     """These texts, as so many rows of the run's mean length."""
-    tokens = sum(len(ids) for ids in ready.loaded.tokenizer(list(texts))["input_ids"])
-    return tokens / max(1.0, float(np.mean(ready.train.lengths)))
+    tokens = sum(len(ids) for ids in training_plan.loaded.tokenizer(list(texts))["input_ids"])
+    return tokens / max(1.0, float(np.mean(training_plan.train.lengths)))

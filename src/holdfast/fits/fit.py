@@ -23,9 +23,9 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.data.scratch import remove_with, scratch_file
 from holdfast.fits.additions import FitAdditions
-from holdfast.fits.compose import make_ready
-from holdfast.fits.duration import seconds_after
-from holdfast.fits.policies import deciders, kept_state, start_probe
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.duration import seconds_after_training
+from holdfast.fits.policies import checkpoint_decision, deciders, start_probe
 from holdfast.fits.run_facts import make_monitor
 from holdfast.methods.balance import (
     TARGET,
@@ -43,7 +43,7 @@ from holdfast.models.base import Network
 from holdfast.models.layers import parameter_groups
 from holdfast.models.network_copy import detach_trainable, tensors_of
 from holdfast.plan.defaults import method_parts
-from holdfast.prepare.sharding import gathered, spread
+from holdfast.prepare.sharding import gather_model, shard_network
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.extra_features_selection import with_side
 from holdfast.tasks.generation.samples import writer
@@ -87,22 +87,22 @@ def fit(
 
     Raises ``RecipeError`` for settings that cannot be followed, ``MachineError`` where memory does
     not suffice, ``TrainingError`` where a loss is no number, ``Interrupted`` where the user stops,
-    ``Defect`` for positions that are no division: a mask, none at all, of rows that are not there,
-    or on both sides.
+    ``Defect`` for positions that are no split: a mask, none at all, of rows that are not there,
+    or in both splits.
     Which rows must not be parted (``prepared.units``) is the caller's to respect.
     """
     start = time.perf_counter()
-    kept_in = into.kept_in if into else None
+    checkpoints = into.checkpoints if into else None
     train_rows, valid_rows = (
-        _whole("training", train_positions),
-        _whole("validation", valid_positions),
+        _checked_positions("training", train_positions),
+        _checked_positions("validation", valid_positions),
     )
-    ready = make_ready(prepared, train_rows, valid_rows, settings, kept_in)
-    return fit_ready(ready, start, into=into, listeners=listeners)
+    training_plan = make_training_plan(prepared, train_rows, valid_rows, settings, checkpoints)
+    return run_fit(training_plan, start, into=into, listeners=listeners)
 
 
-def fit_ready(
-    ready: TrainingPlan,
+def run_fit(
+    training_plan: TrainingPlan,
     start: float,
     *,
     into: FitFolder | None = None,
@@ -114,29 +114,29 @@ def fit_ready(
     that a cross-fitted one learns from, once its folder is begun. A fit without a folder is a
     trial: what is decided in it is kept with it, and nobody is notified."""
     with contextlib.nullcontext() if into else decisions_to(None):
-        notify(*ready.decisions, *ready.findings)
-        accelerator = make_accelerator(ready.recipe.train.precision)
-        place = into.begin(ready, accelerator) if into else FitPlace()
-        out_of_fold = folds(ready, accelerator, place) if folds else None
-        job, of_kind = make_job(ready, accelerator, place, listeners)
+        notify(*training_plan.decisions, *training_plan.findings)
+        accelerator = make_accelerator(training_plan.recipe.train.precision)
+        place = into.begin(training_plan, accelerator) if into else FitPlace()
+        out_of_fold = folds(training_plan, accelerator, place) if folds else None
+        job, task_listeners = make_job(training_plan, accelerator, place, listeners)
         job = replace(job, out_of_fold=out_of_fold)
         if isinstance(out_of_fold, FoldMeasurements):
-            ends = StopAtStep(out_of_fold.ends_at, out_of_fold.because)
-            job = replace(job, choose=last, advisor=ends)
-        until_the_loop = time.perf_counter() - start
-        ready, job, trained = gathered(ready, job, train(job, place.resume))
-        for tried in trained.offers:
-            notify(tried.decision)
-        kept = kept_state(ready, of_kind, trained)
+            end_rule = StopAtStep(out_of_fold.ends_at, out_of_fold.because)
+            job = replace(job, choose=last, advisor=end_rule)
+        setup_seconds = time.perf_counter() - start
+        training_plan, job, trained = gather_model(training_plan, job, train(job, place.resume))
+        for offer in trained.offers:
+            notify(offer.decision)
+        decision = checkpoint_decision(training_plan, task_listeners, trained)
         if isinstance(out_of_fold, FoldMeasurements):
-            kept = replace(kept, because=out_of_fold.because)
-        job.journal.decide(trained.last_step, kept)
-        seconds = until_the_loop + trained.train_s
+            decision = replace(decision, because=out_of_fold.because)
+        job.journal.decide(trained.last_step, decision)
+        seconds = setup_seconds + trained.train_s
         fitted = with_side(
-            with_rates(FittedModel(ready, job, of_kind, trained, kept, seconds, place.begun))
+            with_target_rates(FittedModel(training_plan, job, task_listeners, trained, decision, seconds, place.run_start))
         )
-        for made in late_decisions(fitted):
-            job.journal.decide(trained.last_step, made)
+        for late_decision in late_decisions(fitted):
+            job.journal.decide(trained.last_step, late_decision)
         notify(*(fitted.extra_features.findings if fitted.extra_features else ()))
         return fitted
 
@@ -144,43 +144,43 @@ def fit_ready(
 def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
     """What was decided of a fit's answers after its state was chosen."""
     probes = [
-        Decision("linear probe (baseline)", _used_as(one, fitted.training_plan), one.because)
+        Decision("linear probe (baseline)", _probe_use(one, fitted.training_plan), one.because)
         for one in fitted.listeners
         if isinstance(one, HeadRefit) and one.because
     ]
-    late = (fitted.rates, fitted.extra_features)
-    return (*probes, *(one.decision for one in late if one is not None))
+    later = (fitted.rates, fitted.extra_features)
+    return (*probes, *(one.decision for one in later if one is not None))
 
 
-def _used_as(probe: HeadRefit, ready: TrainingPlan) -> str:
+def _probe_use(probe: HeadRefit, training_plan: TrainingPlan) -> str:
     if not probe.first:
         return "baseline"
-    if ready.added:
-        return f"baseline; the run starts from {start_probe(ready)}"
+    if training_plan.added:
+        return f"baseline; the run starts from {start_probe(training_plan)}"
     return "baseline, and the last layer at step 0"
 
 
-def averages(fitted: FittedModel) -> tuple[Decision, ...]:
+def average_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
     """What was decided of the averages of weights that the run tried; its journal has them."""
-    return tuple(made.decision for made in fitted.trained.offers)
+    return tuple(offer.decision for offer in fitted.trained.offers)
 
 
-def _whole(name: str, given: Ints | Sequence[int]) -> Ints:
+def _checked_positions(name: str, given: Ints | Sequence[int]) -> Ints:
     """Positions as whole numbers: a mask would be read as the rows 0 and 1, and what stands after a
     point cut off."""
-    found = np.asarray(given)
-    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu":
+    positions = np.asarray(given)
+    if positions.ndim != 1 or not len(positions) or positions.dtype.kind not in "iu":
         raise Defect(
             "a fit",
             f"was given {name} rows that are no list of whole numbers, the first row being 0",
-            "no row" if not found.size else f"{found.dtype.name} of shape {found.shape}",
-            "Of a mask give numpy.flatnonzero(mask)." if found.dtype.kind == "b" else "",
+            "no row" if not positions.size else f"{positions.dtype.name} of shape {positions.shape}",
+            "Of a mask give numpy.flatnonzero(mask)." if positions.dtype.kind == "b" else "",
         )
-    return found.astype(np.int64)
+    return positions.astype(np.int64)
 
 
-def with_rates(fitted: FittedModel) -> FittedModel:
-    """The fit, its last layer moved to the population that was asked for, where one was.
+def with_target_rates(fitted: FittedModel) -> FittedModel:
+    """The fit, its last layer moved to the population that was requested, where one was.
 
     The shift is that of calibrated logits: the bias takes it times the temperature by which the
     saved layer is divided.
@@ -188,39 +188,39 @@ def with_rates(fitted: FittedModel) -> FittedModel:
     target = target_setting(fitted.recipe.methods)
     if target is None:
         return fitted
-    ready, temperature = fitted.training_plan, kept_temperature(fitted)
-    classes = ready.prepared.rows.classes
-    rows = class_shares(labels_of(ready.train), len(classes))
-    found = _rates(fitted, target, classes, rows, temperature)
-    if found.is_moved:
+    training_plan, temperature = fitted.training_plan, kept_temperature(fitted)
+    classes = training_plan.prepared.rows.classes
+    row_shares = class_shares(labels_of(training_plan.train), len(classes))
+    rates = _target_rates(fitted, target, classes, row_shares, temperature)
+    if rates.is_moved:
         import torch
 
         bias = classifier(fitted.network).head.bias
         with torch.no_grad():
-            bias.add_(torch.as_tensor(temperature * found.shift, dtype=bias.dtype).to(bias.device))
-    return replace(fitted, rates=found)
+            bias.add_(torch.as_tensor(temperature * rates.shift, dtype=bias.dtype).to(bias.device))
+    return replace(fitted, rates=rates)
 
 
-def _rates(
-    fitted: FittedModel, target: object, classes: tuple[str, ...], rows: Floats, temperature: float
+def _target_rates(
+    fitted: FittedModel, target: object, classes: tuple[str, ...], row_shares: Floats, temperature: float
 ) -> Rates:
     if isinstance(target, dict):
         return Rates(
-            classes, rows, stated_rates(target, classes, TARGET), "the population that you state"
+            classes, row_shares, stated_rates(target, classes, TARGET), "the population that you state"
         )
     if target == "rows":
-        return Rates(classes, rows, rows, "probabilities are those at the rates of the rows")
+        return Rates(classes, row_shares, row_shares, "probabilities are those at the rates of the rows")
     if target == "even":
-        return Rates(classes, rows, tempered_rates(rows, 1.0), "answers are for classes alike frequent")
+        return Rates(classes, row_shares, tempered_rates(row_shares, 1.0), "answers are for classes alike frequent")
     if target == "half":
         because = "answers are for rates half of the way to classes alike, for macro-F1"
-        return Rates(classes, rows, tempered_rates(rows, USUAL), because)
+        return Rates(classes, row_shares, tempered_rates(row_shares, USUAL), because)
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
-    chosen = choose_strength(
-        logits / temperature, labels_of(fitted.training_plan.valid), rows, seed=fitted.recipe.seed
+    strength = choose_strength(
+        logits / temperature, labels_of(fitted.training_plan.valid), row_shares, seed=fitted.recipe.seed
     )
-    return Rates(classes, rows, chosen.target, chosen.because)
+    return Rates(classes, row_shares, strength.target, strength.because)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,17 +228,17 @@ class FitPlace:
     """Where a fit is written while it runs: nowhere, unless a run's folder is given.
 
     ``decisions`` are what the journal begins with; with ``resume`` the newest state in ``store`` is
-    continued. ``listeners`` join the loop's own (alerts, trackers). ``begun`` is what the folder
-    keeps of the run's beginning. ``test_rows`` are to be scored at the end.
+    continued. ``listeners`` join the loop's own (alerts, trackers). ``run_start`` is what the
+    folder keeps of the run's beginning. ``test_rows`` are to be scored at the end.
     """
 
     journal: Journal = field(default_factory=lambda: Journal(None))
     store: CheckpointStore = field(default_factory=lambda: CheckpointStore(None))
-    kept_in: Path | None = None
+    checkpoints: Path | None = None
     resume: bool = False
     decisions: Sequence[Decision] = ()
     listeners: Sequence[Any] = ()
-    begun: RunStart | None = None
+    run_start: RunStart | None = None
     test_rows: int | None = None
 
 
@@ -247,16 +247,16 @@ class FitFolder(Protocol):
     or none."""
 
     @property
-    def kept_in(self) -> Path:
+    def checkpoints(self) -> Path:
         """What goes when the run is finished lies here."""
 
-    def begin(self, ready: TrainingPlan, accelerator: Accelerator) -> FitPlace:
+    def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Write down what the run begins with. Raises ``RunError`` where a run that is continued
         began with other rows or settings."""
 
 
 def make_job(
-    ready: TrainingPlan,
+    training_plan: TrainingPlan,
     accelerator: Accelerator,
     place: FitPlace | None = None,
     listeners: Sequence[Listener] = (),
@@ -264,79 +264,80 @@ def make_job(
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
     place = place or FitPlace()
-    of_kind, network = ready.definition.listeners(ready), ready.loaded.network
-    additions = FitAdditions(ready)
-    choose, advisor = deciders(ready, of_kind, additions)
-    if ready.recipe.train.shard == "full":
-        spread(network, accelerator, ready.recipe.train.precision)
+    task_listeners, network = training_plan.definition.listeners(training_plan), training_plan.loaded.network
+    additions = FitAdditions(training_plan)
+    choose, advisor = deciders(training_plan, task_listeners, additions)
+    if training_plan.recipe.train.shard == "full":
+        shard_network(network, accelerator, training_plan.recipe.train.precision)
     else:
         network.to(accelerator.device)
-        detach_trainable(network, ready.prepared.loaded.network)
+        detach_trainable(network, training_plan.prepared.loaded.network)
     job = Job(
         network=network,
-        task=ready.task,
-        train=ready.train,
-        valid=ready.valid,
-        plan=ready.plan,
+        task=training_plan.task,
+        train=training_plan.train,
+        valid=training_plan.valid,
+        plan=training_plan.plan,
         accelerator=accelerator,
         groups=_groups,
         optimizer=build_optimizer,
         schedule=build_schedule,
         choose=choose,
-        monitor=make_monitor(ready, of_kind),
+        monitor=make_monitor(training_plan, task_listeners),
         advisor=advisor,
-        write_texts=writer(ready.watch, accelerator) if ready.watch else None,
-        listeners=(*of_kind, *_listeners(ready, accelerator), *place.listeners, *listeners),
+        write_texts=writer(training_plan.watch, accelerator) if training_plan.watch else None,
+        listeners=(*task_listeners, *_listeners(training_plan, accelerator), *place.listeners, *listeners),
         decisions=place.decisions,
         journal=place.journal,
         store=place.store,
-        cache=_cache(ready, place.kept_in),
-        pretrained=tensors_of(ready.prepared.loaded.network),
-        added_examples=ready.splits.added,
-        train_with_added=ready.splits.with_added,
+        cache=_prefix_cache(training_plan, place.checkpoints),
+        pretrained=tensors_of(training_plan.prepared.loaded.network),
+        added_examples=training_plan.splits.added,
+        train_with_added=training_plan.splits.with_added,
         additions=additions,
-        general_examples=ready.splits.general,
-        general_replay=ready.splits.general_rows,
-        overhead_s=_others(ready, place.test_rows, network, accelerator.device),
+        general_examples=training_plan.splits.general,
+        general_replay=training_plan.splits.general_rows,
+        overhead_s=_other_seconds(training_plan, place.test_rows, network, accelerator.device),
     )
-    return job, of_kind
+    return job, task_listeners
 
 
-def _listeners(ready: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
-    """Those that methods bring, anew, and the data map of the training rows; a number's loss is no
-    probability, so it has none."""
-    parts = method_parts(ready.recipe)
+def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:
+    """Those that methods bring, new for each fit, and the data map of the training rows; a number's
+    loss is no probability, so it has none."""
+    parts = method_parts(training_plan.recipe)
     yield from parts.listeners()
-    yield from parts.listeners_for(ready.loaded)
-    if ready.recipe.data.label_kind != "number":
-        yield ExampleHistory(ready.train.rows, accelerator.num_processes)
+    yield from parts.listeners_for(training_plan.loaded)
+    if training_plan.recipe.data.label_kind != "number":
+        yield ExampleHistory(training_plan.train.rows, accelerator.num_processes)
 
 
-def _others(
-    ready: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
+def _other_seconds(
+    training_plan: TrainingPlan, test_rows: int | None, network: Network, device: torch.device
 ) -> Callable[[float], float] | None:
-    """The seconds of a run beside its steps and passes; ``None`` of a fit that ends with them."""
+    """The seconds of a run in addition to its steps and passes; ``None`` of a fit that ends with
+    them."""
     # Of a network that is spread over processes all would have to write together.
-    if test_rows is None or ready.recipe.train.shard == "full":
+    if test_rows is None or training_plan.recipe.train.shard == "full":
         return None
 
     def seconds(a_row: float) -> float:
-        parts = seconds_after(ready, test_rows, network, device, a_row)
-        texts = (len(ready.plan.evaluate_at) - 1) * parts.pop("evaluation")
+        parts = seconds_after_training(training_plan, test_rows, network, device, a_row)
+        texts = (len(training_plan.plan.evaluate_at) - 1) * parts.pop("evaluation")
         return texts + sum(parts.values())
 
     return seconds
 
 
-def _cache(ready: TrainingPlan, folder: Path | None) -> PrefixCache | None:
-    """Where the outputs of frozen layers are kept: beside the checkpoints, which go at the end."""
-    if ready.prefix is None:
+def _prefix_cache(training_plan: TrainingPlan, folder: Path | None) -> PrefixCache | None:
+    """Where the outputs of frozen layers are kept: next to the checkpoints, which go at the end."""
+    if training_plan.prefix is None:
         return None
     if folder is not None:
-        return PrefixCache(ready.prefix, folder)
-    place = scratch_file("prefix", "")
-    cache = PrefixCache(ready.prefix, place)
-    remove_with(cache, place)
+        return PrefixCache(training_plan.prefix, folder)
+    scratch = scratch_file("prefix", "")
+    cache = PrefixCache(training_plan.prefix, scratch)
+    remove_with(cache, scratch)
     return cache
 
 

@@ -4,7 +4,7 @@ gives.
 
     relative gradient of a layer:  ‖∂L/∂w‖ ÷ ‖w‖  over its weights together (2210.11466, Auto-RGN)
 
-The paper lets layers move by this ratio, and finds that those of which little is asked are better
+The paper lets layers move by this ratio, and finds that those with a small gradient are better
 left alone where the data differ little from what was pretrained on. Left alone from the bottom they
 also cost neither gradient nor pass back. Numbers are compared within one network only.
 """
@@ -34,18 +34,18 @@ from holdfast.training.task import Examples, TrainingTask, features_of
 
 AUTO = "auto"
 ROWS, BATCH = 256, 16
-WHAT = "layers by evidence"
+EVIDENCE = "layers by evidence"
 
 
-def freeze_part(network: Network, what: int | float | str | None) -> None:
+def freeze_part(network: Network, part: int | float | str | None) -> None:
     """Freeze as the recipe says: ``words`` is the word-embedding table, ``none`` nothing."""
-    if what not in ("words", "none"):
-        decision = freeze(network, what)
+    if part not in ("words", "none"):
+        decision = freeze(network, part)
         if decision:
             notify(decision)
         return
     freeze(network, None)
-    if what == "none":
+    if part == "none":
         return
     network.word_embeddings.weight.requires_grad_(False)
     total, trainable = count_parameters(network)
@@ -62,7 +62,7 @@ def choose_layers(network: Network, task: TrainingTask, train: Examples, seed: i
     Up to 256 training rows are passed. A head is fitted to half of them, and the loss of the other
     half gives the gradients: those of rows that the head has not seen. A head that cannot be fitted
     is taken as it is. Of rows with a class a probe on what each layer gives is cross-validated
-    beside. Nothing of the network is changed. ``usual`` is what stays frozen where no layer is left
+    too. Nothing of the network is changed. ``usual`` is what stays frozen where no layer is left
     alone. Raises ``RecipeError`` for a network with an adapter.
     """
     if network.adapter is not None:
@@ -73,46 +73,46 @@ def choose_layers(network: Network, task: TrainingTask, train: Examples, seed: i
             "Leave model.freeze out.",
         )
     freeze(network, None)
-    state, mode = random_state(), network.training
+    state, was_training = random_state(), network.training
     network.eval()
     rows = probe_positions(train.rows, ROWS, seed)
     rows = np.random.default_rng(seed).permutation(rows)
     try:
-        seen = _seen(network, task, train, rows, seed)
+        layers = _measure_layers(network, task, train, rows, seed)
     finally:
-        clear(network)
-        network.train(mode)
+        clear_gradients(network)
+        network.train(was_training)
         set_random_state(state)
-    return _chosen(seen, left_alone(seen), len(rows), usual)
+    return _choose(layers, count_frozen(layers), len(rows), usual)
 
 
-def _seen(network: Network, task: TrainingTask, train: Examples, rows: Ints, seed: int) -> list[LayerSeen]:
+def _measure_layers(network: Network, task: TrainingTask, train: Examples, rows: Ints, seed: int) -> list[LayerEvidence]:
     head: Any = network.head
-    before = {name: p.data for name, p in head.named_parameters()}
+    original = {name: p.data for name, p in head.named_parameters()}
     classes = _classes(network, task, train)
-    found = _probes(network, task, train, rows, classes, seed) if classes else {}
+    probes = _probes(network, task, train, rows, classes, seed) if classes else {}
     half = rows[len(rows) // 2 :] if classes else rows
     # Other memory, not other values: a fit shares its weights with what was loaded.
-    for name, value in _fitted(found, before).items():
+    for name, value in _head_from_probe(probes, original).items():
         head.get_parameter(name).data = value
     try:
         gradients = _gradients(network, task, train, half)
     finally:
-        for name, value in before.items():
+        for name, value in original.items():
             head.get_parameter(name).data = value
-    seen = []
+    layers = []
     for name, gradient in gradients.items():
-        probe = found.get(name)
+        probe = probes.get(name)
         loss = min((loss for _, loss in probe.losses), default=None) if probe else None
-        seen.append(LayerSeen(name, gradient, loss, _right(probe, train, rows)))
-    return seen
+        layers.append(LayerEvidence(name, gradient, loss, _probe_accuracy(probe, train, rows)))
+    return layers
 
 
 def _classes(network: Network, task: TrainingTask, train: Examples) -> int:
-    """How many classes a row has one of; 0 where no probe can tell."""
+    """How many classes a row has one of; 0 where no probe can be fitted."""
     labels = getattr(train, "labels", None)
-    whole = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
-    return len(task.classes) if whole and hasattr(network, "features") else 0
+    is_class_index = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
+    return len(task.classes) if is_class_index and hasattr(network, "features") else 0
 
 
 def _probes(
@@ -120,27 +120,27 @@ def _probes(
 ) -> dict[str, Probe]:
     """A probe on what each layer gives for all rows; under ``head`` one of the first half, on what
     the head reads."""
-    given: dict[str, list[Floats]] = {}
-    with outputs_of(below_head(network)) as outputs, torch.no_grad():
+    features: dict[str, list[Floats]] = {}
+    with capture_outputs(below_head(network)) as outputs, torch.no_grad():
         for batch in _batches(task, train, rows):
-            given.setdefault("head", []).append(features_of(network, batch).numpy())
+            features.setdefault("head", []).append(features_of(network, batch).numpy())
             mask = batch.get("attention_mask")
             for name, states in outputs().items():
-                given.setdefault(name, []).append(pooled(states, mask).numpy())
+                features.setdefault(name, []).append(pooled(states, mask).numpy())
     labels, half = np.asarray(train.labels)[rows], len(rows) // 2
     probes = {}
-    for name, parts in given.items():
-        table, marks = np.concatenate(parts), labels
+    for name, parts in features.items():
+        table, targets = np.concatenate(parts), labels
         if name == "head":
-            table, marks = table[:half], labels[:half]
-        probes[name] = fit_probe(table, marks, classes=classes, seed=seed)
+            table, targets = table[:half], labels[:half]
+        probes[name] = fit_probe(table, targets, classes=classes, seed=seed)
     return probes
 
 
-def _fitted(found: dict[str, Probe], before: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _head_from_probe(probes: dict[str, Probe], original: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """The head's parameters as a probe has them, where it is a plain linear layer."""
-    probe = found.get("head")
-    if probe is None or {n: tuple(t.shape) for n, t in before.items()} != {
+    probe = probes.get("head")
+    if probe is None or {n: tuple(t.shape) for n, t in original.items()} != {
         "weight": probe.weight.shape,
         "bias": probe.bias.shape,
     }:
@@ -151,7 +151,7 @@ def _fitted(found: dict[str, Probe], before: Mapping[str, torch.Tensor]) -> dict
 
 def _gradients(network: Network, task: TrainingTask, train: Examples, rows: Ints) -> dict[str, float]:
     """The relative gradient of each layer below the head, of the mean loss over these rows."""
-    clear(network)
+    clear_gradients(network)
     for batch in _batches(task, train, rows):
         losses = task.losses(task.forward(network, batch), batch)
         loss: Any = losses.sum() / len(rows)
@@ -164,48 +164,48 @@ def _batches(task: TrainingTask, train: Examples, rows: Ints) -> Iterator[dict[s
         yield task.collate(train, rows[start : start + BATCH])
 
 
-def _right(probe: Probe | None, train: Any, rows: Ints) -> float | None:
+def _probe_accuracy(probe: Probe | None, train: Any, rows: Ints) -> float | None:
     if probe is None or probe.held_out is None:
         return None
-    told = np.isfinite(probe.held_out).all(axis=1)
-    labels = np.asarray(train.labels)[rows][told]
-    return float((probe.held_out[told].argmax(axis=1) == labels).mean()) if told.any() else None
+    scored = np.isfinite(probe.held_out).all(axis=1)
+    labels = np.asarray(train.labels)[rows][scored]
+    return float((probe.held_out[scored].argmax(axis=1) == labels).mean()) if scored.any() else None
 
 
-def _chosen(seen: Sequence[LayerSeen], count: int, rows: int, usual: str) -> str:
-    chosen = ",".join(one.name for one in seen[:count]) or usual
-    most = max(one.gradient for one in seen)
+def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) -> str:
+    names = ",".join(one.name for one in layers[:count]) or usual
+    largest = max(one.gradient for one in layers)
     rule = (
-        f"less than {LITTLE:.0%} of the largest gradient relative to the weights is asked of each, "
+        f"less than {LITTLE_GRADIENT:.0%} of the largest gradient relative to the weights is asked of each, "
         "from the bottom up"
     )
     because = f"{rule}; {rows} training rows" if count else f"no bottom layer where {rule}"
-    notify(Decision(FREEZE, chosen, because, prominent=True))
-    for place, one in enumerate(seen):
+    notify(Decision(FREEZE, names, because, prominent=True))
+    for place, one in enumerate(layers):
         probe = ""
         if one.loss is not None:
-            right = f", {one.right:.0%} right" if one.right is not None else ""
+            right = f", {one.accuracy:.0%} right" if one.accuracy is not None else ""
             probe = f"; a probe on what it gives: log loss {one.loss:.3f}{right}, out of fold"
-        told = f"relative gradient {one.gradient:.2e}, {one.gradient / most:.0%} of the largest"
-        learns = "stays" if place < count else "learns"
-        notify(Decision(WHAT, f"{one.name}: {learns}", f"{told}{probe}", prominent=True))
-    return chosen
+        gradient_text = f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
+        state = "stays" if place < count else "learns"
+        notify(Decision(EVIDENCE, f"{one.name}: {state}", f"{gradient_text}{probe}", prominent=True))
+    return names
 
 
-# Of the largest relative gradient of a block: a layer of which less is asked is left alone.
-LITTLE = 0.5
+# Of the largest relative gradient of a block: a layer below it stays frozen.
+LITTLE_GRADIENT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class LayerSeen:
+class LayerEvidence:
     """One layer: its ``name``, its relative ``gradient``, and of a probe on what it gives, out of
-    fold, the log ``loss`` in nats and the share of ``right`` answers; ``None`` where there is no
-    class to tell."""
+    fold, the log ``loss`` in nats and the share of ``accuracy`` answers; ``None`` where there is no
+    class to predict."""
 
     name: str
     gradient: float
     loss: float | None = None
-    right: float | None = None
+    accuracy: float | None = None
 
 
 def relative_gradient(layer: Layer) -> float:
@@ -218,26 +218,26 @@ def relative_gradient(layer: Layer) -> float:
     return gradient / size if size else 0.0
 
 
-def left_alone(seen: Sequence[LayerSeen]) -> int:
+def count_frozen(layers: Sequence[LayerEvidence]) -> int:
     """How many of the layers below the head, in their order, are best left as they are.
 
-    From the bottom up, as long as less than half of the largest relative gradient is asked of
+    From the bottom up, as long as less than half of the largest relative gradient reaches
     a layer; at most half of them, since a gradient at the start says nothing of the course.
     """
-    most = max((one.gradient for one in seen), default=0.0)
+    largest = max((one.gradient for one in layers), default=0.0)
     count = 0
-    for one in seen[: len(seen) // 2]:
-        if not one.gradient < LITTLE * most:
+    for one in layers[: len(layers) // 2]:
+        if not one.gradient < LITTLE_GRADIENT * largest:
             break
         count += 1
     return count
 
 
 @contextmanager
-def outputs_of(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
+def capture_outputs(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch.Tensor]]]:
     """In this block each pass leaves what each layer gives, by name; a call asks for it. What the
     embeddings give is what the first block is given."""
-    found: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
     blocks = [layer for layer in layers if layer.name != "embeddings"]
     with ExitStack() as hooks:
         if blocks and len(blocks) < len(layers):
@@ -245,7 +245,7 @@ def outputs_of(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch
                 blocks[0]
                 .modules[0]
                 .register_forward_pre_hook(
-                    lambda _, args, named: found.update(
+                    lambda _, args, named: outputs.update(
                         embeddings=args[0] if args else named["hidden_states"]
                     ),
                     with_kwargs=True,
@@ -254,17 +254,17 @@ def outputs_of(layers: Sequence[Layer]) -> Iterator[Callable[[], dict[str, torch
         for layer in blocks:
             hooks.enter_context(
                 layer.modules[0].register_forward_hook(
-                    lambda _, args, out, name=layer.name: found.update(
+                    lambda _, args, out, name=layer.name: outputs.update(
                         {name: out if isinstance(out, torch.Tensor) else out[0]}
                     )
                 )
             )
-        yield lambda: dict(found)
+        yield lambda: dict(outputs)
 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The mean over the places of each row [batch, width]: of states [batch, places, width] those
-    of ``mask`` [batch, places], of a picture's maps [batch, width, height, width] all."""
+    of ``mask`` [batch, places], of an image's maps [batch, width, height, width] all."""
     if states.ndim == 4:
         return states.float().mean(dim=(2, 3))
     if states.ndim == 2:
@@ -278,7 +278,7 @@ def below_head(network: Network) -> list[Layer]:
     return [layer for layer in network.layers() if layer.name not in ("pooler", "head")]
 
 
-def clear(network: Network) -> None:
+def clear_gradients(network: Network) -> None:
     """No gradient is left behind."""
     for parameter in network.parameters():
         parameter.grad = None

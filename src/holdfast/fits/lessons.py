@@ -25,14 +25,14 @@ from holdfast.core.tasks import LABELLED_TEXT_TASKS, GENERATIVE_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import AddedRows, Table, added_texts
-from holdfast.fits.augmentation import places_of
+from holdfast.fits.augmentation import row_positions
 from holdfast.fits.teachers import (
     RowAnswers,
     Teacher,
-    inside_of,
-    inside_teacher,
-    of_examples,
-    teachers_of,
+    answers_at,
+    inside_losses,
+    load_inside_teacher,
+    load_teachers,
 )
 from holdfast.methods.teacher import DistillationLoss, Problem, TeacherOutputs
 from holdfast.plan.defaults import PASSIVE_POLICIES
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 TEACHER = "distill.teacher"
 ORIGIN = "taught"
-# Passes over the training rows, up to so many of them; and over all rows, those beside them too.
+# Passes over the training rows, up to so many of them; and over all rows, the added ones too.
 PASSES = ((1000, 24.0), (5000, 10.0), (None, 5.0))
 PASSES_OF_ALL = 4.0
 # Texts crossed of a training row, where there are no unlabelled ones; and at most in all.
@@ -60,8 +60,8 @@ PROBLEMS: dict[str, Problem] = {"several": "several", "number": "number"}
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
     """The teachers, and what they say of the prepared rows (``rows``, one of each teacher) and of
-    the ``added`` ones; ``None`` where they are asked pass by pass. ``inside`` is the network of the
-    first of them, where its blocks are learned from."""
+    the ``added`` ones; ``None`` where they are queried pass by pass. ``inside`` is the network of
+    the first of them, where its blocks are learned from."""
 
     teachers: tuple[Teacher, ...]
     problem: Problem
@@ -74,57 +74,57 @@ class Lessons:
         prepared: PreparedData,
         recipe: ResolvedRecipe,
         train: Ints,
-        sides: EncodedSplits,
+        splits: EncodedSplits,
         loaded: Any,
         task: TrainingTask,
     ) -> DistillationLoss:
-        """See ``ready.Teaches``."""
-        wanted = recipe.distill
-        lot, own = prepared.added, len(sides.train)
-        chosen = np.zeros(0, np.int64) if lot is None else lot.positions_of(recipe.train.added)
-        bare = 0 if lot is None else sum(lot.origins[int(i)] == ORIGIN for i in chosen)
-        labelled = own + len(chosen) - bare
+        """See ``contract.fit.Teaches``."""
+        distill = recipe.distill
+        added_rows, own_rows = prepared.added, len(splits.train)
+        selected = np.zeros(0, np.int64) if added_rows is None else added_rows.positions_of(recipe.train.added)
+        unlabelled = 0 if added_rows is None else sum(added_rows.origins[int(i)] == ORIGIN for i in selected)
+        labelled = own_rows + len(selected) - unlabelled
         scaled = self.problem == "number"
         inside: Any = loaded.scale.inside if scaled else np.asarray
         if self.rows is None:
-            ask: Any = _Asked(self.teachers, task, inside if scaled else None)
+            query: Any = _LiveOutputs(self.teachers, task, inside if scaled else None)
         else:
             # Which prepared examples the fit's own training examples are.
-            rows = np.asarray(train)[places_of(sides.train, len(train))]
+            rows = np.asarray(train)[row_positions(splits.train, len(train))]
             if isinstance(prepared.examples, EncodedWords):
-                at: Ints = np.searchsorted(prepared.examples.kept, rows)
+                positions: Ints = np.searchsorted(prepared.examples.kept, rows)
             else:
-                at = rows
-            said = [of_examples(one, at) for one in self.rows]
+                positions = rows
+            row_answers = [answers_at(one, positions) for one in self.rows]
             added = self.added
-            count = len(said)
+            count = len(row_answers)
             each = [(one,) for one in added] if added else [()] * count
             tables = [
-                np.concatenate([inside(one.values), *(inside(a.values[chosen]) for a in more)])
-                for one, more in zip(said, each, strict=True)
+                np.concatenate([inside(one.values), *(inside(a.values[selected]) for a in more)])
+                for one, more in zip(row_answers, each, strict=True)
             ]
-            ask = _Kept([np.asarray(t, dtype=np.float32) for t in tables], said)
+            query = _StoredOutputs([np.asarray(t, dtype=np.float32) for t in tables], row_answers)
         return DistillationLoss(
-            ask,
+            query,
             labelled,
-            own + len(chosen),
-            wanted.weight,
-            wanted.temperature,
+            own_rows + len(selected),
+            distill.weight,
+            distill.temperature,
             self.problem,
-            wanted.compared,
-            None if self.inside is None else inside_of(recipe, self.inside, loaded.network),
+            distill.compared,
+            None if self.inside is None else inside_losses(recipe, self.inside, loaded.network),
         )
 
 
-class _Kept:
-    """Answers that were asked for once."""
+class _StoredOutputs:
+    """Teacher outputs that were computed once."""
 
-    def __init__(self, tables: Sequence[Floats], said: Sequence[RowAnswers]) -> None:
+    def __init__(self, tables: Sequence[Floats], answers: Sequence[RowAnswers]) -> None:
         import torch
 
         self._tables = [torch.from_numpy(np.ascontiguousarray(one)) for one in tables]
-        self._starts = said[0].starts
-        known = [one.known for one in said if one.known is not None]
+        self._starts = answers[0].starts
+        known = [one.known for one in answers if one.known is not None]
         # What one of them did not read, none says something of.
         self._known = torch.from_numpy(np.logical_and.reduce(known)) if known else None
 
@@ -141,8 +141,8 @@ class _Kept:
         return TeacherOutputs([one[at].to(device) for one in self._tables], known)
 
 
-class _Asked:
-    """Teachers that are asked about each pass."""
+class _LiveOutputs:
+    """Teachers that are queried at each pass."""
 
     def __init__(
         self, teachers: Sequence[Teacher], task: TrainingTask, inside: Callable[[Floats], Floats] | None
@@ -155,13 +155,13 @@ class _Asked:
         import torch
 
         device = logits_of(passed.output).device
-        found = []
+        logits_by_teacher = []
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for one in self._teachers:
                 one.network.to(device)
                 logits: torch.Tensor = one.batch(self._task, passed.batch).float()
-                found.append(logits if self._inside is None else self._scaled(logits))
-        return TeacherOutputs(found)
+                logits_by_teacher.append(logits if self._inside is None else self._scaled(logits))
+        return TeacherOutputs(logits_by_teacher)
 
     def _scaled(self, values: torch.Tensor) -> torch.Tensor:
         import torch
@@ -177,43 +177,43 @@ def with_lessons(prepared: PreparedData, divided: Divided) -> PreparedData:
     Raises ``RunError`` where a teacher is no finished run, or knows rows that are to be scored;
     ``RecipeError`` where it cannot teach this student.
     """
-    wanted = prepared.recipe.distill.teacher
-    if not wanted:
+    teacher_runs = prepared.recipe.distill.teacher
+    if not teacher_runs:
         return prepared
-    runs = [Path(one) for one in wanted]
+    runs = [Path(one) for one in teacher_runs]
     check_teachers(runs, prepared.recipe)
     for run in runs:
-        refuse_seen(run, divided)
-    teachers = teachers_of(runs, prepared)
-    kind = prepared.rows.columns.label_kind or "class"
-    problem: Problem = PROBLEMS.get(kind, "class") if _of_texts(prepared) else "class"
-    live = _asked_live(prepared, teachers)
-    inside = inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
+        refuse_known_rows(run, divided)
+    teachers = load_teachers(runs, prepared)
+    label_type = prepared.rows.columns.label_kind or "class"
+    problem: Problem = PROBLEMS.get(label_type, "class") if _is_text_task(prepared) else "class"
+    live = _live_reason(prepared, teachers)
+    inside = load_inside_teacher(runs[0], prepared, teachers[0].differs(prepared))
     lessons = Lessons(teachers, problem, inside=inside)
     if live:
-        answered = Decision("teacher's answers", "asked at every update", live)
+        decision = Decision("teacher's answers", "asked at every update", live)
     else:
-        rows = _said(teachers, prepared.rows, prepared.examples)
+        rows = _teacher_answers(teachers, prepared.rows, prepared.examples)
         size = f"{count_phrase(len(prepared.rows), 'row')} by {count_phrase(len(runs), 'teacher')}"
         because = f"{size}: what is said of a row is the same each time"
-        answered = Decision("teacher's answers", "asked once", because)
+        decision = Decision("teacher's answers", "asked once", because)
         lessons = replace(lessons, rows=rows)
-    prepared = _planned(_with_texts(prepared, lessons, divided), divided)
+    prepared = _student_defaults(_with_texts(prepared, lessons, divided), divided)
     if lessons.rows is not None and prepared.added is not None:
-        added = _said(teachers, prepared.added.table, prepared.added_examples)
+        added = _teacher_answers(teachers, prepared.added.table, prepared.added_examples)
         lessons = replace(lessons, added=added)
-    notify(answered)
+    notify(decision)
     return replace(prepared, lessons=lessons)
 
 
-def _said(
+def _teacher_answers(
     teachers: Sequence[Teacher], table: Table, examples: Examples | None
 ) -> tuple[RowAnswers, ...]:
-    found = [one.rows(table, examples) for one in teachers]
-    return tuple(one for one in found if one is not None)
+    answers = [one.rows(table, examples) for one in teachers]
+    return tuple(one for one in answers if one is not None)
 
 
-def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
+def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
     """With what a student needs otherwise than who learns from labels alone, where the recipe
     leaves it open: no contrast of classes, and more passes."""
     recipe = prepared.recipe
@@ -221,12 +221,12 @@ def _planned(prepared: PreparedData, divided: Divided) -> PreparedData:
         recipe = recipe.with_changes(methods={"contrast": False})
     if recipe.train.epochs is None and recipe.task not in GENERATIVE_TASKS:
         n = max(1, len(divided.splits.train))
-        more = 0 if prepared.added is None else len(prepared.added)
-        least = next(passes for rows, passes in PASSES if rows is None or n <= rows)
-        epochs = round(max(least, PASSES_OF_ALL * (n + more) / n), 3)
+        added_count = 0 if prepared.added is None else len(prepared.added)
+        min_epochs = next(passes for rows, passes in PASSES if rows is None or n <= rows)
+        epochs = round(max(min_epochs, PASSES_OF_ALL * (n + added_count) / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
-            f"{n:,} training rows and {more:,} beside them; a teacher's answers are learned longer "
+            f"{n:,} training rows and {added_count:,} beside them; a teacher's answers are learned longer "
             "than labels before they are learned by heart"
         )
         notify(Decision("train.epochs", f"{epochs:g}", because))
@@ -242,18 +242,18 @@ def check_teachers(runs: Sequence[Path], recipe: Recipe) -> None:
             raise RecipeError(TEACHER, rule, None, "Name a run of the same task.")
 
 
-def _of_texts(prepared: PreparedData) -> bool:
+def _is_text_task(prepared: PreparedData) -> bool:
     return prepared.recipe.task in LABELLED_TEXT_TASKS
 
 
-def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
-    """Why teachers are asked pass by pass; empty where they are asked once.
+def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
+    """Why teachers are queried pass by pass; empty where they are queried once.
 
     Raises ``RecipeError`` where they would have to be, and cannot.
     """
     recipe = prepared.recipe
-    forms = [name for name, asked in recipe.enrich.items() if asked is not False]
-    acts = recipe.control.policy not in PASSIVE_POLICIES
+    enrichments = [name for name, setting in recipe.enrich.items() if setting is not False]
+    policy_acts = recipe.control.policy not in PASSIVE_POLICIES
     differs = next((why for one in teachers if (why := one.differs(prepared))), None)
     if recipe.task in GENERATIVE_TASKS:
         if differs is None:
@@ -265,13 +265,13 @@ def _asked_live(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
             "holdfast train."
         )
         raise RecipeError("the teacher and the student", rule, None, remedy)
-    if not forms:
-        return "" if not acts or differs else "rows may come in other forms (control.policy)"
+    if not enrichments:
+        return "" if not policy_acts or differs else "rows may come in other forms (control.policy)"
     if differs is None:
-        return f"rows come in other forms ({', '.join(forms)}), and the teacher answers the form"
+        return f"rows come in other forms ({', '.join(enrichments)}), and the teacher answers the form"
     rule = f"needs a teacher that reads the student's rows in their other forms, and {differs}"
     raise RecipeError(
-        f"enrich.{forms[0]}", rule, None, "Leave it out, or choose a student of its family."
+        f"enrich.{enrichments[0]}", rule, None, "Leave it out, or choose a student of its family."
     )
 
 
@@ -282,30 +282,30 @@ def _with_texts(prepared: PreparedData, lessons: Lessons, divided: Divided) -> P
     if recipe.data.unlabelled is not None:
         recipe = recipe.with_changes(data={"unlabelled_by": "teacher"})
         because = "the teacher's answer to each is learned, and no label"
-        chosen = f"{len(texts):,} texts, answered by the teacher"
+        value = f"{len(texts):,} texts, answered by the teacher"
         if not texts:
-            chosen, because = "none", "the file holds no text, or copies of rows alone"
-        notify(Decision("unlabelled rows", chosen, because, prominent=True))
-    of_texts = _of_texts(prepared) and not prepared.rows.has_pairs
+            value, because = "none", "the file holds no text, or copies of rows alone"
+        notify(Decision("unlabelled rows", value, because, prominent=True))
+    has_single_texts = _is_text_task(prepared) and not prepared.rows.has_pairs
     per_row = recipe.distill.crossed
     if per_row is None:
-        per_row = CROSSED if of_texts and not texts else 0
-    elif per_row and not of_texts:
+        per_row = CROSSED if has_single_texts and not texts else 0
+    elif per_row and not has_single_texts:
         rule = "needs rows of one text each, of which others can be made"
         raise RecipeError("distill.crossed", rule, recipe.task, "Leave it out.")
     recipe = recipe.with_changes(distill={"crossed": per_row})
     if per_row:
-        own: list[str] = divided.splits.train.table.column("text")
-        count = min(MOST_CROSSED, round(per_row * len(own)))
-        made = crossed(own, count, generator(recipe.seed, "crossed rows"))
+        train_texts: list[str] = divided.splits.train.table.column("text")
+        count = min(MOST_CROSSED, round(per_row * len(train_texts)))
+        crossed_texts = crossed(train_texts, count, generator(recipe.seed, "crossed rows"))
         because = (
             "the beginning of one training text and the end of another, for the teacher to answer: "
             "to its own rows it says little more than their labels (distill.crossed)"
         )
-        notify(Decision("crossed rows", f"{len(made):,} texts", because, prominent=True))
-        texts += made
+        notify(Decision("crossed rows", f"{len(crossed_texts):,} texts", because, prominent=True))
+        texts += crossed_texts
     prepared = replace(prepared, recipe=recipe)
-    return prepared.extended(_labelled(prepared, lessons, texts)) if texts else prepared
+    return prepared.extended(_label_texts(prepared, lessons, texts)) if texts else prepared
 
 
 def refuse_unlabelled(recipe: Recipe) -> None:
@@ -316,43 +316,43 @@ def refuse_unlabelled(recipe: Recipe) -> None:
         raise RecipeError("data.unlabelled", rule, recipe.data.unlabelled, "Leave it out.")
 
 
-def _labelled(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> AddedRows:
+def _label_texts(prepared: PreparedData, lessons: Lessons, texts: Sequence[str]) -> AddedRows:
     import datasets
 
     like = prepared.rows
     table = added_texts(like, texts, np.zeros(len(texts), int), origin=ORIGIN)
-    said = np.mean([_shares(one, table.table, lessons.problem) for one in lessons.teachers], axis=0)
+    label_values = np.mean([_teacher_shares(one, table.table, lessons.problem) for one in lessons.teachers], axis=0)
     if lessons.problem == "class":
-        return added_texts(like, texts, said.argmax(axis=1), origin=ORIGIN)
+        return added_texts(like, texts, label_values.argmax(axis=1), origin=ORIGIN)
     columns: dict[str, Any] = {"row": table.table.column("row"), "text": list(texts)}
     if lessons.problem == "several":
-        columns["labels"] = [np.flatnonzero(line > 0.5).tolist() for line in said]
+        columns["labels"] = [np.flatnonzero(line > 0.5).tolist() for line in label_values]
     else:
-        columns["value"] = said[:, 0].astype(np.float64)
+        columns["value"] = label_values[:, 0].astype(np.float64)
     columns["label"] = np.zeros(len(texts), dtype=np.int64)
     rows = datasets.Dataset.from_dict(columns)
     return replace(table, table=replace(table.table, rows=rows))
 
 
-def _shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
+def _teacher_shares(teacher: Teacher, table: Table, problem: Problem) -> Floats:
     """Probabilities [n, outputs] of the texts; numbers as they are."""
-    found = teacher.rows(table, None)
-    assert found is not None
-    wide = found.values.astype(np.float64)
+    answers = teacher.rows(table, None)
+    assert answers is not None
+    values = answers.values.astype(np.float64)
     if problem == "number":
-        return wide
+        return values
     if problem == "several":
-        return np.asarray(1 / (1 + np.exp(-wide)))
-    return softmax(wide)
+        return np.asarray(1 / (1 + np.exp(-values)))
+    return softmax(values)
 
 
-def refuse_seen(run: Path, divided: Divided) -> None:
+def refuse_known_rows(run: Path, divided: Divided) -> None:
     """Raise ``RunError`` where a teacher learned from a row that the student is scored on, or chose
     its state by one; a finding where it knows rows that the student is judged by."""
-    keys, sides = _teacher_rows(run)
-    known, learned = keys[sides != "test"], keys[sides == "train"]
-    own = _keys_by_side(divided)
-    shared = np.isin(own["test"], known)
+    keys, splits = _teacher_rows(run)
+    seen_keys, train_keys = keys[splits != "test"], keys[splits == "train"]
+    student_keys = _keys_by_split(divided)
+    shared = np.isin(student_keys["test"], seen_keys)
     if shared.any():
         raise RunError(
             str(run),
@@ -362,15 +362,15 @@ def refuse_seen(run: Path, divided: Divided) -> None:
             "Teachers need the same test rows: train them on one division (data.split.seed), or "
             "with the same --test FILE.",
         )
-    judged = np.isin(own["valid"], learned)
-    if not judged.any():
+    known_valid = np.isin(student_keys["valid"], train_keys)
+    if not known_valid.any():
         return
     because = (
-        f"{run} learned from {int(judged.sum()):,} of the {len(judged):,} validation rows, so that "
+        f"{run} learned from {int(known_valid.sum()):,} of the {len(known_valid):,} validation rows, so that "
         "its student looks a little better on them than on new rows; the test rows are new to both"
     )
-    share = float(judged.mean())
-    notify(Finding("teacher_knows", "info", share, int(judged.sum()), (), because, ""))
+    share = float(known_valid.mean())
+    notify(Finding("teacher_knows", "info", share, int(known_valid.sum()), (), because, ""))
 
 
 def _teacher_rows(run: Path) -> tuple[Any, Any]:
@@ -383,23 +383,23 @@ def _teacher_rows(run: Path) -> tuple[Any, Any]:
     path = run / SPLITS
     with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
         check_files(run, read_result(run), [SPLITS])
-        found = parquet.read_table(path, columns=["split", "text_key"])
-        found = found.filter(pc.is_valid(found["text_key"]))
-        sides = np.asarray(found["split"].to_pylist(), dtype=object)
-        keys = found["text_key"].to_numpy()
-    used = np.isin(sides, ("train", "valid", "test"))
-    return keys[used], sides[used]
+        table = parquet.read_table(path, columns=["split", "text_key"])
+        table = table.filter(pc.is_valid(table["text_key"]))
+        splits = np.asarray(table["split"].to_pylist(), dtype=object)
+        keys = table["text_key"].to_numpy()
+    has_split = np.isin(splits, ("train", "valid", "test"))
+    return keys[has_split], splits[has_split]
 
 
-def _keys_by_side(divided: Divided) -> dict[str, Any]:
-    """The keys of the rows of each side; those of test rows without opening them."""
+def _keys_by_split(divided: Divided) -> dict[str, Any]:
+    """The keys of the rows of each split; those of test rows without opening them."""
     records = divided.splits.records
     files = records["file"].to_numpy(zero_copy_only=False)
     split = records["split"].to_numpy(zero_copy_only=False)
-    found: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
+    keys_by_split: dict[str, list[Any]] = {"train": [], "valid": [], "test": []}
     for table in divided.tables:
         # The records of a file are its rows in their order.
-        own, keys = split[files == table.source][table.column("row")], text_keys(table)
-        for side, lists in found.items():
-            lists.append(keys[own == side])
-    return {side: np.concatenate(lists) for side, lists in found.items()}
+        row_splits, keys = split[files == table.source][table.column("row")], text_keys(table)
+        for split_name, lists in keys_by_split.items():
+            lists.append(keys[row_splits == split_name])
+    return {split_name: np.concatenate(lists) for split_name, lists in keys_by_split.items()}

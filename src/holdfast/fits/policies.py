@@ -47,88 +47,88 @@ if TYPE_CHECKING:
 
 SETTING = "control.policy"
 # What is about this machine's memory, and what does nothing, are no choices of a policy.
-NO_CHOICE = (HalveBatch.__name__, Continue.__name__)
-# Findings whose rows are why validation tells nothing.
+NOT_FOR_POLICIES = (HalveBatch.__name__, Continue.__name__)
+# Findings whose rows are why validation scores are not reliable.
 LEAKS = ("leak", "copies", "duplicates", "giveaway", "target_is_source")
 
 
-def stopping_rule(ready: TrainingPlan, *, waits: bool = True) -> StoppingRule:
+def stopping_rule(training_plan: TrainingPlan, *, waits: bool = True) -> StoppingRule:
     """When the policy ``stop`` ends the run; without ``waits`` never for want of further gain."""
-    wanted, first = ready.recipe.control, ready.plan.phases[0]
+    control, first = training_plan.recipe.control, training_plan.plan.phases[0]
     # Such a phase moves the features for the head that follows; it is short, and 18 validation
     # rows of a hundred labelled ones are too few to cut it shorter.
     start = first.steps if first.head == "refit" else 0
-    learning = planned_learning(ready.plan.evaluate_at, planned_rates(ready.plan.phases))
-    costs = Costs(wanted.worth, wanted.chance) if waits else None
-    return StoppingRule(learning, costs, ready.recipe.train.patience, criterion(ready), start)
+    learning = planned_learning(training_plan.plan.evaluate_at, planned_rates(training_plan.plan.phases))
+    costs = Costs(control.worth, control.chance) if waits else None
+    return StoppingRule(learning, costs, training_plan.recipe.train.patience, criterion(training_plan), start)
 
 
 def deciders(
-    ready: TrainingPlan, listeners: Sequence[Listener], additions: FitAdditions
+    training_plan: TrainingPlan, listeners: Sequence[Listener], additions: FitAdditions
 ) -> tuple[Choose, Controller | StoppingRule | None]:
     """Which checkpoint is kept, and who advises the run: a policy that acts, the rule that stops
     it, or nobody. ``listeners`` are those of its kind of task."""
-    choose, policy = choice(ready, listeners), ready.recipe.control.policy
+    choose, policy = checkpoint_rule(training_plan, listeners), training_plan.recipe.control.policy
     if policy in PASSIVE_POLICIES:
-        return choose, None if policy == "off" else stopping_rule(ready)
-    rules = stopping_rule(ready), stopping_rule(ready, waits=False)
-    acting = Controller(load_policy(policy), *rules, choose, course_of(ready, additions))
-    return acting.choose, acting
+        return choose, None if policy == "off" else stopping_rule(training_plan)
+    rules = stopping_rule(training_plan), stopping_rule(training_plan, waits=False)
+    controller = Controller(load_policy(policy), *rules, choose, run_context(training_plan, additions))
+    return controller.choose, controller
 
 
-def course_of(ready: TrainingPlan, additions: FitAdditions) -> ControlledPlan:
-    """What a policy is told of this fit before its first step."""
-    last = ready.plan.phases[-1]
+def run_context(training_plan: TrainingPlan, additions: FitAdditions) -> ControlledPlan:
+    """What a policy knows of this fit before its first step."""
+    last = training_plan.plan.phases[-1]
     return ControlledPlan(
-        evaluation_steps=ready.plan.evaluate_at,
-        capabilities=what_it_can(ready, additions),
+        evaluation_steps=training_plan.plan.evaluate_at,
+        capabilities=possible_actions(training_plan, additions),
         rate=last.learning_rate,
-        usual_rates=ready.usual_rates,
-        class_skew=_skew(ready),
-        findings=tuple(_leaking_rows(ready)),
-        steps_per_epoch=math.ceil(len(ready.train) / last.rows_per_step),
-        step_limit=ready.recipe.train.max_steps,
+        usual_rates=training_plan.usual_rates,
+        class_skew=_skew(training_plan),
+        findings=tuple(_leaking_rows(training_plan)),
+        steps_per_epoch=math.ceil(len(training_plan.train) / last.rows_per_step),
+        step_limit=training_plan.recipe.train.max_steps,
     )
 
 
-def what_it_can(ready: TrainingPlan, additions: FitAdditions) -> Can:
+def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Can:
     """The actions that this fit can take; those of the fine-tuning only where it has one."""
-    names = [name for name in ACTIONS if name not in NO_CHOICE]
-    tuned = any(additions.accepts(phase) for phase in ready.plan.phases)
-    methods, notches = (additions.possible, additions.notches) if tuned else ({}, 0)
-    network = ready.loaded.network
-    may = [p for p in network.parameters() if p.is_floating_point()]
-    learns = {
+    names = [name for name in ACTIONS if name not in NOT_FOR_POLICIES]
+    has_finetuning = any(additions.accepts(phase) for phase in training_plan.plan.phases)
+    methods, notches = (additions.possible, additions.notches) if has_finetuning else ({}, 0)
+    network = training_plan.loaded.network
+    float_parameters = [p for p in network.parameters() if p.is_floating_point()]
+    is_trainable = {
         layer.name: any(p.requires_grad for p in layer.parameters()) for layer in network.layers()
     }
-    can_not = [] if methods else ["SwitchOn"]
-    can_not += [] if notches else ["StrengthenAugmentation"]
-    can_not += [] if dropouts_of(network) else ["SetDropout"]
+    impossible = [] if methods else ["SwitchOn"]
+    impossible += [] if notches else ["StrengthenAugmentation"]
+    impossible += [] if dropouts_of(network) else ["SetDropout"]
     return Can(
-        actions=tuple(name for name in names if name not in can_not),
+        actions=tuple(name for name in names if name not in impossible),
         methods=methods,
         notches=notches,
-        frozen=network.adapter is None and not all(p.requires_grad for p in may),
-        pictures=ready.recipe.task in IMAGE_TASKS,
-        layers=tuple(name for name, learning in learns.items() if learning and name != "head"),
-        falls=falls_to_zero(ready.plan.phases[-1].schedule),
+        frozen=network.adapter is None and not all(p.requires_grad for p in float_parameters),
+        pictures=training_plan.recipe.task in IMAGE_TASKS,
+        layers=tuple(name for name, learning in is_trainable.items() if learning and name != "head"),
+        falls=falls_to_zero(training_plan.plan.phases[-1].schedule),
     )
 
 
-def _skew(ready: TrainingPlan) -> float | None:
-    labels = getattr(ready.train, "labels", None)
-    if not ready.classes or labels is None:
+def _skew(training_plan: TrainingPlan) -> float | None:
+    labels = getattr(training_plan.train, "labels", None)
+    if not training_plan.classes or labels is None:
         return None
     sizes = np.bincount(np.asarray(labels))
     return float(sizes.max() / max(1, sizes[sizes > 0].min()))
 
 
-def _leaking_rows(ready: TrainingPlan) -> list[str]:
-    found = (*ready.prepared.findings, *ready.findings)
+def _leaking_rows(training_plan: TrainingPlan) -> list[str]:
+    findings = (*training_plan.prepared.findings, *training_plan.findings)
     return [
         f"{one.check.replace('_', ' ')}: rows {', '.join(map(str, one.rows[:20]))}"
         + ("…." if len(one.rows) > 20 else ".")
-        for one in found
+        for one in findings
         if one.rows and any(word in one.check for word in LEAKS)
     ]
 
@@ -144,8 +144,8 @@ def load_policy(spec: str) -> Policy:
         return Ladder()
     path, _, name = spec.rpartition(".py:")
     module = _module(Path(path + ".py"), spec)
-    made = getattr(module, name, None)
-    if not isinstance(made, type):
+    policy_class = getattr(module, name, None)
+    if not isinstance(policy_class, type):
         known = sorted(
             k
             for k, v in vars(module).items()
@@ -155,7 +155,7 @@ def load_policy(spec: str) -> Policy:
         remedy = f"It defines: {', '.join(known) or 'none'}."
         raise RecipeError(SETTING, f"names a class that {path}.py does not define", name, remedy)
     try:
-        policy = made()
+        policy = policy_class()
     except Exception as error:
         rule = f"cannot be made without arguments: {type(error).__name__}: {error}"
         raise RecipeError(SETTING, rule, name, "Give every setting a default.") from error
@@ -172,12 +172,12 @@ def _module(path: Path, spec: str) -> Any:
         raise RecipeError(SETTING, "names a file that is not there", str(path), remedy)
     # Under a name of its own and not in ``sys.modules``: a user's file may be called like a
     # library.
-    found = importlib.util.spec_from_file_location(f"holdfast_policy_{path.stem}", path)
-    if found is None or found.loader is None:
+    spec_found = importlib.util.spec_from_file_location(f"holdfast_policy_{path.stem}", path)
+    if spec_found is None or spec_found.loader is None:
         raise RecipeError(SETTING, "names a file that Python cannot import", spec)
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(spec_found)
     try:
-        found.loader.exec_module(module)
+        spec_found.loader.exec_module(module)
     except Exception as error:
         rule = f"names a file that fails on import: {type(error).__name__}: {error}"
         raise RecipeError(SETTING, rule, spec, "Mend it, or set control.policy=adapt.") from error
@@ -188,41 +188,41 @@ def _module(path: Path, spec: str) -> Any:
 SLACK = 1.05
 
 
-def choice(ready: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
+def checkpoint_rule(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> Choose:
     """Which state the run keeps, by ``train.keep``; ``listeners`` are those of its kind of
     task."""
-    keep = ready.recipe.train.keep
+    keep = training_plan.recipe.train.keep
     if keep == "newest_unless_worse":
-        return partial(newest_unless_worse, gains=_gains(ready, listeners))
+        return partial(newest_unless_worse, gains=_expects_gain(training_plan, listeners))
     if keep == "last":
         return last
-    calibrated = ready.recipe.train.metric == "refined_loss"
-    return lowest_calibrated if calibrated else lowest(criterion(ready))
+    calibrated = training_plan.recipe.train.metric == "refined_loss"
+    return lowest_calibrated if calibrated else lowest(criterion(training_plan))
 
 
-def kept_state(ready: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult) -> Decision:
+def checkpoint_decision(training_plan: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult) -> Decision:
     """Which state the run keeps, in words, and why."""
     if trained.selected_average is not None:
-        last = next(made for made in reversed(trained.offers) if made.accepted)
-        chosen = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
+        last = next(offer for offer in reversed(trained.offers) if offer.accepted)
+        checkpoint = f"step {trained.best_step} of {trained.last_step}, {last.decision.what}"
         if last.decision.what == AVERAGE:
-            chosen = f"the average {last.name}, up to {chosen.partition(',')[0]}"
-        return Decision("kept state", chosen, last.decision.because)
-    at = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
-    chosen = f"step {trained.best_step} of {trained.last_step}"
-    if at == 0 and begins_as_probe(listeners):
-        chosen += f", before any update, with {start_probe(ready)} as its last layer"
-    keep = ready.recipe.train.keep
+            checkpoint = f"the average {last.name}, up to {checkpoint.partition(',')[0]}"
+        return Decision("kept state", checkpoint, last.decision.because)
+    index = next(i for i, s in enumerate(trained.history) if s.step == trained.best_step)
+    checkpoint = f"step {trained.best_step} of {trained.last_step}"
+    if index == 0 and begins_as_probe(listeners):
+        checkpoint += f", before any update, with {start_probe(training_plan)} as its last layer"
+    keep = training_plan.recipe.train.keep
     if keep == "last":
         because = "train.keep=last keeps the last checkpoint, whatever it is worth"
-    elif keep == "newest_unless_worse" or ready.recipe.train.metric == "refined_loss":
+    elif keep == "newest_unless_worse" or training_plan.recipe.train.metric == "refined_loss":
         newest = keep == "newest_unless_worse"
-        because = explain_choice(trained.history, at, gains=newest and _gains(ready, listeners))
+        because = explain_choice(trained.history, index, gains=newest and _expects_gain(training_plan, listeners))
     else:
         because = (
-            f"its {ready.recipe.train.metric} on the validation rows is the best of all evaluations"
+            f"its {training_plan.recipe.train.metric} on the validation rows is the best of all evaluations"
         )
-    return Decision("kept state", chosen, because)
+    return Decision("kept state", checkpoint, because)
 
 
 def begins_as_probe(listeners: Sequence[Listener]) -> bool:
@@ -230,55 +230,55 @@ def begins_as_probe(listeners: Sequence[Listener]) -> bool:
     return any(isinstance(listener, HeadRefit) and listener.first for listener in listeners)
 
 
-def start_probe(ready: TrainingPlan) -> str:
+def start_probe(training_plan: TrainingPlan) -> str:
     """What the last layer of a run is that begins as a linear probe: the baseline's, unless rows
     were added, which the baseline never learns from."""
-    return "a linear probe fitted to the added rows too" if ready.added else "a linear probe"
+    return "a linear probe fitted to the added rows too" if training_plan.added else "a linear probe"
 
 
-def _gains(ready: TrainingPlan, listeners: Sequence[Listener]) -> bool:
+def _expects_gain(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> bool:
     """Whether the run begins as a linear probe over which such runs were measured to gain."""
-    total, _ = count_parameters(ready.loaded.network)
-    sizes = (total, len(ready.train), ready.classes)
-    measured = is_measured(ready.recipe, ready.plan.phases, sizes, ready.loaded.defaults)
+    total, _ = count_parameters(training_plan.loaded.network)
+    sizes = (total, len(training_plan.train), training_plan.classes)
+    measured = within_measured_recipe(training_plan.recipe, training_plan.plan.phases, sizes, training_plan.loaded.defaults)
     return begins_as_probe(listeners) and measured
 
 
-def rule_of(
+def keep_rule(
     recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
 ) -> Literal["newest_unless_worse", "lowest"]:
-    """``train.keep`` of a plan where the recipe leaves it open; see ``is_measured``."""
-    as_measured = recipe.train.metric == "refined_loss" and recipe.methods.get("probe_first")
-    newest = as_measured and is_measured(recipe, phases, sizes, model)
+    """``train.keep`` of a plan where the recipe leaves it open; see ``within_measured_recipe``."""
+    like_measured = recipe.train.metric == "refined_loss" and recipe.methods.get("probe_first")
+    newest = like_measured and within_measured_recipe(recipe, phases, sizes, model)
     return "newest_unless_worse" if newest else "lowest"
 
 
-def is_measured(
+def within_measured_recipe(
     recipe: ResolvedRecipe, phases: Sequence[Phase], sizes: tuple[int, int, int], model: str | None
 ) -> bool:
     """Whether a plan learns no more (Σ learning rate over steps) than the default recipe of this
     kind of model, of ``sizes`` (parameters, training rows, classes), and that recipe was measured:
     to gain over its linear probe, and to be better where ``newest_unless_worse`` chooses."""
     parameters, rows, classes = sizes
-    usual = benchmarked_phases(recipe, parameters, rows, model, classes)
-    if usual is None:
+    measured = benchmarked_phases(recipe, parameters, rows, model, classes)
+    if measured is None:
         return False
-    learning = [float(planned_rates(one).sum()) for one in (phases, usual)]
+    learning = [float(planned_rates(one).sum()) for one in (phases, measured)]
     return learning[0] <= SLACK * learning[1]
 
 
-def criterion(ready: TrainingPlan) -> Callable[[Snapshot], float]:
+def criterion(training_plan: TrainingPlan) -> Callable[[Snapshot], float]:
     """A snapshot to a number, smaller is better, by ``train.metric``.
 
     ``refined_loss`` and ``loss`` are as they are; a metric that rises is negated. Where the metric
     ties (accuracy often does on few rows) or is undefined, the refined loss decides.
     """
-    name = ready.recipe.train.metric
+    name = training_plan.recipe.train.metric
     if name == "refined_loss":
         return lambda snapshot: snapshot.refined_loss + 1e-6 * snapshot.valid_loss
     if name == "loss":
         return lambda snapshot: snapshot.valid_loss
-    metric = ready.metric
+    metric = training_plan.metric
     assert metric is not None
     sign = -1.0 if metric.higher_is_better else 1.0
     return lambda s: sign * s.valid_metrics[metric.name] + 1e-6 * s.refined_loss

@@ -1,4 +1,4 @@
-"""How the rows of a division are used: what a run learns from and by which way, and how it is
+"""How the rows of a split are used: what a run learns from and by which way, and how it is
 scored where no row is set aside for that.
 
 ``train.folds`` says whether validation rows are set aside (0: one fit) or learned from too (K:
@@ -30,7 +30,14 @@ from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.table import Splits, Table, TrainSplit, ValidSplit
-from holdfast.fits.cross_fitting import FOLDER, FORM, cross_fit, probe_logits, resumable, seed_of
+from holdfast.fits.cross_fitting import (
+    FILE_FORMAT,
+    FOLDER,
+    cross_fit,
+    fold_seed,
+    probe_logits,
+    resumable,
+)
 from holdfast.fits.fit import fit
 from holdfast.fits.frozen import AUTO
 from holdfast.plan.defaults import PASSIVE_POLICIES
@@ -48,43 +55,43 @@ if TYPE_CHECKING:
     from holdfast.fits.fit import FitFolder
 
 
-KEY = "train.folds"
+FOLDS_KEY = "train.folds"
 USUAL_FOLDS = 3
 # Of training and validation rows together; none until a benchmark shows where it pays.
 MOST_ROWS = 0
 VALID_GIVEN = "divides the training and validation rows, and validation rows are given"
-LEARNED_TOO = "a validation row of the division: learned from too, judged out of fold"
+ALSO_TRAINED_NOTE = "a validation row of the division: learned from too, judged out of fold"
 
 
-def learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
-    """Prepare the rows of a division, and choose how they are used.
+def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
+    """Prepare the rows of a split, and choose how they are used.
 
-    Raises ``RecipeError`` where folds are asked for that these rows cannot have.
+    Raises ``RecipeError`` where folds are requested that these rows cannot have.
     """
     with record_decisions() as log:
-        learning = _learning_of(recipe, divided)
+        learning = _prepare_learning(recipe, divided)
     return replace(learning, prepared=with_log(learning.prepared, log))
 
 
-def _learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
-    bare, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
+def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
+    prepared_alone, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
     without_test = not len(divided.splits.test)
     if without_test:
-        refuse_without_test(bare, divided)
-    folds = folds_of(bare, divided, train, valid)
-    bare = replace(bare, recipe=bare.recipe.with_changes(train={"folds": folds}))
-    known, names = divided.tables, bare.recipe.data.names
-    bare = with_general(bare, known)
+        refuse_without_test(prepared_alone, divided)
+    folds = choose_folds(prepared_alone, divided, train, valid)
+    prepared_alone = replace(prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds}))
+    all_tables, names = divided.tables, prepared_alone.recipe.data.names
+    prepared_alone = with_general(prepared_alone, all_tables)
     if folds:
         train = valid = np.union1d(train, valid)
-        prepared = with_added(bare, train, valid[:0], (), known)
+        prepared = with_added(prepared_alone, train, valid[:0], (), all_tables)
         divided = replace(divided, splits=all_training(divided.splits, prepared.rows))
     else:
-        prepared = with_added(bare, train, valid, divided.unlabelled, known)
+        prepared = with_added(prepared_alone, train, valid, divided.unlabelled, all_tables)
     if folds or without_test:
-        # Each fold works the names out from its own rows, so what was asked for is what is kept.
-        as_asked = prepared.recipe.with_changes(data={"names": names})
-        prepared = replace(prepared, recipe=as_asked)
+        # Each fold works the names out from its own rows, so the request is what is kept.
+        with_own_names = prepared.recipe.with_changes(data={"names": names})
+        prepared = replace(prepared, recipe=with_own_names)
     if prepared.recipe.distill.teacher:
         # What a teacher is made of takes a quarter of a second to load.
         from holdfast.fits.lessons import with_lessons
@@ -102,60 +109,60 @@ def _learning_of(recipe: Recipe, divided: Divided) -> LearningRows:
     return replace(learning, outer=outer)
 
 
-def all_training(splits: Splits, rows: Table, note: str = LEARNED_TOO) -> Splits:
-    """The division as a run uses it that learns from its validation ``rows`` too, with a ``note``
+def all_training(splits: Splits, rows: Table, note: str = ALSO_TRAINED_NOTE) -> Splits:
+    """The split as a run uses it that learns from its validation ``rows`` too, with a ``note``
     for each of these."""
     records = splits.records
     split, notes = records["split"].to_pylist(), records["note"].to_pylist()
-    for place, side in enumerate(split):
-        if side == "valid":
+    for place, split_name in enumerate(split):
+        if split_name == "valid":
             split[place] = "train"
             notes[place] = "; ".join(filter(None, (notes[place], note)))
     import pyarrow as pa
 
     for name, column in (("split", split), ("note", notes)):
-        at = records.column_names.index(name)
-        records = records.set_column(at, name, pa.array(column, pa.string()))
+        index = records.column_names.index(name)
+        records = records.set_column(index, name, pa.array(column, pa.string()))
     return replace(splits, train=TrainSplit(rows), valid=ValidSplit(rows.take([])), records=records)
 
 
-def folds_of(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
-    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were asked for and cannot
+def choose_folds(prepared: PreparedData, divided: Divided, train: Ints, valid: Ints) -> int:
+    """How many folds, 0 for none. Raises ``RecipeError`` for ones that were requested and cannot
     be."""
     folds, rows = prepared.recipe.train.folds, len(train) + len(valid)
     if folds == 0:
         return 0
-    against = against_folds(prepared, divided)
+    against = folds_conflict(prepared, divided)
     if folds and against:
-        raise RecipeError(KEY, against, folds, f"Leave it out, or set {KEY}=0.")
+        raise RecipeError(FOLDS_KEY, against, folds, f"Leave it out, or set {FOLDS_KEY}=0.")
     if folds:
         because = (
             "set by you: validation rows are learned from too, and every choice is out of fold"
         )
-    elif rows > MOST_ROWS or against or _least_units(prepared) < USUAL_FOLDS:
+    elif rows > MOST_ROWS or against or _min_class_units(prepared) < USUAL_FOLDS:
         return 0
     else:
         folds = USUAL_FOLDS
         because = (
             f"{len(valid)} validation rows of {rows} tell too little, and are learned from too: "
-            f"every choice is made out of fold ({KEY}=0 sets them aside)"
+            f"every choice is made out of fold ({FOLDS_KEY}=0 sets them aside)"
         )
     notify(Decision("cross-fitting", f"{folds} folds", because, prominent=True))
     return folds
 
 
-def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
+def folds_conflict(prepared: PreparedData, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     recipe, columns = prepared.recipe, prepared.rows.columns
     data, one_class = recipe.data, columns.one_class
     if recipe.task not in LABELLED_TEXT_TASKS or not one_class:
-        of = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
-        return f"does not exist for {of} yet: it needs texts with one class each"
+        task_text = recipe.task if one_class else f"data.label_kind={columns.label_kind}"
+        return f"does not exist for {task_text} yet: it needs texts with one class each"
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
         return VALID_GIVEN
     policy = recipe.control.policy
-    hindering = {
+    blocking = {
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
         # A teacher knows the labels of the rows that each fold is to answer.
@@ -164,19 +171,19 @@ def against_folds(prepared: PreparedData, divided: Divided) -> str | None:
         "data.split.by": data.split.by != "rows",
         "data.split.stable": data.split.stable,
         "train.max_minutes": recipe.train.max_minutes is not None,
-        # A policy that acts goes by the looks of its own run; the folds have looks of theirs.
+        # A policy that acts goes by the evaluations of its own run; the folds have their own.
         f"control.policy={policy}": policy not in PASSIVE_POLICIES,
         # The layers would be chosen by labels of the rows that each fold is to answer.
         "model.freeze=auto": recipe.model.freeze == AUTO,
     }
-    found = [name for name, there in hindering.items() if there]
-    if found:
-        return f"does not go together with {' and '.join(found)}"
+    conflicts = [name for name, there in blocking.items() if there]
+    if conflicts:
+        return f"does not go together with {' and '.join(conflicts)}"
     return "needs a single process" if process_count() > 1 else None
 
 
-def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
-    """Why the training and validation rows of a division are not to be dealt into folds by chance,
+def dealing_conflict(recipe: Recipe, divided: Divided) -> str | None:
+    """Why the training and validation rows of a split must not be dealt into folds by chance,
     each answered by a fit of the others, as the rest of a sentence about what asks for it."""
     records = divided.splits.records.select(["file", "split"]).to_pylist()
     judging = {line["file"] for line in records if line["split"] == "valid"}
@@ -190,7 +197,7 @@ def against_dealing(recipe: Recipe, divided: Divided) -> str | None:
 
 def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
     """Raise ``RecipeError`` where the score of rows without test rows cannot be out of fold."""
-    against = against_folds(prepared, divided)
+    against = folds_conflict(prepared, divided)
     if against:
         rule = f"leaves no test rows, and an out-of-fold score {against}"
         remedy = (
@@ -201,7 +208,7 @@ def refuse_without_test(prepared: PreparedData, divided: Divided) -> None:
         raise RecipeError("data.split.test", rule, 0, remedy)
 
 
-def _least_units(prepared: PreparedData) -> int:
+def _min_class_units(prepared: PreparedData) -> int:
     """Of the class with the fewest units, how many it has: each fold needs one."""
     labels = np.asarray(prepared.rows.column("label"))
     return min(len(np.unique(prepared.units[labels == label])) for label in np.unique(labels))
@@ -213,8 +220,8 @@ FOLDS = 5
 @dataclass(frozen=True, slots=True)
 class LearningRows:
     """What a run learns from: ``train`` and ``valid`` positions among the rows of ``prepared``, or
-    all of them in so many ``folds`` (0: none). ``divided`` is the division as it is then used.
-    ``names`` is what was asked of the names of classes. ``outer`` are the folds that are scored
+    all of them in so many ``folds`` (0: none). ``divided`` is the split as it is then used.
+    ``names`` is what was requested of the names of classes. ``outer`` are the folds that are scored
     where there are no test rows."""
 
     prepared: PreparedData
@@ -244,7 +251,7 @@ class LearningRows:
         )
 
     def blocks(self) -> Mapping[str, Any]:
-        """One fit has nothing to say beside what every run says."""
+        """One fit adds nothing to what every run reports."""
         return {}
 
     @property
@@ -268,7 +275,7 @@ class LearningRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldLogits:
-    """One outer fold: the calibrated ``logits`` [held, classes] and those of the linear
+    """One outer fold: the calibrated ``logits`` [held out, classes] and those of the linear
     ``probe``."""
 
     held: Ints
@@ -283,24 +290,24 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     Raises ``SplitError`` where a class has too few units to stand in every fold of every fold.
     """
     rows, prepared = learning.everything, learning.prepared
-    units, labels = prepared.units[rows], _labels(learning)[rows]
+    units, labels = prepared.units[rows], _labels_of(learning)[rows]
     seed = derive_seed(prepared.recipe.seed, "outer folds")
     names = prepared.rows.classes
-    with _named(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
+    with _name_division(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
         folds = make_folds(units, labels, FOLDS, seed, class_names=names)
     for fold in folds:
-        with _named(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
+        with _name_division(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
             if learning.folds:
                 inner = units[fold.train], labels[fold.train]
-                make_folds(*inner, learning.folds, seed_of(prepared), class_names=names)
+                make_folds(*inner, learning.folds, fold_seed(prepared), class_names=names)
             else:
-                _inner(learning, rows[fold.train])
+                _inner_split(learning, rows[fold.train])
     return tuple(Fold(rows[f.train], rows[f.held_out], f.number) for f in folds)
 
 
 @contextlib.contextmanager
-def _named(division: str) -> Iterator[None]:
-    """What could not be divided, where nobody has asked for a division in so many words."""
+def _name_division(division: str) -> Iterator[None]:
+    """What could not be divided, where no such split was requested."""
     try:
         yield
     except SplitError as error:
@@ -309,46 +316,47 @@ def _named(division: str) -> Iterator[None]:
         raise SplitError(error.what, rule, error.value, remedy) from error
 
 
-def answer_outer(
-    learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, kept_in: Path, mark: str
+def predict_outer_folds(
+    learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, checkpoints: Path, mark: str
 ) -> OuterFoldPredictions:
     """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
-    on all rows: an open one would be worked out anew, and a resumed run has none. What was finished
-    before the run was killed is read from ``kept_in``; ``mark`` says of which run it must be.
+    on all rows: an open one would be worked out again, and a resumed run has none. What was
+    finished before the run was killed is read from ``checkpoints``; ``mark`` says of which run it
+    must be.
     """
     import torch
 
     rows, prepared = learning.everything, learning.prepared
-    classes, labels = len(prepared.rows.classes), _labels(learning)
+    classes, labels = len(prepared.rows.classes), _labels_of(learning)
     logits, probe, majority = (np.full((len(rows), classes), np.nan) for _ in range(3))
     for fold in folds:
-        path = kept_in / FOLDER / f"outer-{fold.number}.pt"
-        file = SealedFile(path, f"{mark} outer {fold.number}", FORM)
+        path = checkpoints / FOLDER / f"outer-{fold.number}.pt"
+        file = SealedFile(path, f"{mark} outer {fold.number}", FILE_FORMAT)
         state = file.load("a finished outer fold")
         if state is not None:
-            found = FoldLogits(**{name: state[name].numpy() for name in FoldLogits.__slots__})
+            fold_logits = FoldLogits(**{name: state[name].numpy() for name in FoldLogits.__slots__})
         else:
             start = time.perf_counter()
             with resumable(f"outer fold {fold.number + 1}"):
-                found = _answer(learning, fold, recipe)
-            fields = {name: getattr(found, name) for name in FoldLogits.__slots__}
+                fold_logits = _predict_fold(learning, fold, recipe)
+            fields = {name: getattr(fold_logits, name) for name in FoldLogits.__slots__}
             file.save({name: torch.as_tensor(field) for name, field in fields.items()})
             seconds = time.perf_counter() - start
-            right = float((found.logits.argmax(axis=1) == labels[fold.held_out]).mean())
+            accuracy = float((fold_logits.logits.argmax(axis=1) == labels[fold.held_out]).mean())
             because = (
                 f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
-                f"{len(fold.held_out)} rows, which chose nothing of it, it answers {right:.1%} rightly"
+                f"{len(fold.held_out)} rows, which chose nothing of it, it answers {accuracy:.1%} rightly"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))
-        at = np.searchsorted(rows, found.held)
-        logits[at], probe[at] = found.logits, found.probe
+        positions = np.searchsorted(rows, fold_logits.held)
+        logits[positions], probe[positions] = fold_logits.logits, fold_logits.probe
         counts = np.bincount(labels[fold.train], minlength=classes).astype(np.float64)
-        majority[at] = np.log((counts + 1) / (counts.sum() + classes))
+        majority[positions] = np.log((counts + 1) / (counts.sum() + classes))
     return OuterFoldPredictions(len(folds), logits, probe, majority)
 
 
-def _answer(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
+def _predict_fold(learning: LearningRows, fold: Fold, recipe: ResolvedRecipe) -> FoldLogits:
     fitted = _fit(learning, fold.train, recipe)
     examples = learning.prepared.examples
     # Before the probe, for which the network's memory is used.
@@ -364,20 +372,20 @@ def _fit(learning: LearningRows, rows: Ints, recipe: ResolvedRecipe) -> FittedMo
 
     if learning.folds:
         return cross_fit(extended(rows, rows[:0]), rows, learning.folds, extend=extended)
-    train, valid = _inner(learning, rows)
+    train, valid = _inner_split(learning, rows)
     return fit(extended(train, valid), train, valid)
 
 
-def _inner(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
-    """Training and validation rows of these, in the shares of the run's own division."""
+def _inner_split(learning: LearningRows, rows: Ints) -> tuple[Ints, Ints]:
+    """Training and validation rows of these, in the shares of the run's own split."""
     prepared = learning.prepared
     share = len(learning.valid) / len(learning.everything)
     seed = derive_seed(prepared.recipe.seed, "inner division")
-    labels, names = _labels(learning)[rows], prepared.rows.classes
+    labels, names = _labels_of(learning)[rows], prepared.rows.classes
     train, valid = holdout_split(prepared.units[rows], labels, share, seed, class_names=names)
     return rows[train], rows[valid]
 
 
-def _labels(learning: LearningRows) -> Ints:
+def _labels_of(learning: LearningRows) -> Ints:
     labels: Ints = np.asarray(learning.prepared.rows.column("label"))
     return labels

@@ -1,4 +1,5 @@
-"""What a verdict needs to know about a run beside its history, gathered before the first step.
+"""What a verdict needs to know about a run in addition to its history, gathered before the first
+step.
 
 Everything here is a function of the recipe, the rows and what was measured before any update, so
 that a resumed run is judged as the undisturbed one is.
@@ -29,7 +30,7 @@ from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
 from holdfast.monitor.remedies import FIXED
 from holdfast.plan.defaults import resolve_settings
-from holdfast.prepare.general import methods_with_general, needs_rows
+from holdfast.prepare.general import methods_with_general, missing_rows_error
 from holdfast.prepare.rows import check_names
 from holdfast.recipe import Recipe, override
 from holdfast.tasks import task_definition
@@ -42,55 +43,55 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
 
 
-def make_monitor(ready: TrainingPlan, listeners: Sequence[Listener]) -> Monitor:
+def make_monitor(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> Monitor:
     """The judge with the circumstances of this run; ``listeners`` are the kind's own: one of them
     may measure a linear probe."""
-    known = run_facts_of(ready)
+    facts = make_run_facts(training_plan)
 
     def monitor(history: Sequence[Snapshot], kept: int | None = None) -> Verdict:
-        return judge(history, with_probe(known, listeners), kept)
+        return judge(history, with_probe(facts, listeners), kept)
 
     return monitor
 
 
-def run_facts_of(ready: TrainingPlan) -> RunFacts:
+def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
     """What is known before the model is looked at."""
-    labels = getattr(ready.train, "labels", None)
+    labels = getattr(training_plan.train, "labels", None)
     has_classes = (
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
     )
-    classes = getattr(ready.task, "classes", None) if has_classes else None
-    plan = ready.plan
-    recipe: Recipe = ready.recipe
-    probe = probe_positions(ready.train.rows, plan.probe_rows, plan.seed)
+    classes = getattr(training_plan.task, "classes", None) if has_classes else None
+    plan = training_plan.plan
+    recipe: Recipe = training_plan.recipe
+    probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
     # What its labels are, where that was worked out from the rows.
-    if label_kind := ready.prepared.rows.columns.label_kind:
-        recipe = recipe.with_changes(data={"label_kind": label_kind})
+    if label_type := training_plan.prepared.rows.columns.label_kind:
+        recipe = recipe.with_changes(data={"label_kind": label_type})
     return RunFacts(
-        task=ready.definition.name,
+        task=training_plan.definition.name,
         classes=len(classes) if classes else None,
-        planned_steps=ready.plan.steps,
-        planned_looks=len(ready.plan.evaluate_at),
-        train_rows=len(ready.train),
-        train_tokens=int(ready.train.lengths.sum()),
-        trainable=count_parameters(ready.loaded.network)[1],
-        peak_rate=ready.recipe.train.learning_rate,
-        usual_rates=ready.usual_rates,
-        findings=(*ready.prepared.findings, *ready.findings),
-        first_seen=first_use_steps(plan.phases, ready.splits.training_examples, plan.seed, probe),
-        refused=refused_settings(recipe, ready.loaded.network),
+        planned_steps=training_plan.plan.steps,
+        planned_looks=len(training_plan.plan.evaluate_at),
+        train_rows=len(training_plan.train),
+        train_tokens=int(training_plan.train.lengths.sum()),
+        trainable=count_parameters(training_plan.loaded.network)[1],
+        peak_rate=training_plan.recipe.train.learning_rate,
+        usual_rates=training_plan.usual_rates,
+        findings=(*training_plan.prepared.findings, *training_plan.findings),
+        first_seen=first_use_steps(plan.phases, training_plan.splits.training_examples, plan.seed, probe),
+        refused=refused_settings(recipe, training_plan.loaded.network),
     )
 
 
-def with_probe(known: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
+def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
     """The same with what a refitted head measured of the linear probe at step 0, which is part of
     a checkpoint."""
     curves = [getattr(listener, "curve", None) for listener in listeners]
-    curve = next((found for found in curves if found is not None), None)
+    curve = next((curve_found for curve_found in curves if curve_found is not None), None)
     if curve is None:
-        return known
+        return facts
     return replace(
-        known,
+        facts,
         probe_valid_losses=curve.losses,
         probe_curve=curve.points,
         copied_valid=curve.twins,
@@ -98,7 +99,7 @@ def with_probe(known: RunFacts, listeners: Sequence[Listener]) -> RunFacts:
     )
 
 
-def with_texts(fitted: FittedModel) -> FittedModel:
+def judge_with_texts(fitted: FittedModel) -> FittedModel:
     """The fitted run with a verdict that has also read what the kept model writes for a sample of
     the validation rows (``generate.rows``), and which answers of training and validation rows a
     causal language model completes to the word, before any test row is opened.
@@ -107,15 +108,15 @@ def with_texts(fitted: FittedModel) -> FittedModel:
     which generates only once it is saved, is judged by its losses alone. A changed label is a line
     of the journal.
     """
-    ready, job, trained = fitted.training_plan, fitted.job, fitted.trained
-    recipe = ready.recipe
+    training_plan, job, trained = fitted.training_plan, fitted.job, fitted.trained
+    recipe = training_plan.recipe
     writes = recipe.task in GENERATIVE_TASKS and recipe.generate.rows
     if not writes or recipe.model.adapter.kind == "prompt":
         return fitted
     with stage("generating validation texts"):
         shares = trained.history[-1].outputs or _validation_texts(fitted)
         if recipe.task in DECODER_TASKS:
-            fitted, shares = _completions(fitted, shares)
+            fitted, shares = _with_completions(fitted, shares)
     if not shares or shares == trained.history[-1].outputs:
         return fitted
     history = (*trained.history[:-1], replace(trained.history[-1], outputs=shares))
@@ -127,8 +128,8 @@ def with_texts(fitted: FittedModel) -> FittedModel:
 
 def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     """What is counted of the texts for validation rows; empty where there are none."""
-    ready = fitted.training_plan
-    samples = ready.definition.choose_samples(ready.loaded, ready.splits, ready.recipe, ready.plan.probe_rows)
+    training_plan = fitted.training_plan
+    samples = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, training_plan.recipe, training_plan.plan.probe_rows)
     if samples is None or not samples.samples["valid"].references:
         return {}
     valid = replace(samples, samples={"valid": samples.samples["valid"]})
@@ -136,29 +137,29 @@ def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     return writer(valid, accelerator)(fitted.network.to(accelerator.device)).shares
 
 
-def _completions(
+def _with_completions(
     fitted: FittedModel, shares: dict[str, dict[str, float]]
 ) -> tuple[FittedModel, dict[str, dict[str, float]]]:
-    """The same with the rows of both sides that are completed to the word (``verbatim``, of
+    """The same with the rows of both splits that are completed to the word (``verbatim``, of
     ``verbatim_n`` that are long enough to ask)."""
-    sides, tokenizer, seed = fitted.training_plan.splits, fitted.training_plan.loaded.tokenizer, fitted.recipe.seed
+    splits, tokenizer, seed = fitted.training_plan.splits, fitted.training_plan.loaded.tokenizer, fitted.recipe.seed
     network = fitted.network.to(fitted.job.accelerator.device).eval()
     both = {
-        "train": verbatim(network, tokenizer, sides.train_rows.table, seed),
-        "valid": verbatim(network, tokenizer, sides.valid_rows.table, seed),
+        "train": verbatim(network, tokenizer, splits.train_rows.table, seed),
+        "valid": verbatim(network, tokenizer, splits.valid_rows.table, seed),
     }
-    with_both = {name: dict(share) for name, share in shares.items()}
-    for side, told in both.items():
-        if told.n:
-            of_side = with_both.setdefault(side, {})
-            of_side.update(verbatim=len(told.completed) / told.n, verbatim_n=float(told.n))
-    return replace(fitted, completed=both["train"]), with_both
+    extended = {name: dict(share) for name, share in shares.items()}
+    for split_name, completions in both.items():
+        if completions.n:
+            split_shares = extended.setdefault(split_name, {})
+            split_shares.update(verbatim=len(completions.completed) / completions.n, verbatim_n=float(completions.n))
+    return replace(fitted, completed=both["train"]), extended
 
 
 def refused_settings(recipe: Recipe, network: Network | None = None) -> tuple[str, ...]:
     """Those of the remedies' settings of fixed value that ``recipe``, which names its task, refuses
-    beside its own, and those that it has already or exceeds (a weight decay of 0.3 where 0.1 is
-    advised); ``network`` is its model, where that is at hand."""
+    in addition to its own, and those that it has already or exceeds (a weight decay of 0.3 where
+    0.1 is advised); ``network`` is its model, where that is at hand."""
     # A resolved recipe is of another type, and equals none that is read.
     plain = override(recipe, ())
     return tuple(setting for setting in FIXED if not _would_help(plain, setting, network))
@@ -175,10 +176,10 @@ def check_settings(
     definition.refuse(changed)
     # Parameters and rows choose numbers, not what is allowed.
     resolve_settings(changed, 10**6, 1000)
-    needing = methods_with_general(changed)
-    named = changed.data.general or changed.probes.forgetting.data
-    if needing and named is None and changed.task not in DECODER_TASKS:
-        raise needs_rows(needing[0])
+    methods = methods_with_general(changed)
+    general_source = changed.data.general or changed.probes.forgetting.data
+    if methods and general_source is None and changed.task not in DECODER_TASKS:
+        raise missing_rows_error(methods[0])
     adapter = changed.model.adapter
     if network is not None and network.adapter is None and adapter.kind not in (None, "prompt"):
         find_targets(home_of(network), adapter.kind, adapter.targets)
@@ -195,7 +196,7 @@ def _would_help(recipe: Recipe, setting: str, network: Network | None) -> bool:
 
 def _exceeds(recipe: Recipe, changed: Recipe, setting: str) -> bool:
     """Whether the recipe does more of the same than it would with the setting. A whole number (of
-    blocks, of steps) is not held against a share."""
+    blocks, of steps) is not compared with a share."""
     more = FIXED[setting]
     if more is None:
         return False

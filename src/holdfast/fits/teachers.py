@@ -1,11 +1,11 @@
 """Finished runs as teachers: what their saved models say of rows, or of the batches of a student.
 
-What is said of a row depends on the row alone, so it is asked once, through the teacher's own
+What is said of a row depends on the row alone, so it is queried once, through the teacher's own
 tokenizer or processor. Of target tokens there are as many numbers as the vocabulary has words: a
-teacher that writes is asked pass by pass, in the student's own tokens, and so is any where rows
+generative teacher is queried pass by pass, in the student's own tokens, and so is any where rows
 come in other forms.
 
-The blocks of an encoder and of its teacher, side by side: for ``distill.hidden`` and
+The blocks of an encoder and of its teacher, pairwise: for ``distill.hidden`` and
 ``distill.attention``.
 """
 
@@ -64,7 +64,7 @@ class RowAnswers:
 
 
 class Teacher(Protocol):
-    """One finished run, asked for what it says, its outputs in the student's order."""
+    """One finished run, queried for its outputs, which are in the student's order."""
 
     @property
     def network(self) -> Any:
@@ -72,7 +72,7 @@ class Teacher(Protocol):
 
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers | None:
         """What it says of each row of ``table``, which the student reads as ``examples``; ``None``
-        where only passes can be asked about."""
+        where only whole passes can be queried."""
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         """Its logits for a batch of the student's."""
@@ -81,44 +81,44 @@ class Teacher(Protocol):
         """Why the student's batches mean nothing to it, as a clause; ``None`` where they do."""
 
 
-def teachers_of(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, ...]:
+def load_teachers(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher, ...]:
     """The runs as teachers of what is prepared.
 
     Raises ``RecipeError`` where they know other classes than its rows have.
     """
     rows, task = prepared.rows, str(prepared.recipe.task)
-    use: Any = [task_definition(task).use_runs([run]) for run in runs]
+    loaded_runs: Any = [task_definition(task).use_runs([run]) for run in runs]
     names = rows.classes if rows.columns.one_class else rows.names
-    made: list[Teacher] = []
-    for run, one in zip(runs, use, strict=True):
+    teachers: list[Teacher] = []
+    for run, one in zip(runs, loaded_runs, strict=True):
         if isinstance(one, TextPredictor):
-            kind = rows.columns.label_kind or "class"
-            if one.label_kind != kind:
-                raise _other(run, f"label is of the kind {one.label_kind}", kind)
-            made += [
-                TextTeacher(m, None if kind == "number" else _order(run, m.classes, names))
+            label_type = rows.columns.label_kind or "class"
+            if one.label_kind != label_type:
+                raise _mismatch(run, f"label is of the kind {one.label_kind}", label_type)
+            teachers += [
+                TextTeacher(m, None if label_type == "number" else _class_order(run, m.classes, names))
                 for m in one.models
             ]
         elif isinstance(one, ImagePredictor):
-            made += [ImageTeacher(m, _order(run, m.classes, names)) for m in one.models]
+            teachers += [ImageTeacher(m, _class_order(run, m.classes, names)) for m in one.models]
         elif isinstance(one, TagPredictor):
-            made += [TagTeacher(m, _order(run, m.classes, rows.names)) for m in one.models]
+            teachers += [TagTeacher(m, _class_order(run, m.classes, rows.names)) for m in one.models]
         else:
-            made.append(WritingTeacher(one.network.eval(), one.tokenizer))
-    return tuple(made)
+            teachers.append(GenerativeTeacher(one.network.eval(), one.tokenizer))
+    return tuple(teachers)
 
 
-def _order(run: Path, known: Sequence[str], wanted: Sequence[str]) -> Ints:
-    if set(known) != set(wanted):
-        other = ", ".join(sorted(set(known) ^ set(wanted))[:5])
-        raise _other(run, "classes are not those of the rows", other)
-    place = {name: i for i, name in enumerate(known)}
-    return np.array([place[name] for name in wanted], dtype=np.int64)
+def _class_order(run: Path, known: Sequence[str], required: Sequence[str]) -> Ints:
+    if set(known) != set(required):
+        other = ", ".join(sorted(set(known) ^ set(required))[:5])
+        raise _mismatch(run, "classes are not those of the rows", other)
+    index_of = {name: i for i, name in enumerate(known)}
+    return np.array([index_of[name] for name in required], dtype=np.int64)
 
 
-def _other(run: Path, what: str, found: str) -> RecipeError:
-    rule = f"names {run}, whose {what}: it cannot teach them"
-    return RecipeError("distill.teacher", rule, found, "Name runs that were trained on these rows.")
+def _mismatch(run: Path, fault: str, value: str) -> RecipeError:
+    rule = f"names {run}, whose {fault}: it cannot teach them"
+    return RecipeError("distill.teacher", rule, value, "Name runs that were trained on these rows.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,8 +135,8 @@ class TextTeacher:
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         outputs = 1 if self.order is None else len(self.order)
         model = self.model
-        _, found = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
-        return RowAnswers(found if self.order is None else found[:, self.order])
+        _, outputs_of_rows = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
+        return RowAnswers(outputs_of_rows if self.order is None else outputs_of_rows[:, self.order])
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         inputs = {name: value for name, value in batch.items() if name not in TARGETS}
@@ -144,12 +144,12 @@ class TextTeacher:
         return logits if self.order is None else logits[:, self.order.tolist()]
 
     def differs(self, prepared: PreparedData) -> str | None:
-        return _read_otherwise(self.model.tokenizer, prepared, _texts)
+        return _tokenization_difference(self.model.tokenizer, prepared, _texts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTeacher:
-    """A classifier of pictures."""
+    """A classifier of images."""
 
     model: VisionModel
     order: Ints
@@ -161,16 +161,16 @@ class ImageTeacher:
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         model = self.model
         known = model.classes
-        found = forward_images(model.network, model.processor, model.channels, known, table)
-        return RowAnswers(found.logits[:, self.order])
+        forward = forward_images(model.network, model.processor, model.channels, known, table)
+        return RowAnswers(forward.logits[:, self.order])
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
         logits: torch.Tensor = self.model.network(pixel_values=batch["pixel_values"])
         return logits[:, self.order.tolist()]
 
     def differs(self, prepared: PreparedData) -> str | None:
-        own, other = prepared.loaded.tokenizer.to_dict(), self.model.processor.to_dict()
-        return None if own == other else "its image processor makes other pictures of them"
+        student_processor, teacher_processor = prepared.loaded.tokenizer.to_dict(), self.model.processor.to_dict()
+        return None if student_processor == teacher_processor else "its image processor makes other pictures of them"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,14 +189,14 @@ class TagTeacher:
         assert isinstance(examples, EncodedWords)
         model = self.model
         task = TokenClassification(int(model.tokenizer.pad_token_id), model.classes)
-        read = encode_words(table, model.tokenizer, model.max_length, need_words=False)
-        found: Any = word_outputs(model.network, read, task)[:, self.order]
-        longest = int(read.counts.max(initial=0)) + 1
-        said = np.repeat(np.arange(len(read)), read.read) * longest + read.words
-        asked = np.repeat(examples.kept, examples.read) * longest + examples.words
-        at = np.minimum(np.searchsorted(said, asked), max(0, len(said) - 1))
-        known = said[at] == asked if len(said) else np.zeros(len(asked), dtype=bool)
-        values = np.where(known[:, None], found[at], 0.0) if len(said) else np.zeros((len(at), 1))
+        encoded = encode_words(table, model.tokenizer, model.max_length, need_words=False)
+        word_logits: Any = word_outputs(model.network, encoded, task)[:, self.order]
+        longest = int(encoded.counts.max(initial=0)) + 1
+        teacher_words = np.repeat(np.arange(len(encoded)), encoded.read) * longest + encoded.words
+        student_words = np.repeat(examples.kept, examples.read) * longest + examples.words
+        places = np.minimum(np.searchsorted(teacher_words, student_words), max(0, len(teacher_words) - 1))
+        known = teacher_words[places] == student_words if len(teacher_words) else np.zeros(len(student_words), dtype=bool)
+        values = np.where(known[:, None], word_logits[places], 0.0) if len(teacher_words) else np.zeros((len(places), 1))
         return RowAnswers(values.astype(np.float32), examples.starts, known)
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
@@ -205,12 +205,12 @@ class TagTeacher:
         return logits.flatten(0, 1)[batch["where"]][:, self.order.tolist()]
 
     def differs(self, prepared: PreparedData) -> str | None:
-        return _read_otherwise(self.model.tokenizer, prepared, _words)
+        return _tokenization_difference(self.model.tokenizer, prepared, _words)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class WritingTeacher:
-    """A model that writes, asked about each target token."""
+class GenerativeTeacher:
+    """A generative model, queried at each target token."""
 
     network: Any
     tokenizer: Any
@@ -222,7 +222,7 @@ class WritingTeacher:
         return logits_of(task.forward(self.network, batch))
 
     def differs(self, prepared: PreparedData) -> str | None:
-        return _read_otherwise(self.tokenizer, prepared, _texts)
+        return _tokenization_difference(self.tokenizer, prepared, _texts)
 
 
 Read = Callable[[Any, Table], list[list[int]]]
@@ -238,35 +238,35 @@ def _words(tokenizer: PreTrainedTokenizerBase, table: Table) -> list[list[int]]:
     return ids
 
 
-def _read_otherwise(
+def _tokenization_difference(
     tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, read: Read
 ) -> str | None:
-    own, table = prepared.loaded.tokenizer, prepared.rows
-    if tokenizer.get_vocab() != own.get_vocab():
+    student_tokenizer, table = prepared.loaded.tokenizer, prepared.rows
+    if tokenizer.get_vocab() != student_tokenizer.get_vocab():
         return "its vocabulary is another one than the student's"
-    some = table.take(np.arange(min(COMPARED_ROWS, len(table))))
-    same = read(tokenizer, some) == read(own, some)
+    sample = table.take(np.arange(min(COMPARED_ROWS, len(table))))
+    same = read(tokenizer, sample) == read(student_tokenizer, sample)
     return None if same else "it turns texts into other tokens than the student"
 
 
-def of_examples(answers: RowAnswers, places: Ints) -> RowAnswers:
+def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
     """The answers of the examples at these places, one after the other."""
     if answers.starts is None:
         return RowAnswers(answers.values[places])
-    at = take_lines(np.arange(int(answers.starts[-1])), answers.starts, places)
+    positions = take_lines(np.arange(int(answers.starts[-1])), answers.starts, places)
     lengths = np.diff(answers.starts)[places]
     return RowAnswers(
-        answers.values[at], np.concatenate([[0], np.cumsum(lengths)]), answers.known[at]
+        answers.values[positions], np.concatenate([[0], np.cumsum(lengths)]), answers.known[positions]
     )
 
 
-# The value's place in a block, and what queries and keys are called beside it.
-BESIDE = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
-BESIDE["value_proj"] = ("query_proj", "key_proj")
+# The value's place in a block, and what queries and keys are called there.
+QUERY_KEY_NAMES = {"value": ("query", "key"), "v_lin": ("q_lin", "k_lin")}
+QUERY_KEY_NAMES["value_proj"] = ("query_proj", "key_proj")
 NOT_READ = ("labels", "where", "tags", "counts")
 
 
-def inside_teacher(
+def load_inside_teacher(
     run: Path, prepared: PreparedData, differs: str | None
 ) -> EncoderClassifier | None:
     """The network of the run with its blocks, where the recipe asks for what they say.
@@ -274,8 +274,8 @@ def inside_teacher(
     Raises ``RecipeError`` where they cannot be compared with the student's.
     """
     recipe = prepared.recipe
-    asked = {"hidden": recipe.distill.hidden, "attention": recipe.distill.attention}
-    keys = [f"distill.{name}" for name, weight in asked.items() if weight]
+    weights = {"hidden": recipe.distill.hidden, "attention": recipe.distill.attention}
+    keys = [f"distill.{name}" for name, weight in weights.items() if weight]
     if not keys:
         return None
     why = differs
@@ -287,27 +287,27 @@ def inside_teacher(
         why = "model.freeze keeps blocks from being computed"
     if why:
         raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
-    whole = read_recipe(run / RECIPE)
-    bare = whole.model.model_copy(update={"name": str(run / MODEL), "layers": None})
-    loaded: Any = prepared.definition.load(whole.model_copy(update={"model": bare}), prepared.rows)
+    teacher_recipe = read_recipe(run / RECIPE)
+    teacher_model = teacher_recipe.model.model_copy(update={"name": str(run / MODEL), "layers": None})
+    loaded: Any = prepared.definition.load(teacher_recipe.model_copy(update={"model": teacher_model}), prepared.rows)
     network = loaded.network.eval()
     if recipe.distill.attention:
-        _values(network)
-        _values(prepared.loaded.network)
+        _attention_modules(network)
+        _attention_modules(prepared.loaded.network)
     assert isinstance(network, EncoderClassifier)
     return network
 
 
-def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> InnerStateLoss:
+def inside_losses(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> InnerStateLoss:
     """The further losses of a fit whose network is ``student``."""
-    above, below = _blocks(teacher), _blocks(student)
-    wanted, spread = recipe.distill, recipe.model.layers_kept
-    pairs = _pairs(len(above), len(below), recipe.model.layers is not None, spread)
+    teacher_blocks, student_blocks = _blocks(teacher), _blocks(student)
+    distill, spread = recipe.distill, recipe.model.layers_kept
+    pairs = _block_pairs(len(teacher_blocks), len(student_blocks), recipe.model.layers is not None, spread)
     heads = math.gcd(*(int(n.config.num_attention_heads) for n in (teacher, student)))
-    named: list[dict[str, Any]] = []
-    for network, blocks in ((teacher, above), (student, below)):
-        own = {f"block {i}": block for i, block in enumerate(blocks)}
-        named.append({**own, **(_values(network) if wanted.attention else {})})
+    modules: list[dict[str, Any]] = []
+    for network, blocks in ((teacher, teacher_blocks), (student, student_blocks)):
+        blocks_by_name = {f"block {i}": block for i, block in enumerate(blocks)}
+        modules.append({**blocks_by_name, **(_attention_modules(network) if distill.attention else {})})
 
     def ask(passed: ForwardPass) -> None:
         inputs = {k: v for k, v in passed.batch.items() if k not in NOT_READ}
@@ -315,38 +315,38 @@ def inside_of(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassi
 
     return InnerStateLoss(
         ask,
-        ModuleOutputs(named[0], always=True),
-        ModuleOutputs(named[1]),
-        wanted.hidden,
-        wanted.attention,
+        ModuleOutputs(modules[0], always=True),
+        ModuleOutputs(modules[1]),
+        distill.hidden,
+        distill.attention,
         [(f"block {a}", f"block {b}") for a, b in pairs],
-        ("query", "key", "value") if wanted.attention else (),
+        ("query", "key", "value") if distill.attention else (),
         heads,
     )
 
 
-def _pairs(
-    above: int, below: int, cut: bool, kept: Literal["spread", "first"]
+def _block_pairs(
+    teacher_count: int, student_count: int, is_cut: bool, layers_kept: Literal["spread", "first"]
 ) -> list[tuple[int, int]]:
-    """Which of the teacher's blocks each of the student's is held to: of a part of the teacher the
-    block that it was, else the one at the same share of the depth."""
-    if cut and below <= above:
-        return list(zip(select_blocks(above, below, kept), range(below), strict=True))
-    return [(max(0, round((i + 1) * above / below) - 1), i) for i in range(below)]
+    """Which of the teacher's blocks each of the student's is compared with: of a part of the
+    teacher the block that it was, else the one at the same share of the depth."""
+    if is_cut and student_count <= teacher_count:
+        return list(zip(select_blocks(teacher_count, student_count, layers_kept), range(student_count), strict=True))
+    return [(max(0, round((i + 1) * teacher_count / student_count) - 1), i) for i in range(student_count)]
 
 
 def _blocks(network: EncoderClassifier) -> list[Any]:
     return [one.modules[0] for one in network.layers() if one.name.startswith("block.")]
 
 
-def _values(network: Any) -> Mapping[str, Any]:
+def _attention_modules(network: Any) -> Mapping[str, Any]:
     """The queries, keys and values of the last block."""
     family, block = network.family, _blocks(network)[-1]
     place = family.block.value if family.block is not None else ""
-    above, _, name = place.rpartition(".")
-    if name not in BESIDE:
+    parent, _, name = place.rpartition(".")
+    if name not in QUERY_KEY_NAMES:
         rule = f"is not possible: a {family.name} has no queries, keys and values of its own"
         raise RecipeError("distill.attention", rule, None, "Leave it out.")
-    query, key = BESIDE[name]
-    found = {"query": query, "key": key, "value": name}
-    return {what: block.get_submodule(f"{above}.{one}") for what, one in found.items()}
+    query, key = QUERY_KEY_NAMES[name]
+    submodules = {"query": query, "key": key, "value": name}
+    return {role: block.get_submodule(f"{parent}.{one}") for role, one in submodules.items()}

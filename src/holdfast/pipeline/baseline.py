@@ -1,10 +1,10 @@
-"""The same model on the same rows, trained the careless way: what it promises, what it keeps.
+"""The same model on the same rows, trained as a baseline run: what it promises, what it keeps.
 
 Its own test rows are single rows at random, so that copies and rows of one group stand on both
-sides; the learning rate is five times the usual one, nothing stops the run, and its last state is
-kept. Its own test rows say how good it is. The guarded run's test rows, which share no copy and no
-group with anything that it has seen, say whether that is true, and the guarded run's validation
-rows show what the guard would have seen on the way.
+both splits; the learning rate is five times the usual one, nothing stops the run, and its last
+checkpoint is kept. Its own test rows say how good it is. The guarded run's test rows, which share
+no copy and no group with anything that it has seen, say whether that is true, and the guarded run's
+validation rows show what the guard would have seen on the way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.table import Table
 from holdfast.fits.fit import fit
 from holdfast.metrics.score import accuracy_estimate
-from holdfast.prepare.model import pooled, prepare
+from holdfast.prepare.model import concatenate, prepare
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.report.page import write_report
@@ -45,11 +45,11 @@ RATE_TIMES = 5
 STEPS_TIMES = 2
 
 
-def add_careless(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
-    """Train carelessly beside a finished run, add the block ``careless`` to its ``result.json``,
+def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any]:
+    """Train a baseline run for a finished run, add the block ``careless`` to its ``result.json``,
     write the log ``careless.csv`` for ``holdfast diagnose``, and draw the report again.
 
-    ``random_split`` is the accuracy that the careless run reports, with Wilson's interval, as
+    ``random_split`` is the accuracy that the baseline run reports, with Wilson's interval, as
     somebody would who takes rows for independent; ``honest`` that of the same model on the test
     rows of ``run``, at the effective number of rows of their groups; ``verdict`` what its curves
     show on the validation rows of ``run``; ``because`` one sentence.
@@ -57,25 +57,25 @@ def add_careless(run: Path, listeners: Sequence[Listener] = ()) -> dict[str, Any
     with decisions_to(None), locked(run):
         recipe = read_recipe(run / RECIPE)
         splits = load_and_divide(recipe).splits
-        unseen = splits.test.open()
-        rows, (train, valid, test) = pooled(splits.train.table, splits.valid.table, unseen)
-        kept, own = _random_division(splits.train.table, recipe.seed)
-        prepared = prepare(carelessly(recipe), rows)
-        fitted = fit(prepared, train[kept], valid, listeners=listeners)
-        promise = _accuracy(fitted, train[own], None)
-        groups = np.asarray(unseen.column("group")) if unseen.has_groups else None
-        truth = _accuracy(fitted, test, groups)
+        test_table = splits.test.open()
+        rows, (train, valid, test) = concatenate(splits.train.table, splits.valid.table, test_table)
+        train_part, own_test = _random_split(splits.train.table, recipe.seed)
+        prepared = prepare(baseline_recipe(recipe), rows)
+        fitted = fit(prepared, train[train_part], valid, listeners=listeners)
+        random_score = _accuracy(fitted, train[own_test], None)
+        groups = np.asarray(test_table.column("group")) if test_table.has_groups else None
+        test_score = _accuracy(fitted, test, groups)
         result = read_result(run)
-        result["careless"] = _block(promise, truth, fitted)
-        write_text(run / LOG, _log(fitted.trained.history))
+        result["careless"] = _block(random_score, test_score, fitted)
+        write_text(run / LOG, _curves_csv(fitted.trained.history))
         write_result(run, result)
         write_report(run)
         return result
 
 
-def carelessly(recipe: Recipe) -> Recipe:
-    """The recipe without its care: five times the rate, held to the end, twice the steps, a head
-    drawn at random, nobody who stops it."""
+def baseline_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of the baseline run: five times the learning rate, constant, twice the steps, a
+    head drawn at random, nobody who stops it."""
     train = recipe.train
     assert train.learning_rate is not None
     return recipe.with_changes(
@@ -93,19 +93,19 @@ def carelessly(recipe: Recipe) -> Recipe:
     )
 
 
-def _random_division(table: Table, seed: int) -> tuple[Ints, Ints]:
+def _random_split(table: Table, seed: int) -> tuple[Ints, Ints]:
     """The guarded run's training rows without some single rows at random, stratified by class, and
-    these: the careless run's own test rows."""
+    these: the baseline run's own test rows."""
     from sklearn.model_selection import train_test_split
 
     state = int(generator(seed, "careless").integers(2**31))
-    train, own = train_test_split(
+    train, own_test = train_test_split(
         np.arange(len(table)),
         test_size=TEST_SHARE,
         stratify=np.asarray(table.column("label")),
         random_state=state,
     )
-    return np.sort(train), np.sort(own)
+    return np.sort(train), np.sort(own_test)
 
 
 def _accuracy(
@@ -119,12 +119,12 @@ def _accuracy(
     )
 
 
-def _block(promise: Estimate, truth: Estimate, fitted: FittedModel) -> dict[str, Any]:
+def _block(random_score: Estimate, test_score: Estimate, fitted: FittedModel) -> dict[str, Any]:
     return {
         "what": "careless fine-tune",
-        "random_split": promise.to_json(),
-        "honest": truth.to_json(),
-        "because": _sentence(promise, truth),
+        "random_split": random_score.to_json(),
+        "honest": test_score.to_json(),
+        "because": _gap_sentence(random_score, test_score),
         "verdict": to_json(fitted.trained.verdict),
         "last_step": fitted.trained.last_step,
         "learning_rate": fitted.recipe.train.learning_rate,
@@ -132,32 +132,32 @@ def _block(promise: Estimate, truth: Estimate, fitted: FittedModel) -> dict[str,
     }
 
 
-def _sentence(promise: Estimate, truth: Estimate) -> str:
+def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
     """What the promise was worth; the intervals say whether that is more than chance."""
-    if promise.value is None or truth.value is None:
+    if random_score.value is None or test_score.value is None:
         return "One of the two could not be measured."
-    gap = 100 * (promise.value - truth.value)
-    apart = None not in (promise.low, truth.high) and promise.low > truth.high  # type: ignore[operator]
+    gap = 100 * (random_score.value - test_score.value)
+    is_apart = None not in (random_score.low, test_score.high) and random_score.low > test_score.high  # type: ignore[operator]
     if gap <= 0:
         return "Here the random division promises no more than new sources bear out."
-    sure = "more than chance" if apart else "which may be chance on so few rows"
+    certainty = "more than chance" if is_apart else "which may be chance on so few rows"
     return (
-        f"It promises {gap:.1f} points more than it keeps ({sure}): near-copies and packages of "
+        f"It promises {gap:.1f} points more than it keeps ({certainty}): near-copies and packages of "
         "one source stood on both sides of its random division."
     )
 
 
-def _log(history: Sequence[Snapshot]) -> str:
-    """A look a line, in the columns that ``holdfast diagnose`` knows."""
+def _curves_csv(history: Sequence[Snapshot]) -> str:
+    """One line an evaluation, in the columns that ``holdfast diagnose`` knows."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "train_loss", "eval_loss", "train_accuracy", "eval_accuracy"])
-    for look in history:
+    for snapshot in history:
         shown = (
-            look.train_loss,
-            look.valid_loss,
-            look.train_metrics.get("accuracy"),
-            look.valid_metrics.get("accuracy"),
+            snapshot.train_loss,
+            snapshot.valid_loss,
+            snapshot.train_metrics.get("accuracy"),
+            snapshot.valid_metrics.get("accuracy"),
         )
-        writer.writerow([look.step, *(f"{value:.6f}" for value in shown if value is not None)])
+        writer.writerow([snapshot.step, *(f"{value:.6f}" for value in shown if value is not None)])
     return text.getvalue()

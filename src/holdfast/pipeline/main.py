@@ -36,12 +36,12 @@ from holdfast.core.run_files import (
     seal_model,
 )
 from holdfast.data.table import Table
-from holdfast.fits.row_use import LearningRows, answer_outer, learning_of
-from holdfast.fits.run_facts import with_texts
+from holdfast.fits.row_use import LearningRows, learning_rows, predict_outer_folds
+from holdfast.fits.run_facts import judge_with_texts
 from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.prepare.rows import check_names, load_and_divide
-from holdfast.prepare.sources import stored, with_mix
+from holdfast.prepare.sources import store_tables, with_mix
 from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.runs.procedure import (
     Learner,
@@ -54,10 +54,10 @@ from holdfast.runs.procedure import (
     notify_resumed,
 )
 from holdfast.runs.scoring import (
-    ScoredRun,
-    keep_looks,
+    CompletedRun,
     save_model,
     score_once,
+    write_evaluations,
     write_files,
     write_pages,
 )
@@ -67,8 +67,8 @@ from holdfast.runs.start import (
     check_recipe,
     finished_before,
     interruptible,
+    notify_outline,
     outline_rows,
-    show_outline,
 )
 from holdfast.stats.threads import one_thread
 from holdfast.training.checkpoint import LEAST_SECONDS
@@ -87,24 +87,24 @@ def train(
     resume: bool = False,
     listeners: Sequence[Listener] = (),
     checkpoint_every_s: float = LEAST_SECONDS,
-    held: Mapping[str, object] = MappingProxyType({}),
+    in_memory: Mapping[str, object] = MappingProxyType({}),
     procedure: Procedure | None = None,
 ) -> dict[str, Any]:
     """Do the whole job into the folder ``run`` and return what ``result.json`` holds.
 
     ``listeners`` join the loop's own (a progress bar, say). ``checkpoint_every_s`` is the least
-    time between two checkpoints. On a finished run ``resume`` changes nothing. ``held`` are rows
-    that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
+    time between two checkpoints. On a finished run ``resume`` changes nothing. ``in_memory`` are
+    rows that lie in memory (``data``, ``test``), which are stored in the run's folder first; see
     ``prepare.sources``. A ``procedure`` takes the place of the one fit.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; what is there then can be resumed.
     """
-    done = finished_before(run, resume)
-    if done is not None:
-        rows = done.get("settings", {}).get("data", {}).get("path")
+    finished = finished_before(run, resume)
+    if finished is not None:
+        rows = finished.get("settings", {}).get("data", {}).get("path")
         because = f"it had come to its end, on {rows}; nothing that is given now was used"
         notify(Decision("resumed", str(run), because, prominent=True))
-        return done
+        return finished
     if not resume:
         # Before the folder is made and rows in memory are stored in it.
         check_names(recipe)
@@ -113,16 +113,16 @@ def train(
         stack.enter_context(claim_folder(run, resume))
         if not (resume and (run / RECIPE).exists()):
             # A run that is continued has its rows; the sources may have gone or changed since.
-            recipe, held = with_mix(recipe, held)
-        paths = stack.enter_context(stored(held, run))
+            recipe, in_memory = with_mix(recipe, in_memory)
+        paths = stack.enter_context(store_tables(in_memory, run))
         stack.enter_context(flushed_subnormals())
         stack.enter_context(quick_dropout())
         recipe = begin_search(run, procedure, recipe.with_changes(data=paths), resume)
-        to = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s)
+        destination = Destination(run, resume and (run / RECIPE).exists(), checkpoint_every_s)
         stack.enter_context(interruptible(run))
         try:
-            make = _continue if to.resume else _train
-            return make(recipe, to, listeners, procedure)
+            run_pipeline = _continue if destination.resume else _train
+            return run_pipeline(recipe, destination, listeners, procedure)
         except InputError:
             if procedure is not None and not resume:
                 forget_search(run)
@@ -130,31 +130,31 @@ def train(
 
 
 def _continue(
-    asked: Recipe, to: Destination, listeners: Sequence[Listener], procedure: Procedure | None
+    recipe_given: Recipe, destination: Destination, listeners: Sequence[Listener], procedure: Procedure | None
 ) -> dict[str, Any]:
     """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
-    ``asked``, since the run's recipe is that of the model that it came to."""
-    run = to.run
-    if (run / RESULT).exists() and _stands(run):
+    ``recipe_given``, since the run's recipe is that of the model that it came to."""
+    run = destination.run
+    if (run / RESULT).exists() and _is_intact(run):
         return write_pages(run) if is_main_process() else read_result(run)
     check_recipe(run)
     notify_resumed(run, RECIPE)
-    recipe = asked if procedure else read_recipe(run / RECIPE)
-    return _train(recipe, to, listeners, procedure)
+    recipe = recipe_given if procedure else read_recipe(run / RECIPE)
+    return _train(recipe, destination, listeners, procedure)
 
 
 def _train(
-    recipe: Recipe, to: Destination, listeners: Sequence[Listener], procedure: Procedure | None
+    recipe: Recipe, destination: Destination, listeners: Sequence[Listener], procedure: Procedure | None
 ) -> dict[str, Any]:
     """The sentence above, from the rows on."""
-    start, run = time.perf_counter(), to.run
-    folded = isinstance(procedure, ScoresByFolds)
-    divided = load_and_divide(recipe, folded=folded)
-    show_outline(outline_rows(divided, folded))
-    recipe = absolute(divided.recipe, divided.table)
-    learner = procedure.learn(recipe, divided) if procedure else learning_of(recipe, divided)
+    start, run = time.perf_counter(), destination.run
+    scores_by_folds = isinstance(procedure, ScoresByFolds)
+    divided = load_and_divide(recipe, scores_by_folds=scores_by_folds)
+    notify_outline(outline_rows(divided, scores_by_folds))
+    recipe = with_absolute_paths(divided.recipe, divided.table)
+    learner = procedure.learn(recipe, divided) if procedure else learning_rows(recipe, divided)
     divided = learner.divided
-    with RunFolder(to, divided) as folder:
+    with RunFolder(destination, divided) as folder:
         fitted = learner.fit(folder, listeners)
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
@@ -162,20 +162,20 @@ def _train(
                 with stage("saving the model"):
                     saved = save_model(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
-                outer = _outer_answers(learner, folder, fitted)
+                outer = _outer_predictions(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
                 with surviving_defects("validation texts", "the verdict is based on the losses alone"):
-                    fitted = with_texts(fitted)
-                found = find_all(run, fitted, saved)
+                    fitted = judge_with_texts(fitted)
+                findings = find_all(run, fitted, saved)
                 with stage("scoring the test rows"):
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
-                scored = confirm_all(found, scored)
-            keep_looks(run, fitted)
+                scored = confirm_all(findings, scored)
+            write_evaluations(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
-            write_files(ScoredRun(run, divided, fitted, scored, seconds, model, base, blocks))
+            write_files(CompletedRun(run, divided, fitted, scored, seconds, model, base, blocks))
             folder.send_score(fitted, scored)
     if accelerator.is_main_process:
         with stage("writing the report"):
@@ -184,18 +184,18 @@ def _train(
     return read_result(run)
 
 
-def _outer_answers(
+def _outer_predictions(
     learning: Learner, folder: RunFolder, fitted: FittedModel
 ) -> OuterFoldPredictions | None:
     """What the outer folds say, where there are no test rows."""
     if not (isinstance(learning, LearningRows) and learning.outer):
         return None
-    mark = fitted.run_start.mark if fitted.run_start else ""
+    fingerprint = fitted.run_start.mark if fitted.run_start else ""
     with stage("scoring by outer folds"):
-        return answer_outer(learning, learning.outer, fitted.recipe, folder.kept_in, mark)
+        return predict_outer_folds(learning, learning.outer, fitted.recipe, folder.checkpoints, fingerprint)
 
 
-def absolute(recipe: Recipe, table: Table) -> Recipe:
+def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:
     """The recipe that repeats the run from anywhere: absolute paths, the columns worked out."""
     columns = table.columns
     data: dict[str, Any] = {"label": columns.label, "group": columns.group}
@@ -206,7 +206,7 @@ def absolute(recipe: Recipe, table: Table) -> Recipe:
     return resolve_paths(recipe, Path()).with_changes(data=data)
 
 
-def _stands(run: Path) -> bool:
+def _is_intact(run: Path) -> bool:
     """Whether what a killed run had come to is whole, so that only its report is missing. Where it
     is not, the last checkpoint gives it again; without one the error is raised."""
     try:

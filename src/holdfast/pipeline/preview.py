@@ -13,10 +13,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.updates import Draw
-from holdfast.fits.compose import make_ready
-from holdfast.fits.duration import seconds_after
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.duration import seconds_after_training
 from holdfast.fits.fit import make_job
-from holdfast.fits.row_use import learning_of
+from holdfast.fits.row_use import learning_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.memory import available_mb, tightest_limit
 from holdfast.prepare.rows import load_and_divide
@@ -32,27 +32,27 @@ TIMED_STEPS = 3
 
 
 def preview(recipe: Recipe) -> dict[str, Any]:
-    """The plan: division, findings, decisions, phases, parameters, memory and time.
+    """The plan: split, findings, decisions, phases, parameters, memory and time.
 
     Memory and time come from a few real steps on the longest rows, on a model that is thrown away.
     Nothing is written.
     """
     with mixed_file(recipe) as one_table:
         divided = load_and_divide(one_table)
-    learning = learning_of(divided.recipe, divided)
+    learning = learning_rows(divided.recipe, divided)
     divided, folds = learning.divided, learning.folds
     # K runs on all rows but a fold each, and one on all, take as long as K on all.
-    times = max(1, folds) * max(1, len(learning.outer))
-    ready = make_ready(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
-    notify(*ready.decisions, *ready.findings)
+    repetitions = max(1, folds) * max(1, len(learning.outer))
+    training_plan = make_training_plan(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
+    notify(*training_plan.decisions, *training_plan.findings)
     splits = divided.splits
-    decisions: tuple[Decision, ...] = (*divided.decisions, *ready.decisions)
-    findings: tuple[Finding, ...] = (*divided.findings, *ready.findings)
-    total, trainable = count_parameters(ready.loaded.network)
-    seconds = _seconds_a_row(ready)
+    decisions: tuple[Decision, ...] = (*divided.decisions, *training_plan.decisions)
+    findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
+    total, trainable = count_parameters(training_plan.loaded.network)
+    seconds = _seconds_per_row(training_plan)
     return {
         "rows": divided.table.source_rows,
-        "classes": list(ready.task.classes),
+        "classes": list(training_plan.task.classes),
         "division": {
             "train": len(splits.train),
             "valid": len(splits.valid),
@@ -60,30 +60,30 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         },
         "findings": to_json(findings),
         "decisions": to_json(decisions),
-        "phases": [to_json(phase) for phase in ready.plan.phases],
-        "evaluate_at": list(ready.plan.evaluate_at),
+        "phases": [to_json(phase) for phase in training_plan.plan.phases],
+        "evaluate_at": list(training_plan.plan.evaluate_at),
         "parameters": {"total": total, "trainable": trainable, "share": trainable / total},
-        "memory_mb": _memory(ready.memory),
+        "memory_mb": _memory_parts(training_plan.memory),
         "memory_limit": tightest_limit().description,
-        "time_s": _time(ready, seconds, len(splits.test), times),
-        "settings": ready.recipe.public_settings(),
+        "time_s": _time_parts(training_plan, seconds, len(splits.test), repetitions),
+        "settings": training_plan.recipe.public_settings(),
     }
 
 
-def _seconds_a_row(ready: TrainingPlan) -> float:
+def _seconds_per_row(training_plan: TrainingPlan) -> float:
     """Median time of a pass of a training row over a few steps of rows of median length."""
-    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
+    job, _ = make_job(training_plan, make_accelerator(training_plan.recipe.train.precision))
     run = begin_run(job)
-    run.phase_index = len(ready.plan.phases) - 1
+    run.phase_index = len(training_plan.plan.phases) - 1
     start_phase(run)
-    size = min(run.phase.rows_per_step, len(ready.train))
-    order = np.argsort(ready.train.lengths, kind="stable")
-    middle = max(0, len(order) // 2 - size // 2)
+    size = min(run.phase.rows_per_step, len(training_plan.train))
+    order = np.argsort(training_plan.train.lengths, kind="stable")
+    first = max(0, len(order) // 2 - size // 2)
     train_step(run, Draw(order[-size:]))
     timed = []
     for _ in range(TIMED_STEPS):
         start = time.perf_counter()
-        train_step(run, Draw(order[middle : middle + size]))
+        train_step(run, Draw(order[first : first + size]))
         timed.append(time.perf_counter() - start)
     return float(np.median(timed)) / (size * run.phase.passes)
 
@@ -96,8 +96,8 @@ def _peak_mb() -> float:
     return peak_memory_mb()
 
 
-def _memory(need: MemoryEstimate) -> dict[str, float]:
-    """The estimate in its parts, beside what a few real steps took and what is there."""
+def _memory_parts(need: MemoryEstimate) -> dict[str, float]:
+    """The estimate in its parts, with what a few real steps took and what is there."""
     parts = {name: getattr(need, name) for name in MemoryEstimate.__slots__}
     peak = _peak_mb()
     parts |= {"peak_after_timed_steps": peak, "available": available_mb()}
@@ -105,18 +105,18 @@ def _memory(need: MemoryEstimate) -> dict[str, float]:
     return {name: round(value, 1) for name, value in parts.items()}
 
 
-def _time(
-    ready: TrainingPlan, seconds_a_row: float, test_rows: int, times: int
+def _time_parts(
+    training_plan: TrainingPlan, seconds_a_row: float, test_rows: int, repetitions: int
 ) -> dict[str, float]:
-    """``times`` how often the run's own steps are taken, over all folds."""
-    rows = sum(phase.rows_passed for phase in ready.plan.phases) * times
-    looks = len(ready.plan.evaluate_at) * (ready.plan.probe_rows + len(ready.valid)) * times
+    """``repetitions`` how often the run's own steps are taken, over all folds."""
+    rows = sum(phase.rows_passed for phase in training_plan.plan.phases) * repetitions
+    evaluated_rows = len(training_plan.plan.evaluate_at) * (training_plan.plan.probe_rows + len(training_plan.valid)) * repetitions
     train = rows * seconds_a_row
-    evaluate = looks * seconds_a_row * FORWARD_SHARE
-    network = ready.loaded.network
+    evaluate = evaluated_rows * seconds_a_row * FORWARD_SHARE
+    network = training_plan.loaded.network
     device = next(network.parameters()).device
-    after = seconds_after(ready, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
-    texts = len(ready.plan.evaluate_at) * after.pop("evaluation") * times
-    parts = {"steps": train, "snapshots": evaluate + texts, **after}
+    later = seconds_after_training(training_plan, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
+    texts = len(training_plan.plan.evaluate_at) * later.pop("evaluation") * repetitions
+    parts = {"steps": train, "snapshots": evaluate + texts, **later}
     parts["estimate"] = sum(parts.values())
     return {name: round(value, 1) for name, value in parts.items()}

@@ -1,6 +1,6 @@
 """``probes.canaries``: random texts planted in the training part, and what came of them.
 
-Texts that a run is given to learn by heart, to see how well it does: canaries (1802.08232).
+Texts that a run is given to memorize, to see how well it does: canaries (1802.08232).
 
 A canary is drawn at random, so nothing but having seen it makes it likely. It is planted 1, 4 or 16
 times; its **exposure** is log₂(R + 1) − log₂(rank), in bits, its rank by loss among itself and R
@@ -54,11 +54,11 @@ def canaries_of(prepared: PreparedData) -> Canaries | None:
 
 def with_canaries(prepared: PreparedData) -> PreparedData:
     """What is prepared, with its canaries among the rows that every fit learns from. They are in no
-    table: nothing is divided, chosen, measured or scored on them."""
+    table: nothing is split, chosen, measured or scored on them."""
     canaries = canaries_of(prepared)
     if canaries is None:
         return prepared
-    rows = [canaries.planted[at] for at in repeated(canaries)]
+    rows = [canaries.planted[at] for at in planted_repeats(canaries)]
     table = table_of(prepared.rows, rows)
     prepared = prepared.extended(AddedRows(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
     because = (
@@ -98,9 +98,9 @@ def table_of(like: Table, canaries: Sequence[Canary]) -> Table:
     return replace(like, rows=rows, source="", source_rows=0, findings=(), decisions=())
 
 
-def exposed(fitted: FittedModel) -> dict[str, Any] | None:
-    """``canaries`` of the memory block, by the losses of the kept state on what was planted and on
-    others; ``None`` without any."""
+def canary_exposure(fitted: FittedModel) -> dict[str, Any] | None:
+    """``canaries`` of the memory block, by the losses of the best checkpoint on what was planted
+    and on others; ``None`` without any."""
     prepared = fitted.training_plan.prepared
     canaries = canaries_of(prepared)
     if canaries is None:
@@ -108,21 +108,21 @@ def exposed(fitted: FittedModel) -> dict[str, Any] | None:
     count = len(canaries.planted)
     table = table_of(prepared.rows, [*canaries.planted, *canaries.others])
     examples: Any = fitted.encode(table)
-    losses = _by_rows(table, np.asarray(examples.rows), fitted.measure(examples)[0])
+    losses = _in_table_order(table, np.asarray(examples.rows), fitted.measure(examples)[0])
     names = prepared.rows.classes if fitted.recipe.task in LABELLED_TEXT_TASKS else ()
     return canary_block(canaries, losses[:count], losses[count:], names)
 
 
-def _by_rows(table: Table, rows: Ints, losses: Floats) -> Floats:
-    found = np.full(len(table), np.inf)
-    found[table.positions_of(rows)] = losses
-    return found
+def _in_table_order(table: Table, rows: Ints, losses: Floats) -> Floats:
+    losses_by_row = np.full(len(table), np.inf)
+    losses_by_row[table.positions_of(rows)] = losses
+    return losses_by_row
 
 
 REPEATS = (1, 4, 16)
 REFERENCES = 200
 DIGITS = 6
-LONGEST = 24
+MAX_WORDS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +149,13 @@ def labelled_canaries(texts: Sequence[str], classes: int, count: int, seed: int)
     random class."""
     random = generator(seed, "canaries")
     words = sorted({word for text in texts for word in text.split()})
-    length = int(np.clip(np.median([len(text.split()) for text in texts]), 4, LONGEST))
+    length = int(np.clip(np.median([len(text.split()) for text in texts]), 4, MAX_WORDS))
 
     def one(repeats: int) -> Canary:
         text = " ".join(words[at] for at in random.integers(len(words), size=length))
         return Canary(text, int(random.integers(classes)), "", repeats)
 
-    return _made(one, count)
+    return _make_canaries(one, count)
 
 
 def written_canaries(count: int, seed: int) -> Canaries:
@@ -167,15 +167,15 @@ def written_canaries(count: int, seed: int) -> Canaries:
         digits = " ".join(str(d) for d in random.integers(10, size=DIGITS))
         return Canary(f"The secret number of {owner} is", 0, digits, repeats)
 
-    return _made(one, count)
+    return _make_canaries(one, count)
 
 
-def _made(one: Callable[[int], Canary], count: int) -> Canaries:
-    planted = tuple(one(REPEATS[at % len(REPEATS)]) for at in range(count))
-    return Canaries(planted, tuple(one(0) for _ in range(REFERENCES)))
+def _make_canaries(make_canary: Callable[[int], Canary], count: int) -> Canaries:
+    planted = tuple(make_canary(REPEATS[at % len(REPEATS)]) for at in range(count))
+    return Canaries(planted, tuple(make_canary(0) for _ in range(REFERENCES)))
 
 
-def repeated(canaries: Canaries) -> Ints:
+def planted_repeats(canaries: Canaries) -> Ints:
     """Which canary each planted row is of [rows]."""
     return np.repeat(
         np.arange(len(canaries.planted)), [canary.repeats for canary in canaries.planted]
@@ -194,21 +194,21 @@ def canary_block(
 ) -> dict[str, Any]:
     """``canaries`` of the memory block: each with its exposure, the means by repeats, and what they
     say in a sentence."""
-    found = exposures(planted, others)
+    bits_by_canary = exposures(planted, others)
     repeats = np.array([canary.repeats for canary in canaries.planted])
-    means = {int(n): float(found[repeats == n].mean()) for n in np.unique(repeats)}
-    most = float(np.log2(len(others) + 1))
-    told = ", ".join(
+    means = {int(n): float(bits_by_canary[repeats == n].mean()) for n in np.unique(repeats)}
+    max_bits = float(np.log2(len(others) + 1))
+    exposure_text = ", ".join(
         f"{mean:.1f} bits where planted {'once' if n == 1 else f'{n} times'}"
         for n, mean in means.items()
     )
     because = (
-        f"Of {len(canaries.planted)} planted random texts the model gives away {told}; "
-        f"{most:.1f} is all there is to know, and a text that it never saw gives about 1.4."
+        f"Of {len(canaries.planted)} planted random texts the model gives away {exposure_text}; "
+        f"{max_bits:.1f} is all there is to know, and a text that it never saw gives about 1.4."
     )
     return {
         "because": because,
-        "most": most,
+        "most": max_bits,
         "others": len(others),
         "exposure": [{"repeats": n, "value": mean} for n, mean in means.items()],
         "planted": [
@@ -219,6 +219,6 @@ def canary_block(
                 "exposure": float(bits),
                 "loss": float(loss),
             }
-            for canary, bits, loss in zip(canaries.planted, found, planted, strict=True)
+            for canary, bits, loss in zip(canaries.planted, bits_by_canary, planted, strict=True)
         ],
     }

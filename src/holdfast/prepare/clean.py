@@ -1,8 +1,8 @@
-"""The treatments of a recipe, between the audit and the division, and again on every later row.
+"""The cleaning steps of a recipe, between the audit and the split, and again on every later row.
 
-What looks at one text alone is done to the rows of all sides, and by ``predict`` and ``evaluate``
-to those that come, so that a model reads what it was trained on. What compares rows is done to the
-training rows after the division: nothing learns from a test row, and none is left out.
+A step that reads one text only is applied to the rows of all splits, and by ``predict`` and
+``evaluate`` to those that come, so that a model reads what it was trained on. What compares rows is
+done to the training rows after the split: nothing learns from a test row, and none is left out.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def with_treatments(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
+def resolve_cleaning(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
     """The recipe with every treatment named that its rows get, those by default too, and what they
     are.
 
     Raises ``RecipeError`` for a name or a setting that does not exist, one that only a file can be
     treated by, and any where rows are no texts.
     """
-    asked = dict(recipe.treat)
+    requested = dict(recipe.treat)
     if recipe.task not in TEXT_TASKS:
-        plan_cleaning(asked)
-        if any(given is not False for given in asked.values()):
+        plan_cleaning(requested)
+        if any(given is not False for given in requested.values()):
             rule = f"does not exist for {recipe.task}"
-            raise RecipeError("treat", rule, ", ".join(asked), "Leave it out.")
+            raise RecipeError("treat", rule, ", ".join(requested), "Leave it out.")
         return recipe, CleaningPlan()
-    for name in by_default():
-        asked.setdefault(name, True)
-    chosen = plan_cleaning(asked)
-    for treatment, settings in chosen.table:
+    for name in default_treatments():
+        requested.setdefault(name, True)
+    cleaning_plan = plan_cleaning(requested)
+    for treatment, settings in cleaning_plan.table:
         if not treatment.trains or getattr(settings, "count", None):
-            what = f"treat.{treatment.name}" + (".count" if treatment.trains else "")
+            key = f"treat.{treatment.name}" + (".count" if treatment.trains else "")
             rule = "writes into a file, and training does not"
-            raise RecipeError(what, rule, None, "Treat the file first: holdfast audit DATA --fix.")
-    return recipe.model_copy(update={"treat": asked}), chosen
+            raise RecipeError(key, rule, None, "Treat the file first: holdfast audit DATA --fix.")
+    return recipe.model_copy(update={"treat": requested}), cleaning_plan
 
 
-def by_default() -> tuple[str, ...]:
-    """The treatments that are done without being asked for."""
+def default_treatments() -> tuple[str, ...]:
+    """The cleaning steps that are applied by default."""
     return tuple(
         name
         for name, one in all_treatments().items()
@@ -63,56 +63,56 @@ def by_default() -> tuple[str, ...]:
     )
 
 
-def same_text(table: Table, recipe: Recipe) -> Table:
+def clean_like_run(table: Table, recipe: Recipe) -> Table:
     """Rows as a run of this recipe reads them: with the treatments that it names, and no others."""
     if recipe.task not in TEXT_TASKS or not recipe.treat:
         return table
     return clean_table(table, plan_cleaning(recipe.treat)).table
 
 
-def treat_all(
-    table: Table, given: Mapping[str, Table], findings: Sequence[Finding], chosen: CleaningPlan
+def clean_texts(
+    table: Table, given: Mapping[str, Table], findings: Sequence[Finding], cleaning_plan: CleaningPlan
 ) -> tuple[Table, dict[str, Table], tuple[Finding, ...], tuple[Decision, ...]]:
     """The source and the given files with every text treated, the findings that are settled by it,
     and what was done."""
-    done = {"": clean_table(table, chosen)}
-    done |= {name: clean_table(one, chosen) for name, one in given.items()}
+    treated = {"": clean_table(table, cleaning_plan)}
+    treated |= {name: clean_table(one, cleaning_plan) for name, one in given.items()}
     decisions = tuple(
         Decision(
             f"treat.{treatment.name}",
-            _texts(done, treatment.name),
-            _because(treatment) + _unread(done, treatment.name),
+            _treated_text(treated, treatment.name),
+            _cleaning_reason(treatment) + _unread_text(treated, treatment.name),
         )
-        for treatment, _ in chosen.row
+        for treatment, _ in cleaning_plan.row
         if any(
             one.counts.get(treatment.name) or one.skipped.get(treatment.name)
-            for one in done.values()
+            for one in treated.values()
         )
     )
-    source = done.pop("")
-    settled = {
+    source = treated.pop("")
+    fixed_checks = {
         check
-        for treatment, _ in chosen.row
+        for treatment, _ in cleaning_plan.row
         if treatment.name in source.counts
         for check in treatment.fixes
     }
-    marked = tuple(replace(one, fixed=True) if one.check in settled else one for one in findings)
-    return source.table, {name: one.table for name, one in done.items()}, marked, decisions
+    updated_findings = tuple(replace(one, fixed=True) if one.check in fixed_checks else one for one in findings)
+    return source.table, {name: one.table for name, one in treated.items()}, updated_findings, decisions
 
 
-def _texts(done: Mapping[str, CleanedTable], name: str) -> str:
+def _treated_text(treated: Mapping[str, CleanedTable], name: str) -> str:
     counts = [
-        count_phrase(one.counts[name], "text") + (f" of the {side} file" if side else "")
-        for side, one in done.items()
+        count_phrase(one.counts[name], "text") + (f" of the {file_name} file" if file_name else "")
+        for file_name, one in treated.items()
         if name in one.counts
     ]
     return f"{', '.join(counts) or 'no text'} treated"
 
 
-def _unread(done: Mapping[str, CleanedTable], name: str) -> str:
-    """What the treatment did not look at, of all files together."""
+def _unread_text(treated: Mapping[str, CleanedTable], name: str) -> str:
+    """What the cleaning step did not read, of all files together."""
     counts: Counter[str] = Counter()
-    for one in done.values():
+    for one in treated.values():
         counts.update(one.skipped.get(name, {}))
     return f"; {describe_skipped(counts)}" if counts else ""
 
@@ -120,32 +120,32 @@ def _unread(done: Mapping[str, CleanedTable], name: str) -> str:
 S = TypeVar("S")
 
 
-def _because(treatment: TextTreatment[S]) -> str:
-    by_default = " (by default)" if treatment.default else ""
+def _cleaning_reason(treatment: TextTreatment[S]) -> str:
+    note = " (by default)" if treatment.default else ""
     return (
-        f"what {treatment.because} is read as it was meant{by_default}, here, by predict and by "
+        f"what {treatment.because} is read as it was meant{note}, here, by predict and by "
         f"evaluate; treat.{treatment.name}=false leaves it"
         if not treatment.hides
         else f"what {treatment.because} is read without them, here, by predict and by evaluate"
     )
 
 
-def treat_training(splits: Splits, chosen: CleaningPlan) -> Splits:
-    """The division without the training rows that a table treatment leaves out.
+def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
+    """The split without the training rows that a table treatment leaves out.
 
     Raises ``SplitError`` where none is left.
     """
-    if not chosen.table:
+    if not cleaning_plan.table:
         return splits
     table = splits.train.table
-    _, changes = clean_rows(_side(table), CleaningPlan(table=chosen.table))
-    gone = {change.row: change for change in changes if change.column is None}
-    if not gone:
+    _, changes = clean_rows(_row_set(table), CleaningPlan(table=cleaning_plan.table))
+    removed = {change.row: change for change in changes if change.column is None}
+    if not removed:
         return splits
     rows = table.column("row")
-    kept = np.flatnonzero(~np.isin(rows, list(gone)))
-    if not len(kept):
-        names = ", ".join(f"treat.{name}" for name in chosen.names)
+    positions = np.flatnonzero(~np.isin(rows, list(removed)))
+    if not len(positions):
+        names = ", ".join(f"treat.{name}" for name in cleaning_plan.names)
         raise SplitError("the training rows", f"are all left out by {names}", None, "Ask for less.")
     decisions = tuple(
         Decision(
@@ -153,26 +153,26 @@ def treat_training(splits: Splits, chosen: CleaningPlan) -> Splits:
             f"{count_phrase(count, 'training row')} left out",
             "asked for; validation and test rows stay as they are",
         )
-        for name in chosen.names
-        if (count := sum(change.treatment == name for change in gone.values()))
+        for name in cleaning_plan.names
+        if (count := sum(change.treatment == name for change in removed.values()))
     )
     return replace(
         splits,
-        train=TrainSplit(table.take(kept)),
-        records=_recorded(splits.records, gone),
-        units=_units(splits, kept),
+        train=TrainSplit(table.take(positions)),
+        records=_mark_dropped(splits.records, removed),
+        units=_remaining_units(splits, positions),
         decisions=(*splits.decisions, *decisions),
     )
 
 
-def _units(splits: Splits, kept: Ints) -> Ints | None:
+def _remaining_units(splits: Splits, positions: Ints) -> Ints | None:
     if splits.units is None:
         return None
     n = len(splits.train)
-    return np.concatenate([splits.units[:n][kept], splits.units[n:]])
+    return np.concatenate([splits.units[:n][positions], splits.units[n:]])
 
 
-def _side(table: Table) -> RowSet:
+def _row_set(table: Table) -> RowSet:
     """The training rows as a treatment reads them: their texts, and one label whatever its kind."""
     names = [name for name in ("text", "text_pair") if name in table.rows.column_names]
     label = next(
@@ -185,19 +185,19 @@ def _side(table: Table) -> RowSet:
     return RowSet(table.column("row").tolist(), columns, tuple(names), "label")
 
 
-def _recorded(records: pa.Table, gone: Mapping[int, Any]) -> Any:
-    """The table of the division with these training rows dropped."""
+def _mark_dropped(records: pa.Table, removed: Mapping[int, Any]) -> Any:
+    """The table of the split with these training rows dropped."""
     import pyarrow as pa
 
-    sides, rows = records["split"].to_pylist(), records["row"].to_pylist()
+    splits, rows = records["split"].to_pylist(), records["row"].to_pylist()
     notes = records["note"].to_pylist()
     # Training rows are those of one file, the source; given files have no training rows.
-    for place, (side, row) in enumerate(zip(sides, rows, strict=True)):
-        if side == "train" and row in gone:
-            sides[place] = "dropped"
-            notes[place] = f"treat.{gone[row].treatment}: {gone[row].because}"
-    for name, values in (("split", sides), ("note", notes)):
-        at = records.schema.get_field_index(name)
-        field = records.schema.field(at)
-        records = records.set_column(at, field, pa.array(values, field.type))
+    for place, (split_name, row) in enumerate(zip(splits, rows, strict=True)):
+        if split_name == "train" and row in removed:
+            splits[place] = "dropped"
+            notes[place] = f"treat.{removed[row].treatment}: {removed[row].because}"
+    for name, values in (("split", splits), ("note", notes)):
+        index = records.schema.get_field_index(name)
+        field = records.schema.field(index)
+        records = records.set_column(index, field, pa.array(values, field.type))
     return records

@@ -33,9 +33,9 @@ TOKENS = 2048
 # Texts that are tokenized at once: memory stays bounded whatever their number.
 BLOCK = 4096
 # Where an encoder's middle is read: what it knows of wording there is gone at its end.
-MIDDLE = 2 / 3
+MIDDLE_DEPTH = 2 / 3
 # The head is not used; two names are the fewest that a classifier has.
-UNUSED = ("a", "b")
+UNUSED_CLASSES = ("a", "b")
 
 
 @dataclass(frozen=True)
@@ -55,50 +55,50 @@ class Encoder:
         return self.loaded.tokenizer
 
     def __call__(
-        self, texts: Sequence[str], done: Callable[[int], None] = lambda _: None
+        self, texts: Sequence[str], report_done: Callable[[int], None] = lambda _: None
     ) -> Vectors:
-        """The vectors of ``texts``; ``done`` hears how many different ones are through."""
-        return self.at((1.0,), texts, done)[0]
+        """The vectors of ``texts``; ``report_done`` hears how many different ones are through."""
+        return self.at_depths((1.0,), texts, report_done)[0]
 
-    def at(
+    def at_depths(
         self,
         depths: Sequence[float],
         texts: Sequence[str],
-        done: Callable[[int], None] = lambda _: None,
+        report_done: Callable[[int], None] = lambda _: None,
     ) -> tuple[Vectors, ...]:
         """The vectors of ``texts`` at several depths in one pass; 1 is the end, which is what the
         encoder says by itself."""
         places = {text: at for at, text in enumerate(dict.fromkeys(texts))}
-        different = list(places)
+        distinct = list(places)
         width = int(self.loaded.network.config.hidden_size)
-        made = np.zeros((len(depths), len(different), width), dtype=np.float32)
-        for start in range(0, len(different), BLOCK):
-            part = different[start : start + BLOCK]
-            block = made[:, start : start + BLOCK]
-            self._fill(block, part, depths, lambda n, s=start: done(s + n))  # type: ignore[misc]
+        vectors = np.zeros((len(depths), len(distinct), width), dtype=np.float32)
+        for start in range(0, len(distinct), BLOCK):
+            part = distinct[start : start + BLOCK]
+            block = vectors[:, start : start + BLOCK]
+            self._fill(block, part, depths, lambda n, s=start: report_done(s + n))  # type: ignore[misc]
         order = [places[text] for text in texts]
-        return tuple(one[order] for one in made)
+        return tuple(one[order] for one in vectors)
 
     def _fill(
-        self, into: Vectors, texts: list[str], depths: Sequence[float], done: Callable[[int], None]
+        self, into: Vectors, texts: list[str], depths: Sequence[float], report_done: Callable[[int], None]
     ) -> None:
         import torch
 
         encoded = self.tokenizer(texts, truncation=True, max_length=self.max_length)
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
-        through, network = 0, self.loaded.network
+        count, network = 0, self.loaded.network
         with torch.inference_mode():
-            for chosen in batches_by_length(lengths, np.arange(len(texts)), TOKENS):
-                rows = {name: [cells[at] for at in chosen] for name, cells in encoded.items()}
+            for batch_rows in batches_by_length(lengths, np.arange(len(texts)), TOKENS):
+                rows = {name: [cells[at] for at in batch_rows] for name, cells in encoded.items()}
                 batch = self.tokenizer.pad(rows, return_tensors="pt")
                 last = depths == (1.0,)
-                found = (
+                embedded = (
                     network.embed(**batch)[:, None] if last else network.embed_at(depths, **batch)
                 )
-                unit = torch.nn.functional.normalize(found.float(), dim=2)
-                into[:, chosen] = unit.transpose(0, 1).numpy()
-                through += len(chosen)
-                done(through)
+                unit = torch.nn.functional.normalize(embedded.float(), dim=2)
+                into[:, batch_rows] = unit.transpose(0, 1).numpy()
+                count += len(batch_rows)
+                report_done(count)
 
 
 def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
@@ -110,38 +110,38 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
     from holdfast.models.loading.options import LoadOptions
 
     model = recipe.model
-    told: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     name = model.name
     purpose = purpose_of(name, model.revision)
     if purpose not in ("encoder", None):
         because = f"the geometry of texts needs an encoder, and {name} is made for {purpose}"
-        told, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
-    own = name == model.name
+        decisions, name = (Decision("vectors by", EMBEDDED, because),), EMBEDDED
+    is_own = name == model.name
     options = LoadOptions(seed=recipe.seed)
-    if own:
+    if is_own:
         options = replace(
             options,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             max_length=model.max_length,
         )
-    loaded = load_classifier(name, UNUSED, options)
+    loaded = load_classifier(name, UNUSED_CLASSES, options)
     loaded.network.eval()
-    wanted = recipe.train
-    machine = choose_machine(wanted.threads, "float32", wanted.matmul)
+    train_settings = recipe.train
+    machine = choose_machine(train_settings.threads, "float32", train_settings.matmul)
     if machine.matmul == "onednn":
         use_onednn(loaded.network)
-    chosen = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
-    return Encoder(name, loaded), (*told, *chosen)
+    machine_decisions = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
+    return Encoder(name, loaded), (*decisions, *machine_decisions)
 
 
 def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
-    kind = prepared.rows.columns.one_class
-    return prepared.recipe.task in LABELLED_TEXT_TASKS and kind and not prepared.rows.has_pairs
+    has_one_class = prepared.rows.columns.one_class
+    return prepared.recipe.task in LABELLED_TEXT_TASKS and has_one_class and not prepared.rows.has_pairs
 
 
-def vectors_of(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
+def last_layer_vectors(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
     """What the untouched model's last layer would read [n, width], of encoded rows."""
     use_threads(prepared.machine.threads)
     network = copy_network(prepared.loaded.network)

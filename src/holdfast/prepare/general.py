@@ -1,7 +1,7 @@
-"""Rows of what a model knew before: some are measured at every look (the general probe), others are
-held on to by what guards against forgetting (``replay``, ``ewc``).
+"""Rows of what a model knew before: some are measured at every evaluation (the general probe),
+others are held on to by what guards against forgetting (``replay``, ``ewc``).
 
-No row is in both, none is a copy of a row of the run, whatever its side: what is held out must not
+No row is in both, none is a copy of a row of the run, whatever its split: what is held out must not
 be learned, and what is measured must not be replayed.
 """
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 PROBE, ROWS = "probes.forgetting.data", "data.general"
 # Copies are looked for among all pairs, and a run replays no more.
-MOST_ROWS = 10_000
-LEAST_PROBE = 10
+MAX_ROWS = 10_000
+MIN_PROBE_ROWS = 10
 WRITTEN_TOKENS = 128
 
 
@@ -59,12 +59,12 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
     with record_decisions() as log:
         probe = examples = None
         if probe_from is not None and rows_from is not None:
-            probe, rows = _divided(prepared, known, probe_from, rows_from, bool(needing))
+            probe, rows = _split_general(prepared, known, probe_from, rows_from, bool(needing))
             examples = probe_examples(_encoded(prepared, probe), prepared.loaded)
         elif recipe.task in DECODER_TASKS:
-            rows = _written(prepared, needing)
+            rows = _write_rows(prepared, needing)
         else:
-            raise needs_rows(needing[0])
+            raise missing_rows_error(needing[0])
         rows_examples = None if rows is None else _encoded(prepared, rows)
     return replace(prepared, general=General(probe, examples, rows, rows_examples, *decisions_and_findings(log)))
 
@@ -72,11 +72,11 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
     """The methods that are on and ask for general rows."""
     known = all_methods()
-    asked = (name for name, given in recipe.methods.items() if given is not False)
-    return tuple(name for name in asked if name in known and known[name].needs_general)
+    active = (name for name, given in recipe.methods.items() if given is not False)
+    return tuple(name for name in active if name in known and known[name].needs_general)
 
 
-def needs_rows(method: str) -> RecipeError:
+def missing_rows_error(method: str) -> RecipeError:
     return RecipeError(
         f"methods.{method}",
         "needs rows of what the model knew before",
@@ -85,7 +85,7 @@ def needs_rows(method: str) -> RecipeError:
     )
 
 
-def general_sides(
+def general_examples(
     prepared: PreparedData, recipe: Recipe, loaded: LoadedModel
 ) -> tuple[Examples | None, Examples | None]:
     """The general probe of a fit and the rows that its methods hold on to, in the units and within
@@ -93,7 +93,7 @@ def general_sides(
     nothing was prepared."""
     needing, general, kind = methods_with_general(recipe), prepared.general, prepared.definition
     if needing and (general is None or general.rows_examples is None):
-        raise needs_rows(needing[0])
+        raise missing_rows_error(needing[0])
     if general is None:
         return None, None
 
@@ -106,27 +106,27 @@ def general_sides(
     return probe, side(general.rows, general.rows_examples) if needing else None
 
 
-def _divided(
-    prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, needed: bool
+def _split_general(
+    prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, rows_needed: bool
 ) -> tuple[Table, Table | None]:
-    """The probe's rows, and those that are held on to where that is asked for; of one file first
+    """The probe's rows, and those that are held on to where that is requested; of one file first
     the probe's, by chance."""
-    recipe, one = prepared.recipe, probe_from == rows_from
-    lots = {"probe": _read(prepared, probe_from, PROBE, known)}
-    if needed and not one:
-        lots["rows"] = _read(prepared, rows_from, ROWS, known)
-    free = _without_copies(lots, known, recipe.seed)
-    order = generator(recipe.seed, "general probe").permutation(len(free["probe"]))
+    recipe, same_file = prepared.recipe, probe_from == rows_from
+    tables = {"probe": _read(prepared, probe_from, PROBE, known)}
+    if rows_needed and not same_file:
+        tables["rows"] = _read(prepared, rows_from, ROWS, known)
+    remaining = _remove_copies(tables, known, recipe.seed)
+    order = generator(recipe.seed, "general probe").permutation(len(remaining["probe"]))
     # Of one file both need rows: a file of few is halved.
-    share = len(order) // 2 if one and needed else len(order)
+    share = len(order) // 2 if same_file and rows_needed else len(order)
     count = min(recipe.probes.forgetting.rows, share)
-    probe = free["probe"].take(np.sort(order[:count]))
-    if len(probe) < LEAST_PROBE:
-        rule = f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; {LEAST_PROBE} tell"
+    probe = remaining["probe"].take(np.sort(order[:count]))
+    if len(probe) < MIN_PROBE_ROWS:
+        rule = f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; {MIN_PROBE_ROWS} tell"
         raise DataError(probe_from, rule, None, "Name a file with more rows.")
     rows = None
-    if needed:
-        rows = free["probe"].take(np.sort(order[count:])) if one else free["rows"]
+    if rows_needed:
+        rows = remaining["probe"].take(np.sort(order[count:])) if same_file else remaining["rows"]
         if not len(rows):
             raise DataError(rows_from, "leaves no general row", None, "Name a file with more rows.")
     because = f"of {probe_from}, drawn by chance; measured at every look, and never learned from"
@@ -148,30 +148,30 @@ def _read(prepared: PreparedData, source: str, key: str, known: Sequence[Table])
         source = str(GENERAL_PASSAGES)
     refuse_missing(source)
     table = prepared.definition.read_general(source, prepared.recipe.data, prepared.rows)
-    if len(table) <= MOST_ROWS:
+    if len(table) <= MAX_ROWS:
         return table
     rng = generator(prepared.recipe.seed, "general rows", key)
-    return table.take(np.sort(rng.permutation(len(table))[:MOST_ROWS]))
+    return table.take(np.sort(rng.permutation(len(table))[:MAX_ROWS]))
 
 
-def _without_copies(
-    lots: Mapping[str, Table], known: Sequence[Table], seed: int
+def _remove_copies(
+    tables: Mapping[str, Table], known: Sequence[Table], seed: int
 ) -> dict[str, Table]:
     """The rows of each lot that copy no row of the run, and of the second lot none of the first's;
     a finding counts the others."""
     first, *others = known
-    given = {f"known {i}": table for i, table in enumerate(others)} | dict(lots)
-    every = combine_tables(first, given, seed)
-    taken = np.ones(len(every.duplicates), dtype=bool)
-    for name in lots:
-        taken[every.span(name)] = False
-    free = {}
-    for name, table in lots.items():
-        mine = every.mask(name)
-        copied = duplicates_of(every.duplicates, taken, mine)
+    given = {f"known {i}": table for i, table in enumerate(others)} | dict(tables)
+    gathered = combine_tables(first, given, seed)
+    compared = np.ones(len(gathered.duplicates), dtype=bool)
+    for name in tables:
+        compared[gathered.span(name)] = False
+    remaining = {}
+    for name, table in tables.items():
+        own_rows = gathered.mask(name)
+        copied = duplicates_of(gathered.duplicates, compared, own_rows)
         # The next lot must not copy this one either.
-        taken = taken | mine
-        free[name] = table.take(np.flatnonzero(~copied))
+        compared = compared | own_rows
+        remaining[name] = table.take(np.flatnonzero(~copied))
         if copied.any():
             count = int(copied.sum())
             because = (
@@ -180,7 +180,7 @@ def _without_copies(
             )
             share = count / len(table)
             notify(Finding("general_rows", "info", share, count, (), because, "", True))
-    return free
+    return remaining
 
 
 def _encoded(prepared: PreparedData, rows: Table) -> Examples:
@@ -195,19 +195,19 @@ def probe_examples(examples: Examples, loaded: LoadedModel) -> Any:
     return examples.as_probe(loaded.tokenizer.eos_token_id, SKIPPED)
 
 
-def _written(prepared: PreparedData, needing: Sequence[str]) -> Table:
+def _write_rows(prepared: PreparedData, needing: Sequence[str]) -> Table:
     """Rows that the model writes itself, before anything is learned."""
     recipe, loaded = prepared.recipe, prepared.loaded
     if recipe.model.adapter.kind == "prompt":
-        raise needs_rows(needing[0])
-    asked = recipe.methods.get("replay")
-    given = asked if isinstance(asked, Mapping) else {}
-    wanted = int(given.get("written", all_methods()["replay"].settings().written))
+        raise missing_rows_error(needing[0])
+    replay = recipe.methods.get("replay")
+    given = replay if isinstance(replay, Mapping) else {}
+    count = int(given.get("written", all_methods()["replay"].settings().written))
     length = min(loaded.max_length or WRITTEN_TOKENS, WRITTEN_TOKENS)
     assert isinstance(loaded.network, CausalNetwork)
-    texts = sample_texts(loaded.network, loaded.tokenizer, wanted, length, recipe.seed)
+    texts = sample_texts(loaded.network, loaded.tokenizer, count, length, recipe.seed)
     if not texts:
-        raise needs_rows(needing[0])
+        raise missing_rows_error(needing[0])
     rows = chats_from_prompts(texts, "text")
     shown = texts[0] if len(texts[0]) <= 80 else f"{texts[0][:79]}…"
     because = (

@@ -48,31 +48,32 @@ def prepare(
 
     ``rows`` are all that a fit may learn from or be judged by, as the kind of task reads them
     (``task_definition(recipe.task).read``). ``units`` [n] are equal for copies and rows of one
-    group, as a division found them; without them each row stands for itself. ``findings`` are those
-    of the rows so far. ``added`` are learned from beside them (``Prepared.extended``). Raises
+    group, as a
+    split found them; without them each row stands for itself. ``findings`` are those
+    of the rows so far. ``added`` are learned from in addition (``Prepared.extended``). Raises
     ``ModelError`` and ``RecipeError`` where the model does not fit the task.
     """
     recipe, _ = resolve_task(recipe)
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
     recipe = resolve_dtype(resolve_quantize(recipe))
-    wanted = recipe.train
-    machine = choose_machine(wanted.threads, wanted.precision, wanted.matmul, one_size=pictures)
+    train_settings = recipe.train
+    machine = choose_machine(train_settings.threads, train_settings.precision, train_settings.matmul, one_size=pictures)
     with record_decisions() as log:
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *decisions_and_findings(log)[0]))
     check_probes(recipe)
-    asked = recipe.data.label_kind or rows.columns.label_kind
-    definition.refuse(recipe if asked is None else recipe.with_changes(data={"label_kind": asked}))
+    label_type = recipe.data.label_kind or rows.columns.label_kind
+    definition.refuse(recipe if label_type is None else recipe.with_changes(data={"label_kind": label_type}))
     loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
-    decided = {
+    machine_settings = {
         "threads": machine.threads,
         "precision": machine.precision,
         "matmul": machine.matmul,
         "shard": shard,
     }
-    recipe = recipe.with_changes(train=decided)
+    recipe = recipe.with_changes(train=machine_settings)
     prepared = PreparedData(
         recipe=recipe,
         definition=definition,
@@ -89,22 +90,22 @@ def prepare(
     return prepared if added is None else prepared.extended(added)
 
 
-def pooled(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
+def concatenate(*tables: Table) -> tuple[Table, tuple[Ints, ...]]:
     """The rows of several tables of one shape as one, and where each table's rows are in it."""
     import datasets
 
-    filled = [table for table in tables if len(table)] or [tables[0]]
-    ends = np.cumsum([0, *map(len, tables)])
-    places = tuple(np.arange(ends[i], ends[i + 1]) for i in range(len(tables)))
-    if len(filled) == 1:
-        return filled[0], places
-    # A file of validation rows may lack what only a division reads, such as the groups.
+    non_empty = [table for table in tables if len(table)] or [tables[0]]
+    offsets = np.cumsum([0, *map(len, tables)])
+    places = tuple(np.arange(offsets[i], offsets[i + 1]) for i in range(len(tables)))
+    if len(non_empty) == 1:
+        return non_empty[0], places
+    # A file of validation rows may lack what only a split reads, such as the groups.
     shared = [
         name
-        for name in filled[0].rows.column_names
-        if all(name in table.rows.column_names for table in filled)
+        for name in non_empty[0].rows.column_names
+        if all(name in table.rows.column_names for table in non_empty)
     ]
-    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in filled])
+    rows = datasets.concatenate_datasets([table.rows.select_columns(shared) for table in non_empty])
     return replace(tables[0], rows=rows), places
 
 
@@ -117,11 +118,11 @@ def prepare_divided(
     *,
     extend: bool = True,
 ) -> tuple[PreparedData, Ints, Ints]:
-    """The training and validation rows of a division, prepared, with what the names of their
+    """The training and validation rows of a split, prepared, with what the names of their
     classes, ``unlabelled`` texts and synthetic ones add to them, and the general rows, none a copy
     of a row of the ``known`` tables (none of that without ``extend``); and where each of them
     are."""
-    rows, (train, valid) = pooled(splits.train.table, splits.valid.table)
+    rows, (train, valid) = concatenate(splits.train.table, splits.valid.table)
     prepared = prepare(recipe, rows, units=splits.units, findings=findings)
     if extend:
         prepared = with_general(prepared, known or (rows,))
@@ -166,7 +167,7 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         return loaded
     from holdfast.models.depth import shorten
 
-    told = shorten(loaded.network, recipe.model.layers, recipe.model.layers_kept)
+    decision = shorten(loaded.network, recipe.model.layers, recipe.model.layers_kept)
     total, trainable = count_parameters(loaded.network)
     facts = {
         **loaded.facts,
@@ -174,4 +175,4 @@ def with_layers(loaded: L, recipe: Recipe) -> L:
         "trainable": trainable,
         "layers": len(loaded.network.layers()),
     }
-    return replace(loaded, facts=facts, decisions=(*loaded.decisions, told))
+    return replace(loaded, facts=facts, decisions=(*loaded.decisions, decision))

@@ -1,7 +1,7 @@
-"""From the recipe's source to divided rows: check → load → audit → treat → divide → refuse leaks.
+"""From the recipe's source to split rows: check → load → audit → treat → divide → refuse leaks.
 
 Every name that a registry knows is checked before a row is read. Of unlabelled texts those are left
-out that some row of the run has already, whatever its side.
+out that some row of the run has already, whatever its split.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from holdfast.methods.registry import check_methods
 from holdfast.models.base import LoadedModel
 from holdfast.plan.defaults import conflict_query
 from holdfast.plan.task import resolve_task
-from holdfast.prepare.clean import same_text, treat_all, treat_training, with_treatments
-from holdfast.prepare.split_options import way_of
+from holdfast.prepare.clean import clean_like_run, clean_texts, clean_training, resolve_cleaning
+from holdfast.prepare.split_options import split_strategy
 from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
 from holdfast.quality.runner import audit_table
 from holdfast.recipe import DataPart, Recipe
@@ -53,7 +53,7 @@ CODE = "code that runs"
 LOSSES = (None, "refined_loss", "loss")
 
 
-def notify_of_code(recipe: Recipe) -> None:
+def notify_of_user_code(recipe: Recipe) -> None:
     """Say what of a recipe is code of its own, which runs with the rights of whoever trains by it.
     The words of a command are not repeated, since they may hold secrets."""
     metric = recipe.train.metric
@@ -63,10 +63,10 @@ def notify_of_code(recipe: Recipe) -> None:
     if recipe.alert.command:
         because = "the recipe names a shell command, run with your rights when the verdict changes"
         notify(Decision(CODE, "alert.command", because, prominent=True))
-    own = requested_enrichments(recipe.enrich).get("own", {}).get("function")
-    if own:
+    user_function = requested_enrichments(recipe.enrich).get("own", {}).get("function")
+    if user_function:
         because = "enrich.own names this function, which is run with your rights"
-        notify(Decision(CODE, str(own), because, prominent=True))
+        notify(Decision(CODE, str(user_function), because, prominent=True))
 
 
 def check_names(recipe: Recipe, find_metric: Callable[[str], object] | None = None) -> None:
@@ -108,7 +108,7 @@ def refuse_meta(recipe: Recipe) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """The rows, divided, with everything that was found and decided on the way. ``recipe`` says of
+    """The rows, split, with everything that was found and decided on the way. ``recipe`` says of
     which task they are; ``given`` are the validation and test rows that came in files of their
     own. ``unlabelled`` are the texts of ``data.unlabelled`` that copy none of them."""
 
@@ -126,24 +126,24 @@ class Divided:
         return (self.table, *self.given)
 
 
-def load_and_divide(recipe: Recipe, *, folded: bool = False) -> Divided:
-    """Load, audit and divide the rows that the recipe names; ``folded`` where test rows are not
-    needed, since folds score."""
+def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided:
+    """Load, audit and divide the rows that the recipe names; ``scores_by_folds`` where test rows
+    are not needed, since folds score."""
     with within_limits(recipe.data), record_decisions(also_notify=True) as log:
         _check_sources(recipe)
-        notify_of_code(recipe)
+        notify_of_user_code(recipe)
         recipe, worked_out = resolve_task(recipe)
         notify(*worked_out)
         recipe, treatments = _checked_for_task(recipe)
-        table, given = _read(recipe, treatments)
-        if not folded:
+        table, given = _read_all(recipe, treatments)
+        if not scores_by_folds:
             _refuse_without_test(recipe, given)
-        dividing = dividing_by(recipe)
-        shares, way = shares_of(recipe.data.split), way_of(dividing, table)
-        splits = split_table(table, seed=dividing.seed, fractions=shares, strategy=way, **given)
-        splits = treat_training(splits, treatments)
+        split_recipe = with_split_seed(recipe)
+        shares, strategy = split_shares(recipe.data.split), split_strategy(split_recipe, table)
+        splits = split_table(table, seed=split_recipe.seed, fractions=shares, strategy=strategy, **given)
+        splits = clean_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
-        unlabelled = _unlabelled(dividing, table, given)
+        unlabelled = _unlabelled_texts(split_recipe, table, given)
     decisions, findings = decisions_and_findings(log)
     return Divided(recipe, table, tuple(given.values()), splits, findings, decisions, unlabelled)
 
@@ -170,10 +170,10 @@ def _checked_for_task(recipe: Recipe) -> tuple[Recipe, CleaningPlan]:
         rule = f"does not exist for {recipe.task}: columns stand beside a text with a class"
         raise RecipeError("data.features", rule, str(features), "Leave it out.")
     check_names(recipe, task_definition(recipe.task).find_metric)
-    return with_treatments(recipe)
+    return resolve_cleaning(recipe)
 
 
-def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
+def _read_all(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Table]]:
     """The rows of the source and of given files, audited and treated."""
     data, definition = recipe.data, task_definition(recipe.task)
 
@@ -183,10 +183,10 @@ def _read(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str, Ta
     table = read(str(data.path), None)
     notify(*table.decisions, *table.findings)
     audited = audit_table(table)
-    sides, companions = given_rows(data, definition)
+    files_by_split, companions = given_files(data, definition)
     notify(*companions)
-    given = {name: read(source, table) for name, source in sides.items()}
-    table, given, audited, changed = treat_all(table, given, audited, treatments)
+    given = {name: read(source, table) for name, source in files_by_split.items()}
+    table, given, audited, changed = clean_texts(table, given, audited, treatments)
     notify(*changed, *audited)
     return table, given
 
@@ -202,13 +202,13 @@ def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
     )
 
 
-def dividing_by(recipe: Recipe) -> Recipe:
-    """The recipe with the seed by which rows are divided in the place of the run's."""
+def with_split_seed(recipe: Recipe) -> Recipe:
+    """The recipe with the seed by which rows are split in the place of the run's."""
     seed = recipe.data.split.seed
     return recipe if seed is None else recipe.model_copy(update={"seed": seed})
 
 
-def shares_of(split: SplitShares) -> tuple[float, float, float]:
+def split_shares(split: SplitShares) -> tuple[float, float, float]:
     """Of training, validation and test rows, adding to 1: where nothing is left for test rows, the
     other two share all."""
     if split.test:
@@ -217,71 +217,71 @@ def shares_of(split: SplitShares) -> tuple[float, float, float]:
     return split.train / both, split.valid / both, 0.0
 
 
-def _unlabelled(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tuple[str, ...]:
+def _unlabelled_texts(recipe: Recipe, table: Table, given: Mapping[str, Table]) -> tuple[str, ...]:
     """The unlabelled texts that copy no row of the source, and none that is held out."""
     path = recipe.data.unlabelled
     if path is None:
         return ()
     refuse_test_rows(path, recipe.data.test)
-    lot = same_text(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
-    rows = combine_tables(table, {**given, "unlabelled": lot}, recipe.seed)
-    return without_copies(lot, rows.duplicates, rows.mask("unlabelled"), recipe.seed)
+    texts_table = clean_like_run(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
+    rows = combine_tables(table, {**given, "unlabelled": texts_table}, recipe.seed)
+    return distinct_texts(texts_table, rows.duplicates, rows.mask("unlabelled"), recipe.seed)
 
 
-def given_rows(
+def given_files(
     data: DataPart, definition: TaskDefinition[LoadedModel, Examples]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
     """Which validation and test rows are given: by the recipe, else by the source itself or the
     hub data set."""
     given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
-    own, reasons = definition.given_splits(data)
-    if own:
-        kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
-        return {**own, **given}, kept
+    from_source, reasons = definition.given_splits(data)
+    if from_source:
+        reasons_kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
+        return {**from_source, **given}, reasons_kept
     hub = parse_hub_name(str(data.path))
     if hub is None or Path(str(data.path)).exists() or hub.split not in (None, "train"):
         return given, ()
     decisions = []
-    for side, split in hub_sides(hub, data.config).items():
-        if side not in given:
-            given[side] = split
+    for split_name, split in hub_splits(hub, data.config).items():
+        if split_name not in given:
+            given[split_name] = split
             because = "the hub data set has its own split of this name"
-            decisions.append(Decision(f"{side} rows", split, because))
+            decisions.append(Decision(f"{split_name} rows", split, because))
     return given, tuple(decisions)
 
 
-def hub_sides(hub: HubName, config: str | None) -> dict[str, str]:
+def hub_splits(hub: HubName, config: str | None) -> dict[str, str]:
     """The data set's own validation and test splits, as ``name:config@split``."""
     config = config or hub.config
     names = split_names(HubName(hub.name, config))
     stem = hub.name + (f":{config}" if config else "")
-    wanted = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
-    found = {
-        side: next((n for n in options if n in names), None) for side, options in wanted.items()
+    candidates = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
+    names_found = {
+        split_name: next((n for n in options if n in names), None) for split_name, options in candidates.items()
     }
-    return {side: f"{stem}@{name}" for side, name in found.items() if name}
+    return {split_name: f"{stem}@{name}" for split_name, name in names_found.items() if name}
 
 
 CHECK = "unlabelled_rows"
 # Neighbours are looked for among all pairs of them.
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 
 
-def without_copies(
-    lot: Table, copies: Duplicates, mine: npt.NDArray[np.bool_], seed: int
+def distinct_texts(
+    texts_table: Table, copies: Duplicates, is_text: npt.NDArray[np.bool_], seed: int
 ) -> tuple[str, ...]:
-    """One text of each group of copies among ``lot`` that no row of the source or of a given file
-    is in, or linked to.
+    """One text of each group of copies among ``texts_table`` that no row of the source or of a
+    given file is in, or linked to.
 
-    ``copies`` are those among all rows and these texts, ``mine`` [all] says which are the texts.
+    ``copies`` are those among all rows and these texts, ``is_text`` [all] says which are the texts.
     Above 10,000 a random sample of them is taken.
     """
-    texts: list[str] = lot.column("text")
-    taken = duplicates_of(copies, ~mine, mine)
-    groups = copies.groups[mine]
-    fresh = np.flatnonzero(~taken)
-    kept = np.sort(fresh[np.unique(groups[fresh], return_index=True)[1]])
-    copied = int(taken.sum())
+    texts: list[str] = texts_table.column("text")
+    is_copy = duplicates_of(copies, ~is_text, is_text)
+    groups = copies.groups[is_text]
+    distinct = np.flatnonzero(~is_copy)
+    positions = np.sort(distinct[np.unique(groups[distinct], return_index=True)[1]])
+    copied = int(is_copy.sum())
     if copied:
         because = (
             f"{copied:,} of {len(texts):,} unlabelled texts are copies of rows of the source or of "
@@ -289,8 +289,8 @@ def without_copies(
             "learned from"
         )
         notify(Finding(CHECK, "info", copied / len(texts), copied, (), because, "", True))
-    if len(kept) > MOST_ROWS:
-        because = f"{MOST_ROWS:,} of {len(kept):,} unlabelled texts are used, drawn at random"
-        notify(Finding(CHECK, "info", 0.0, len(kept), (), because, "", True))
-        kept = np.sort(generator(seed, "unlabelled").permutation(kept)[:MOST_ROWS])
-    return tuple(texts[i] for i in kept)
+    if len(positions) > MAX_ROWS:
+        because = f"{MAX_ROWS:,} of {len(positions):,} unlabelled texts are used, drawn at random"
+        notify(Finding(CHECK, "info", 0.0, len(positions), (), because, "", True))
+        positions = np.sort(generator(seed, "unlabelled").permutation(positions)[:MAX_ROWS])
+    return tuple(texts[i] for i in positions)

@@ -34,26 +34,26 @@ ADAPTERS = (None, "lora", "rslora", "lora+")
 LAUNCHED, VERSION, OFFLOAD = "ACCELERATE_USE_FSDP", "FSDP_VERSION", "FSDP_OFFLOAD_PARAMS"
 RESHARD, LOADING = "FSDP_RESHARD_AFTER_FORWARD", "FSDP_CPU_RAM_EFFICIENT_LOADING"
 # Of the weights, what a model takes with what it computes of a few rows.
-ROOM = 1.3
+MEMORY_FACTOR = 1.3
 LEAVE_OUT = f"Leave it out, or train with --set {SETTING}=off."
 
 
 def choose_sharding(recipe: Recipe) -> str:
     """``full`` or ``off``, with the reason where several processes train.
 
-    It must be asked before the model is loaded. Raises ``RecipeError`` for what is not built for
+    It must be called before the model is loaded. Raises ``RecipeError`` for what is not built for
     spread weights, ``MachineError`` for launchers' settings that are not followed.
     """
-    wanted, count, asked = recipe.train.shard, process_count(), _yes(LAUNCHED)
-    if wanted == "full" and count == 1:
+    requested, count, launcher_asks = recipe.train.shard, process_count(), _is_set(LAUNCHED)
+    if requested == "full" and count == 1:
         raise RecipeError(
             SETTING,
             "spreads weights over processes, and this run has one",
-            wanted,
+            requested,
             "Start it with torchrun or accelerate launch, or leave it out.",
         )
-    if wanted == "off" or (wanted == "auto" and not asked):
-        because = "set in the recipe" if wanted == "off" else "the launcher asks for no FSDP"
+    if requested == "off" or (requested == "auto" and not launcher_asks):
+        because = "set in the recipe" if requested == "off" else "the launcher asks for no FSDP"
         if count > 1:
             notify(Decision(SETTING, "off", f"{because}: each process holds the whole model"))
         return "off"
@@ -61,11 +61,11 @@ def choose_sharding(recipe: Recipe) -> str:
         because = "the launcher asks for FSDP, and there is one process"
         notify(Decision(SETTING, "off", because))
         return "off"
-    _check_launcher(asked)
+    _check_launcher(launcher_asks)
     _check_recipe(recipe)
     # Transformers would otherwise give all processes but the first empty weights.
     os.environ[LOADING] = "false"
-    why = "accelerate launch asks for FSDP 2" if wanted == "auto" else "set in the recipe"
+    why = "accelerate launch asks for FSDP 2" if requested == "auto" else "set in the recipe"
     because = (
         f"{why}: each of {count} processes holds a part of every weight, gradient and state; each "
         "reads the model whole into the processor's memory first"
@@ -74,14 +74,14 @@ def choose_sharding(recipe: Recipe) -> str:
     return "full"
 
 
-def part_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
+def shard_of(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
     """Which part of the weights this process holds, of how many."""
     if recipe.train.shard != "full":
         return 0, 1
     return accelerator.process_index, accelerator.num_processes
 
 
-def spread(network: Network, accelerator: Accelerator, precision: str) -> None:
+def shard_network(network: Network, accelerator: Accelerator, precision: str) -> None:
     """Spread a network that may learn, as the launcher says."""
     before = {name: id(parameter) for name, parameter in network.named_parameters()}
     shard(network, accelerator, precision, reshard=os.environ.get(RESHARD, "true") != "false")
@@ -89,23 +89,24 @@ def spread(network: Network, accelerator: Accelerator, precision: str) -> None:
     renumber(network, {number: id(after[name]) for name, number in before.items()})
 
 
-def gathered(ready: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[TrainingPlan, Job, TrainingResult]:
-    """The same with a plain network in the kept state, in the first process: it saves and scores.
+def gather_model(training_plan: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[TrainingPlan, Job, TrainingResult]:
+    """The same with a plain network in the best checkpoint, in the first process: it saves and
+    scores.
 
     What did not learn lies in the processor's memory as it was loaded, so that only what learned is
     gathered, one weight at a time.
     """
     if not is_sharded(job.network):
-        return ready, job, trained
-    loaded: Any = ready.loaded
-    pretrained = tensors_of(ready.prepared.loaded.network)
-    accelerator = _scoring(job, ready)
-    learnt = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
-    tensors = gather_tensors(learnt, job.accelerator.is_main_process)
-    plain = copy_network(ready.prepared.loaded.network, tensors)
+        return training_plan, job, trained
+    loaded: Any = training_plan.loaded
+    pretrained = tensors_of(training_plan.prepared.loaded.network)
+    accelerator = _scoring_accelerator(job, training_plan)
+    learned = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
+    tensors = gather_tensors(learned, job.accelerator.is_main_process)
+    plain = copy_network(training_plan.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.initial_tensors}
     return (
-        replace(ready, loaded=replace(loaded, network=plain)),
+        replace(training_plan, loaded=replace(loaded, network=plain)),
         replace(job, network=plain, accelerator=accelerator),
         replace(trained, initial_tensors=start),
     )
@@ -124,30 +125,30 @@ class OnProcessor:
         return getattr(self._accelerator, name)
 
 
-def _scoring(job: Job, ready: TrainingPlan) -> Any:
+def _scoring_accelerator(job: Job, training_plan: TrainingPlan) -> Any:
     """Where the first process holds the whole model to score it: on its device if that has room."""
-    need, free = weight_bytes(ready.prepared.loaded.network) / MB, tightest_limit().left_mb
-    if not on_gpu() or ROOM * need <= free:
+    need, free = weight_bytes(training_plan.prepared.loaded.network) / MB, tightest_limit().left_mb
+    if not on_gpu() or MEMORY_FACTOR * need <= free:
         return job.accelerator
     because = (
         f"the whole model takes {need:,.0f} MB, and its device has {free:,.0f}: the first process "
         "scores it in its own memory, which takes its time"
     )
-    made = Decision("scoring", "on the processor", because, prominent=True)
-    job.journal.decide(job.plan.steps, made)
+    decision = Decision("scoring", "on the processor", because, prominent=True)
+    job.journal.decide(job.plan.steps, decision)
     return OnProcessor(job.accelerator)
 
 
-def _check_launcher(asked: bool) -> None:
+def _check_launcher(launcher_asks: bool) -> None:
     version = os.environ.get(VERSION, "1")
-    if asked and version != "2":
+    if launcher_asks and version != "2":
         raise MachineError(
             VERSION,
             "must be 2: the first FSDP keeps weights flat, of which no row-wise part can be kept",
             version,
             "Start it with accelerate launch --use_fsdp --fsdp_version 2.",
         )
-    if _yes(OFFLOAD):
+    if _is_set(OFFLOAD):
         raise MachineError(
             OFFLOAD,
             "is not followed: weights stay on their devices",
@@ -166,7 +167,7 @@ def _check_recipe(recipe: Recipe) -> None:
             f"Set it to off; it is there for {' and '.join(DECODER_TASKS)}.",
         )
     adapter, methods, policy = recipe.model.adapter.kind, extra_methods(recipe), recipe.control.policy
-    refused = {
+    unsupported = {
         "model.adapter.kind": adapter if adapter not in ADAPTERS else None,
         "model.quantize": None if recipe.model.quantize == "none" else recipe.model.quantize,
         "methods": ", ".join(methods) or None,
@@ -179,11 +180,11 @@ def _check_recipe(recipe: Recipe) -> None:
         else None,
         "train.precision": recipe.train.precision if recipe.train.precision == "float16" else None,
     }
-    for key, value in refused.items():
+    for key, value in unsupported.items():
         if value is not None:
             rule = f"cannot be used on weights that {SETTING} spreads"
             raise RecipeError(key, rule, value, LEAVE_OUT)
 
 
-def _yes(name: str) -> bool:
+def _is_set(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")

@@ -1,5 +1,5 @@
 """Signals that lie around unused: the names of classes and their descriptions become weighted rows
-of the training side.
+of the training set.
 
 A name is the shortest description of a class, and the model has read millions of texts that use
 it: where a class has few rows, a name is worth several of them.
@@ -22,7 +22,7 @@ from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import AddedRows, Table, added_texts
-from holdfast.prepare.embedding import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.quality.names import NameAgreement, compare_names
 from holdfast.recipe import DataPart
 
@@ -32,11 +32,11 @@ NAME_WEIGHT = 2.0
 DESCRIPTION_WEIGHT = 2.0
 # With 164 training rows a class (CR, MR) names gave such a probe a tenth of a point, with 55 (TREC)
 # seven tenths, with 4 to 5 (BANKING77) two and more.
-MOST_ROWS_A_CLASS = 100
-# Rows that the names are held against.
+MAX_ROWS_PER_CLASS = 100
+# Rows that the names are compared with.
 JUDGED_ROWS = 1000
 # Names for some classes only would pull rows towards these.
-LEAST_NAMED = 0.8
+MIN_NAMED_SHARE = 0.8
 CHECK = "class_names"
 ClassNames = tuple[tuple[str, str], ...]
 
@@ -49,40 +49,40 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
     if not has_classes(prepared):
         _refuse_without_classes(prepared)
         return prepared
-    names = _named(prepared, train)
+    names = _choose_names(prepared, train)
     if names:
-        prepared = prepared.extended(_added(prepared.rows, names, "name", NAME_WEIGHT))
+        prepared = prepared.extended(_added_rows(prepared.rows, names, "name", NAME_WEIGHT))
     if data.descriptions is not None:
-        told = read_descriptions(data, prepared.rows)
-        every = [(label, text) for label, texts in told.items() for text in texts]
-        lines = _no_rows(every, known)
-        if len(lines) < len(every):
-            notify(_rows_described(len(every) - len(lines), len(every)))
+        descriptions = read_descriptions(data, prepared.rows)
+        all_lines = [(label, text) for label, texts in descriptions.items() for text in texts]
+        lines = _without_row_copies(all_lines, known)
+        if len(lines) < len(all_lines):
+            notify(_copied_descriptions_finding(len(all_lines) - len(lines), len(all_lines)))
         if lines:
             prepared = prepared.extended(
-                _added(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
+                _added_rows(prepared.rows, lines, "description", DESCRIPTION_WEIGHT)
             )
         described = len({label for label, _ in lines})
         because = (
-            f"{data.descriptions}: {len(lines)} of {count_phrase(len(every), 'line')} are learned from"
+            f"{data.descriptions}: {len(lines)} of {count_phrase(len(all_lines), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
     return replace(prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False}))
 
 
-def _no_rows(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
-    """The lines that copy no row, which may be held out, whatever its side."""
+def _without_row_copies(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
+    """The lines that copy no row, which may be held out, whatever its split."""
     from holdfast.duplicates.duplicates import find_duplicates
 
     texts: list[str] = [text for table in known for text in table.column("text")]
     if not texts:
         return lines
     groups = find_duplicates([*texts, *(text for _, text in lines)]).groups
-    taken = np.isin(groups[len(texts) :], groups[: len(texts)])
-    return [line for line, copy in zip(lines, taken.tolist(), strict=True) if not copy]
+    is_copy = np.isin(groups[len(texts) :], groups[: len(texts)])
+    return [line for line, copy in zip(lines, is_copy.tolist(), strict=True) if not copy]
 
 
-def _rows_described(copied: int, lines: int) -> Finding:
+def _copied_descriptions_finding(copied: int, lines: int) -> Finding:
     because = (
         f"{copied:,} of {lines:,} descriptions are copies of rows of the source or of a test or "
         "validation file: they are left out, for what is held out must not be learned from"
@@ -90,36 +90,36 @@ def _rows_described(copied: int, lines: int) -> Finding:
     return Finding("descriptions", "warn", copied / lines, copied, (), because, "", True)
 
 
-def _named(prepared: PreparedData, train: Ints) -> ClassNames:
+def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
     """Which names are used, as pairs of a class and its words: those that the recipe gives, or the
     labels where they are words that their rows bear out."""
-    wanted, classes = prepared.recipe.data.names, prepared.rows.classes
-    if wanted is False:
+    requested, classes = prepared.recipe.data.names, prepared.rows.classes
+    if requested is False:
         return ()
-    if isinstance(wanted, Mapping):
-        _check_labels("data.names", wanted, classes)
+    if isinstance(requested, Mapping):
+        _check_labels("data.names", requested, classes)
         because = "data.names says so: each is a row of its class in training, of weight 2"
-        pairs = tuple((label, wanted[label]) for label in classes if label in wanted)
-        return _used(pairs, because)
+        pairs = tuple((label, requested[label]) for label in classes if label in requested)
+        return _accept_names(pairs, because)
     words = {label: label_words(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
-    if wanted is True:
+    if requested is True:
         if not pairs:
             rule = "needs labels that are words"
             remedy = "Give them: data.names={LABEL: its words, …}."
             raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
         because = "data.names says so: each is a row of its class in training, of weight 2"
-        return _used(pairs, because)
-    why_not = _why_not(prepared, train, pairs)
+        return _accept_names(pairs, because)
+    why_not = _rejection_reason(prepared, train, pairs)
     if why_not:
-        return _left_out(why_not)
-    return _borne_out(prepared, train, pairs)
+        return _reject_names(why_not)
+    return _supported_names(prepared, train, pairs)
 
 
-def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
-    """Why names are not even held against the rows."""
+def _rejection_reason(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Why names are not even compared with the rows."""
     classes = prepared.rows.classes
-    if len(pairs) < LEAST_NAMED * len(classes) or len(pairs) < 2:
+    if len(pairs) < MIN_NAMED_SHARE * len(classes) or len(pairs) < 2:
         unnamed = next((c for c in classes if label_words(c) is None), classes[0])
         return (
             f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are no "
@@ -129,63 +129,63 @@ def _why_not(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str
         return "two classes would have the same name"
     present = np.unique(prepared.rows.column("label")[train])
     a_class = len(train) / max(1, len(present))
-    if a_class > MOST_ROWS_A_CLASS:
+    if a_class > MAX_ROWS_PER_CLASS:
         return (
             f"{a_class:,.0f} training rows a class say more than its name: nothing was gained "
-            f"above {MOST_ROWS_A_CLASS}"
+            f"above {MAX_ROWS_PER_CLASS}"
         )
     return None
 
 
-def _borne_out(prepared: PreparedData, train: Ints, pairs: ClassNames) -> ClassNames:
+def _supported_names(prepared: PreparedData, train: Ints, pairs: ClassNames) -> ClassNames:
     """The names that the training rows do not contradict."""
-    judged, known = _judge(prepared, train, pairs)
+    judged, labels = _judge_names(prepared, train, pairs)
     share = (
         f"{judged.recall:.0%} of the training rows are nearest to their own class's name "
         f"(mean of the classes; chance {judged.chance:.0%}, permutation test, p = {judged.p:.3f})"
     )
     if not judged.agree:
-        return _left_out(f"the rows do not bear them out: {share}")
-    against = {known[place] for place in judged.contradicted}
-    kept = tuple(pair for pair in pairs if pair[0] not in against)
-    if len(kept) < max(2, LEAST_NAMED * len(prepared.rows.classes)):
-        return _left_out(f"{len(against)} of them are contradicted by their rows; {share}")
+        return _reject_names(f"the rows do not bear them out: {share}")
+    contradicted = {labels[place] for place in judged.contradicted}
+    accepted = tuple(pair for pair in pairs if pair[0] not in contradicted)
+    if len(accepted) < max(2, MIN_NAMED_SHARE * len(prepared.rows.classes)):
+        return _reject_names(f"{len(contradicted)} of them are contradicted by their rows; {share}")
     because = f"{share}; each is a row of its class in training, of weight 2"
-    if against:
-        notify(_contradicted(sorted(against)))
-    return _used(kept, because)
+    if contradicted:
+        notify(_contradicted_finding(sorted(contradicted)))
+    return _accept_names(accepted, because)
 
 
-def _judge(
+def _judge_names(
     prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
 ) -> tuple[NameAgreement, tuple[str, ...]]:
     """Names against a sample of the training rows; and the classes, in the order of the names."""
     classes, seed = prepared.rows.classes, prepared.recipe.seed
-    known = tuple(label for label, _ in pairs)
-    place = {classes.index(label): i for i, label in enumerate(known)}
+    labels_named = tuple(label for label, _ in pairs)
+    index_of = {classes.index(label): i for i, label in enumerate(labels_named)}
     labels = prepared.rows.column("label")
-    named = train[np.isin(labels[train], list(place))]
-    order = generator(seed, "names judged").permutation(len(named))
-    sample = np.sort(named[order[:JUDGED_ROWS]])
-    lot = _added(prepared.rows, pairs, "name", 1.0)
-    encoded = prepared.definition.encode(lot.table, prepared.loaded, prepared.recipe)
-    rows = vectors_of(prepared, prepared.examples, sample)
-    marks = np.array([place[int(label)] for label in labels[sample]], dtype=np.int64)
-    return compare_names(rows, marks, vectors_of(prepared, encoded), seed=seed), known
+    has_name = train[np.isin(labels[train], list(index_of))]
+    order = generator(seed, "names judged").permutation(len(has_name))
+    sample = np.sort(has_name[order[:JUDGED_ROWS]])
+    name_rows = _added_rows(prepared.rows, pairs, "name", 1.0)
+    encoded = prepared.definition.encode(name_rows.table, prepared.loaded, prepared.recipe)
+    rows = last_layer_vectors(prepared, prepared.examples, sample)
+    targets = np.array([index_of[int(label)] for label in labels[sample]], dtype=np.int64)
+    return compare_names(rows, targets, last_layer_vectors(prepared, encoded), seed=seed), labels_named
 
 
-def _used(pairs: ClassNames, because: str) -> ClassNames:
+def _accept_names(pairs: ClassNames, because: str) -> ClassNames:
     shown = f"{len(pairs)}: {list_phrase([text for _, text in pairs], 3, ', ', ', …')}"
     notify(Decision("class names", shown, because, prominent=True))
     return pairs
 
 
-def _left_out(because: str) -> ClassNames:
+def _reject_names(because: str) -> ClassNames:
     notify(Decision("class names", "left out", because))
     return ()
 
 
-def _contradicted(labels: Sequence[str]) -> Finding:
+def _contradicted_finding(labels: Sequence[str]) -> Finding:
     shown = list_phrase([*map(repr, labels)], 5, ", ", " …")
     return Finding(
         CHECK,
@@ -200,7 +200,7 @@ def _contradicted(labels: Sequence[str]) -> Finding:
     )
 
 
-def _added(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> AddedRows:
+def _added_rows(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> AddedRows:
     place = {label: index for index, label in enumerate(like.classes)}
     texts, labels = [text for _, text in pairs], [place[label] for label, _ in pairs]
     return added_texts(like, texts, labels, origin=origin, weights=weight)
@@ -219,15 +219,15 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
     if label is None or text is None:
         rule = "needs the columns label and text (or class and description)"
         raise RecipeError("data.descriptions", rule, ", ".join(raw.names), f"Name them in {path}.")
-    told: dict[str, list[str]] = {}
+    descriptions: dict[str, list[str]] = {}
     pairs = zip(raw.table[label].to_pylist(), raw.table[text].to_pylist(), strict=True)
     for one, words in pairs:
         if words is not None and words.strip():
-            told.setdefault(str(one).strip(), []).append(words.strip())
-    if not told:
+            descriptions.setdefault(str(one).strip(), []).append(words.strip())
+    if not descriptions:
         raise RecipeError("data.descriptions", "has no text", path, "Write a line a class.")
-    _check_labels("data.descriptions", told, rows.classes)
-    return told
+    _check_labels("data.descriptions", descriptions, rows.classes)
+    return descriptions
 
 
 def _check_labels(key: str, given: Mapping[str, object], classes: Sequence[str]) -> None:

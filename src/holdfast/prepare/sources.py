@@ -1,7 +1,7 @@
 """Rows that a Python program holds in memory: stored in the run's folder before the run begins, so
 that its recipe repeats it.
 
-``data.mix``: several sources become the rows of one run, each divided and scored by itself.
+``data.mix``: several sources become the rows of one run, each split and scored by itself.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# Tables that a recipe names; others (the rows of a gate) lie beside them.
-KEYS = {"data": "path", "valid": "valid", "test": "test"}
+# Tables that a recipe names; others (the rows of a gate) are stored next to them.
+DATA_KEYS = {"data": "path", "valid": "valid", "test": "test"}
 
 
 @contextlib.contextmanager
-def stored(held: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
+def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[str, str]]:
     """``data.parquet``, ``test.parquet`` and others in the run's folder; gives the keys of the
     recipe's ``data`` that point to them. They go again where the run fails before its recipe, or
-    what a search is asked, was written.
+    the request of a search was written.
 
     Raises ``RunError`` where a run is continued with other rows than it began with.
     """
-    files = {name: (run / f"{name}.parquet").resolve() for name in held}
+    files = {name: (run / f"{name}.parquet").resolve() for name in in_memory}
     if is_main_process():
-        for name, table in held.items():
+        for name, table in in_memory.items():
             _store(table, files[name], run)
-    if held:
+    if in_memory:
         _wait_for_everyone()
     try:
-        yield {KEYS[name]: str(path) for name, path in files.items() if name in KEYS}
+        yield {DATA_KEYS[name]: str(path) for name, path in files.items() if name in DATA_KEYS}
     except BaseException:
-        kept = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
-        if is_main_process() and not kept:
+        is_recorded = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
+        if is_main_process() and not is_recorded:
             for path in files.values():
                 path.unlink(missing_ok=True)
         raise
 
 
 @contextlib.contextmanager
-def in_files(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
+def as_files(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
     """The recipe of rows in memory for what has no run's folder: they lie in files that go
     again."""
-    paths = {KEYS[name]: frame_file(table) for name, table in held.items()}
+    paths = {DATA_KEYS[name]: frame_file(table) for name, table in in_memory.items()}
     try:
         yield recipe.with_changes(data={key: str(path) for key, path in paths.items()})
     finally:
@@ -77,8 +77,8 @@ def _store(table: pa.Table, path: Path, run: Path) -> None:
             remedy="Delete it and give the same rows again: it is written anew, and rows other "
             "than the first are refused.",
         ):
-            held = parquet.read_table(path)
-        if not held.equals(table):
+            existing = parquet.read_table(path)
+        if not existing.equals(table):
             raise RunError(
                 str(run),
                 f"began with other rows than it is given now ({path.name})",
@@ -101,11 +101,11 @@ def _wait_for_everyone() -> None:
     PartialState(cpu=runs_several_cpu_processes()).wait_for_everyone()
 
 
-def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mapping[str, Any]]:
+def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, Mapping[str, Any]]:
     """The recipe of one table, and the table among the rows in memory, where sources are mixed."""
     if not recipe.data.mix:
-        return recipe, held
-    if recipe.data.path is not None or "data" in held:
+        return recipe, in_memory
+    if recipe.data.path is not None or "data" in in_memory:
         rule = "and data.path both say where the rows are"
         raise RecipeError("data.mix", rule, recipe.data.path, "Leave one of them out.")
     if recipe.task not in (None, *LABELLED_TEXT_TASKS):
@@ -116,7 +116,7 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
             rule = "is of one table, and data.mix names several"
             remedy = "Give each source its own: data.mix: [{path: …, text: …, label: …}]."
             raise RecipeError(f"data.{key}", rule, getattr(recipe.data, key), remedy)
-    found = mix_sources(
+    mixed = mix_sources(
         [
             MixSource(
                 one.path,
@@ -130,22 +130,22 @@ def with_mix(recipe: Recipe, held: Mapping[str, object]) -> tuple[Recipe, Mappin
             for one in recipe.data.mix
         ]
     )
-    notify(*found.decisions, *found.findings)
+    notify(*mixed.decisions, *mixed.findings)
     task = recipe.task or LABELLED_TEXT_TASKS[0]
-    one = recipe.with_changes(data=_of_one_table(recipe, found)).model_copy(update={"task": task})
-    return one, {**held, "data": found.rows}
+    one = recipe.with_changes(data=_mixed_data_settings(recipe, mixed)).model_copy(update={"task": task})
+    return one, {**in_memory, "data": mixed.rows}
 
 
-def _of_one_table(recipe: Recipe, found: MixedRows) -> dict[str, Any]:
+def _mixed_data_settings(recipe: Recipe, mixed: MixedRows) -> dict[str, Any]:
     given = {
         name: one.weight
-        for name, one in zip(found.names, recipe.data.mix or (), strict=True)
+        for name, one in zip(mixed.names, recipe.data.mix or (), strict=True)
         if one.weight is not None
     }
     return {
         "mix": None,
         "encoding": None,
-        "text": found.text,
+        "text": mixed.text,
         "label": "label",
         "source": SOURCE,
         "weights": given or recipe.data.weights,
@@ -154,5 +154,5 @@ def _of_one_table(recipe: Recipe, found: MixedRows) -> dict[str, Any]:
 
 def mixed_file(recipe: Recipe) -> AbstractContextManager[Recipe]:
     """The same for a run that writes nothing: the table lies in a file that goes again."""
-    recipe, held = with_mix(recipe, {})
-    return in_files(recipe, held) if held else nullcontext(recipe)
+    recipe, in_memory = with_mix(recipe, {})
+    return as_files(recipe, in_memory) if in_memory else nullcontext(recipe)

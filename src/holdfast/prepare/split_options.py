@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 
 # Rows that topics are found on; the others join the nearest.
-SAMPLE = 50_000
-SHOWN = 5
+MAX_SAMPLE = 50_000
+MAX_SHOWN = 5
 
 
-def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
+def split_strategy(recipe: Recipe, table: Table) -> SplitStrategy:
     """How the recipe divides ``table``.
 
     Raises ``RecipeError`` or ``DataError`` where the column that it divides by cannot be used.
     """
     split = recipe.data.split
     if split.stable:
-        what = "the name of its group" if table.has_groups else "its text"
-        because = f"data.split.stable: each row's side follows from {what} and the seed alone"
+        basis = "the name of its group" if table.has_groups else "its text"
+        because = f"data.split.stable: each row's side follows from {basis} and the seed alone"
         return SplitStrategy(stable=True, because=because)
     if split.by == "time":
         return _by_time(table, recipe)
@@ -48,7 +48,7 @@ def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
     if split.by == "group":
         if not table.has_groups:
             raise RecipeError("data.split.by", "is group, and the rows have none", None, _TEXTS)
-        return _of_names("group", str(recipe.data.group), table.column("group"), split.held)
+        return _by_names("group", str(recipe.data.group), table.column("group"), split.held)
     if split.by == "source":
         column = str(recipe.data.source)
         values = _column(table, recipe, "source")
@@ -58,35 +58,35 @@ def way_of(recipe: Recipe, table: Table) -> SplitStrategy:
             v.strip() if v and v.strip() else f"(no source) row {r}"
             for v, r in zip(values, rows, strict=True)
         ]
-        return _of_names("source", column, names, split.held)
+        return _by_names("source", column, names, split.held)
     return STRATIFIED
 
 
 _TEXTS = "Name a column with data.group, or divide by rows."
 
 
-def _of_names(
-    kind: By, column: str, values: Sequence[str], held: tuple[str, ...] | None
+def _by_names(
+    group_type: By, column: str, values: Sequence[str], held_out: tuple[str, ...] | None
 ) -> SplitStrategy:
     names, numbers = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
-    known = names.tolist()
-    for name in held or ():
-        if name not in known:
+    known_names = names.tolist()
+    for name in held_out or ():
+        if name not in known_names:
             raise RecipeError(
                 "data.split.held",
-                f"names a {kind} that no row of the column {column!r} has",
+                f"names a {group_type} that no row of the column {column!r} has",
                 name,
-                suggest_name(name, known[:1000]) or f"Known: {', '.join(map(repr, known[:SHOWN]))} …",
+                suggest_name(name, known_names[:1000]) or f"Known: {', '.join(map(repr, known_names[:MAX_SHOWN]))} …",
             )
-    chosen = tuple(known.index(name) for name in held or ())
-    because = f"data.split.by: {kind}: the {{side}} rows are whole {kind}s of the column {column!r}"
-    return SplitStrategy(kind, because, numbers.astype(np.int64), tuple(known), chosen)
+    held_indices = tuple(known_names.index(name) for name in held_out or ())
+    because = f"data.split.by: {group_type}: the {{side}} rows are whole {group_type}s of the column {column!r}"
+    return SplitStrategy(group_type, because, numbers.astype(np.int64), tuple(known_names), held_indices)
 
 
 def _by_time(table: Table, recipe: Recipe) -> SplitStrategy:
     column = str(recipe.data.time)
     values = _column(table, recipe, "time")
-    ages = np.array([moment(value) for value in values], dtype=np.float64)
+    ages = np.array([parse_time(value) for value in values], dtype=np.float64)
     unread = np.flatnonzero(~np.isfinite(ages))
     if len(unread):
         first = int(unread[0])
@@ -102,7 +102,7 @@ def _by_time(table: Table, recipe: Recipe) -> SplitStrategy:
     return SplitStrategy("time", because, ages=ages, moments=tuple(str(value) for value in values))
 
 
-def moment(value: str | None) -> float:
+def parse_time(value: str | None) -> float:
     """A time as a number that grows with it: a number as it is, ISO 8601 in seconds since 1970 (UTC
     where no zone is given); NaN for anything else."""
     text = (value or "").strip()
@@ -113,10 +113,10 @@ def moment(value: str | None) -> float:
     else:
         return number if math.isfinite(number) else math.nan
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         return math.nan
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
@@ -127,25 +127,25 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
         raise RecipeError(
             "data.split.by", "is topic, which texts have", None, "Divide pictures by rows or group."
         )
-    wanted = recipe.data.split.topics
-    if len(table) < 3 * wanted:
+    topic_count = recipe.data.split.topics
+    if len(table) < 3 * topic_count:
         raise RecipeError(
             "data.split.topics",
-            f"are {wanted}, for which {len(table)} rows are too few",
-            wanted,
+            f"are {topic_count}, for which {len(table)} rows are too few",
+            topic_count,
             f"Set data.split.topics to at most {max(3, len(table) // 3)}, or divide by rows.",
         )
-    encoder, told = load_encoder(recipe)
-    notify(*told)
+    encoder, decisions = load_encoder(recipe)
+    notify(*decisions)
     vectors = encoder(TableRows(table).texts)
     labels: Ints = table.column("label")
-    topics = find_topics(vectors, labels, wanted, derive_seed(recipe.seed, "topics"))
+    topics = find_topics(vectors, labels, topic_count, derive_seed(recipe.seed, "topics"))
     because = (
-        f"data.split.by: topic: the {{side}} rows are whole topics, {wanted} clusters of what the "
+        f"data.split.by: topic: the {{side}} rows are whole topics, {topic_count} clusters of what the "
         f"vectors of {encoder.name} say beyond the classes; this number is of topics that the "
         "model never saw, and harder than that of a division by rows"
     )
-    names = tuple(f"topic {number}" for number in range(wanted))
+    names = tuple(f"topic {number}" for number in range(topic_count))
     return SplitStrategy("topic", because, topics, names)
 
 
@@ -157,22 +157,22 @@ def find_topics(
     classes, and none could be learned."""
     from sklearn.cluster import MiniBatchKMeans
 
-    left = vectors.astype(np.float32).copy()
+    residuals = vectors.astype(np.float32).copy()
     for label in np.unique(labels):
-        here = labels == label
-        left[here] -= left[here].mean(axis=0)
-    left /= np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-9)
-    chosen = np.random.default_rng(seed).permutation(len(left))[:SAMPLE]
+        in_class = labels == label
+        residuals[in_class] -= residuals[in_class].mean(axis=0)
+    residuals /= np.maximum(np.linalg.norm(residuals, axis=1, keepdims=True), 1e-9)
+    sampled = np.random.default_rng(seed).permutation(len(residuals))[:MAX_SAMPLE]
     means = MiniBatchKMeans(
         topics, n_init=5, random_state=int(seed % (1 << 32)), batch_size=4096
-    ).fit(left[np.sort(chosen)])
-    return np.asarray(means.predict(left), dtype=np.int64)
+    ).fit(residuals[np.sort(sampled)])
+    return np.asarray(means.predict(residuals), dtype=np.int64)
 
 
 def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
     if key in table.rows.column_names:  # texts with a class each are read with their sources
-        there: list[str | None] = table.column(key)
-        return there
+        own_values: list[str | None] = table.column(key)
+        return own_values
     if Path(table.source).is_dir():
         raise RecipeError(
             f"data.{key}",
@@ -182,6 +182,6 @@ def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
         )
     data = recipe.data
     name = str(getattr(data, key))
-    found = with_column(table, key, name, encoding=data.encoding, config=data.config)
-    values: list[str | None] = found.column(key)
+    with_values = with_column(table, key, name, encoding=data.encoding, config=data.config)
+    values: list[str | None] = with_values.column(key)
     return values

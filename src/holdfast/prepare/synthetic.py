@@ -1,4 +1,4 @@
-"""``data.synthesize``: new rows for the training side, made, sifted, and kept where they prove
+"""``data.synthesize``: new rows for the training set, made, sifted, and kept where they prove
 useful.
 
 The classifier that judges a new text is the linear probe on the untouched model's features, fitted
@@ -27,7 +27,7 @@ from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
 from holdfast.data.table import Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
-from holdfast.prepare.embedding import has_classes, vectors_of
+from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.recipe.parts import SynthesizePart
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
@@ -46,8 +46,8 @@ def with_synthetic(
     ``known`` are all tables of the run, whose texts no new one may copy; nothing else is read of
     them. Raises ``RecipeError`` where rows are no single texts with one class each.
     """
-    asked = prepared.recipe.data.synthesize
-    if asked is None:
+    options = prepared.recipe.data.synthesize
+    if options is None:
         return prepared
     if not has_classes(prepared):
         rule = "needs single texts with one class each"
@@ -56,68 +56,68 @@ def with_synthetic(
     texts, labels = rows.take(train).column("text"), np.asarray(rows.column("label"))[train]
     folds = stratified_folds(labels, FOLDS, seed)
     folds = np.where(folds < 0, np.arange(len(folds)) % FOLDS, folds)
-    made = _made(asked, prepared, texts, labels, folds)
-    every = [text for table in known for text in table.column("text")]
-    if not made:
-        return _with(prepared, "none", "nothing could be made of these rows", made, [], {}, None)
-    old = vectors_of(prepared, prepared.examples)
-    lot = added_texts(rows, [m.text for m in made], [m.label for m in made], origin="synthetic")
-    new = vectors_of(prepared, prepared.definition.encode(lot.table, prepared.loaded, prepared.recipe))
+    candidates = _make_candidates(options, prepared, texts, labels, folds)
+    all_texts = [text for table in known for text in table.column("text")]
+    if not candidates:
+        return _with_summary(prepared, "none", "nothing could be made of these rows", candidates, [], {}, None)
+    row_vectors = last_layer_vectors(prepared, prepared.examples)
+    candidate_rows = added_texts(rows, [m.text for m in candidates], [m.label for m in candidates], origin="synthetic")
+    candidate_vectors = last_layer_vectors(prepared, prepared.definition.encode(candidate_rows.table, prepared.loaded, prepared.recipe))
     classes = len(rows.classes)
-    chances = _chances(made, new, old[train], labels, folds, classes, seed)
-    sifted = sift(made, every, new, chances, max(1, int(asked.share * len(train))))
-    kept = [made[i] for i in sifted.kept]
-    counts = f"{len(made)} were made, {len(kept)} passed ({_shown(sifted.refused)})"
-    if not kept:
-        return _with(prepared, "none", counts, made, kept, sifted.refused, None)
-    gain = _gain(prepared, old, new[sifted.kept], kept, train, valid, asked.weight)
-    brought = (
+    probabilities = _candidate_probabilities(candidates, candidate_vectors, row_vectors[train], labels, folds, classes, seed)
+    selection = sift(candidates, all_texts, candidate_vectors, probabilities, max(1, int(options.share * len(train))))
+    accepted = [candidates[i] for i in selection.kept]
+    counts = f"{len(candidates)} were made, {len(accepted)} passed ({_rejection_text(selection.refused)})"
+    if not accepted:
+        return _with_summary(prepared, "none", counts, candidates, accepted, selection.refused, None)
+    gain = _measure_gain(prepared, row_vectors, candidate_vectors[selection.kept], accepted, train, valid, options.weight)
+    gain_text = (
         f"the probe's log loss on the {gain.n} validation rows falls by {gain.value:+.4f} "
         f"({gain.low:+.4f} to {gain.high:+.4f})"
     )
     if not gain.low > 0:
-        because = f"{counts}; {brought}, which may be chance"
-        return _with(prepared, "none", because, made, kept, sifted.refused, gain)
+        because = f"{counts}; {gain_text}, which may be chance"
+        return _with_summary(prepared, "none", because, candidates, accepted, selection.refused, gain)
     more = added_texts(
         rows,
-        [one.text for one in kept],
-        [one.label for one in kept],
+        [one.text for one in accepted],
+        [one.label for one in accepted],
         origin="synthetic",
-        weights=asked.weight,
+        weights=options.weight,
     )
     prepared = prepared.extended(more)
-    because = f"{counts}; {brought}"
-    return _with(prepared, f"{len(kept)}", because, made, kept, sifted.refused, gain)
+    because = f"{counts}; {gain_text}"
+    return _with_summary(prepared, f"{len(accepted)}", because, candidates, accepted, selection.refused, gain)
 
 
-def _made(
-    asked: SynthesizePart, prepared: PreparedData, texts: Sequence[str], labels: Ints, folds: Ints
+def _make_candidates(
+    options: SynthesizePart, prepared: PreparedData, texts: Sequence[str], labels: Ints, folds: Ints
 ) -> list[NewText]:
-    """New texts of every way that is asked for, mixed by chance."""
+    """New texts of every requested kind, mixed by chance."""
     classes, rng = prepared.rows.classes, generator(prepared.recipe.seed, "synthesize")
     sizes = np.bincount(labels, minlength=len(classes))
-    wanted = max(1, round(SPARE * asked.share * len(labels) / max(1, int((sizes > 0).sum()))))
-    count = {int(label): wanted for label in np.flatnonzero(sizes)}
-    made: list[NewText] = []
-    if asked.templates is not None:
-        made += from_templates(read_templates(asked.templates, classes), count, rng)
-    if asked.recombine:
-        made += recombined(texts, labels, folds, count, rng)
-    if asked.model is not None:
+    per_class = max(1, round(SPARE * options.share * len(labels) / max(1, int((sizes > 0).sum()))))
+    counts = {int(label): per_class for label in np.flatnonzero(sizes)}
+    candidates: list[NewText] = []
+    if options.templates is not None:
+        candidates += from_templates(read_templates(options.templates, classes), counts, rng)
+    if options.recombine:
+        candidates += recombined(texts, labels, folds, counts, rng)
+    if options.model is not None:
         from holdfast.models.generators.samples import continue_prompts
 
-        name, seed = asked.model, prepared.recipe.seed
+        name, seed = options.model, prepared.recipe.seed
         names = [label_words(label) or label for label in classes]
-        made += written(
-            lambda prompts: continue_prompts(name, prompts, seed=seed, temperature=asked.temperature),
+        candidates += written(
+            lambda prompts: continue_prompts(name, prompts, seed=seed, temperature=options.temperature),
             names,
             texts,
             labels,
             folds,
-            count,
+            counts,
             rng,
         )
-    return [made[i] for i in rng.permutation(len(made))]
+    return [candidates[i] for i in rng.permutation(len(candidates))]
 
 
 def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
@@ -129,7 +129,7 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
     if not {"label", "text"} <= set(raw.names):
         rule = "needs the columns label and text"
         raise RecipeError("data.synthesize.templates", rule, ", ".join(raw.names), f"See {path}.")
-    found: dict[int, list[str]] = {}
+    templates: dict[int, list[str]] = {}
     cells = zip(raw.table["label"].to_pylist(), raw.table["text"].to_pylist(), strict=True)
     for label, text in cells:
         if label not in classes:
@@ -137,33 +137,33 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
             remedy = suggest_name(str(label), list(classes))
             raise RecipeError("data.synthesize.templates", rule, label, remedy)
         if text and text.strip():
-            found.setdefault(classes.index(label), []).append(text.strip())
-    return found
+            templates.setdefault(classes.index(label), []).append(text.strip())
+    return templates
 
 
-def _chances(
-    made: Sequence[NewText],
-    new: Floats,
-    old: Floats,
+def _candidate_probabilities(
+    candidates: Sequence[NewText],
+    candidate_vectors: Floats,
+    row_vectors: Floats,
     labels: Ints,
     folds: Ints,
     classes: int,
     seed: int,
 ) -> Floats:
     """The probabilities [m, classes] of the new texts, by a probe that saw no parent of theirs."""
-    found, fold_of = np.zeros((len(made), classes)), np.array([one.fold for one in made])
+    probabilities, fold_of = np.zeros((len(candidates), classes)), np.array([one.fold for one in candidates])
     for fold in np.unique(fold_of):
-        there = folds != fold
-        probe = fit_probe(old[there], labels[there], classes=classes, seed=seed)
-        found[fold_of == fold] = softmax(probe.logits(new[fold_of == fold].astype(np.float64)))
-    return found
+        other_folds = folds != fold
+        probe = fit_probe(row_vectors[other_folds], labels[other_folds], classes=classes, seed=seed)
+        probabilities[fold_of == fold] = softmax(probe.logits(candidate_vectors[fold_of == fold].astype(np.float64)))
+    return probabilities
 
 
-def _gain(
+def _measure_gain(
     prepared: PreparedData,
-    old: Floats,
-    new: Floats,
-    kept: Sequence[NewText],
+    row_vectors: Floats,
+    accepted_vectors: Floats,
+    accepted: Sequence[NewText],
     train: Ints,
     valid: Ints,
     weight: float,
@@ -171,41 +171,41 @@ def _gain(
     """By how much the probe's loss on the validation rows falls with the new rows."""
     labels, classes = np.asarray(prepared.rows.column("label")), len(prepared.rows.classes)
     seed = prepared.recipe.seed
-    plain = fit_probe(old[train], labels[train], classes=classes, seed=seed)
-    marks = np.array([one.label for one in kept], dtype=np.int64)
-    beside = ExtraRows(new, marks, np.full(len(kept), weight))
-    both = fit_probe(old[train], labels[train], classes=classes, seed=seed, extra_rows=beside)
-    held, wanted = old[valid].astype(np.float64), labels[valid]
-    before, after = (losses_at(p.logits(held), wanted, 1.0) for p in (plain, both))
+    plain = fit_probe(row_vectors[train], labels[train], classes=classes, seed=seed)
+    accepted_labels = np.array([one.label for one in accepted], dtype=np.int64)
+    extra_rows = ExtraRows(accepted_vectors, accepted_labels, np.full(len(accepted), weight))
+    extended = fit_probe(row_vectors[train], labels[train], classes=classes, seed=seed, extra_rows=extra_rows)
+    valid_vectors, valid_labels = row_vectors[valid].astype(np.float64), labels[valid]
+    before, after = (losses_at(p.logits(valid_vectors), valid_labels, 1.0) for p in (plain, extended))
     return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))
 
 
-def _shown(refused: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "none refused"
+def _rejection_text(rejected: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "none refused"
 
 
-def _with(
+def _with_summary(
     prepared: PreparedData,
-    chosen: str,
+    count_text: str,
     because: str,
-    made: Sequence[NewText],
-    kept: Sequence[NewText],
-    refused: Mapping[str, int],
+    candidates: Sequence[NewText],
+    accepted: Sequence[NewText],
+    rejected: Mapping[str, int],
     gain: Difference | None,
 ) -> PreparedData:
     """What is prepared, with what was decided and the first of the rows that passed."""
     classes = prepared.rows.classes
     block: dict[str, Any] = {
-        "made": dict(Counter(one.by for one in made)),
-        "passed": len(kept),
-        "refused": dict(refused),
-        "used": chosen != "none",
+        "made": dict(Counter(one.by for one in candidates)),
+        "passed": len(accepted),
+        "refused": dict(rejected),
+        "used": count_text != "none",
         "gain": None
         if gain is None
         else {"value": gain.value, "low": gain.low, "high": gain.high, "n": gain.n},
         "rows": [
-            {"text": one.text, "label": classes[one.label], "by": one.by} for one in kept[:SHOWN]
+            {"text": one.text, "label": classes[one.label], "by": one.by} for one in accepted[:SHOWN]
         ],
     }
-    notify(Decision("synthetic rows", chosen, because, prominent=True))
+    notify(Decision("synthetic rows", count_text, because, prominent=True))
     return replace(prepared, synthetic=block)

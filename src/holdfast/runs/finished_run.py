@@ -2,7 +2,7 @@
 
 What the run stored is used first: ``predictions.parquet`` of its test rows and ``answers.parquet``
 of validation and training rows. The texts are read again from the source, and each must be the one
-that the run divided. Where a command needs another pass over the test rows it opens them for a
+that the run split. Where a command needs another pass over the test rows it opens them for a
 fixed list of questions, chooses nothing by them, and says so: ``openings.jsonl`` counts it.
 
 Several runs are weighed by rows that judged all of them (``shared_rows``).
@@ -34,8 +34,8 @@ from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
-from holdfast.prepare.clean import same_text
-from holdfast.prepare.rows import given_rows
+from holdfast.prepare.clean import clean_like_run
+from holdfast.prepare.rows import given_files
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
@@ -56,9 +56,9 @@ def run_tables(recipe: Recipe) -> dict[str, Table]:
     data, definition = recipe.data, task_definition(recipe.task)
     with within_limits(data):
         main = definition.read(str(data.path), data, None)
-        given, _ = given_rows(data, definition)
+        given, _ = given_files(data, definition)
         tables = {"source": main, **{s: definition.read(path, data, main) for s, path in given.items()}}
-    return {name: same_text(table, recipe) for name, table in tables.items()}
+    return {name: clean_like_run(table, recipe) for name, table in tables.items()}
 
 
 OPENINGS = "openings.jsonl"
@@ -121,29 +121,30 @@ class FinishedRun:
         return bool((self.result.get("valid") or {}).get("out_of_fold"))
 
     def has(self, side: SplitName) -> bool:
-        """Whether the run stored what its model said of this side's rows."""
+        """Whether the run stored its model's predictions for the rows of this split."""
         return (self.run / (PREDICTIONS if side == "test" else ANSWERS)).is_file()
 
     def told(self, side: SplitName) -> Predictions:
-        """What the model said of the rows of a side, as the run stored it, beside their texts; of
-        training rows a sample. Of runs by older versions only the test rows are stored."""
+        """The model's predictions for the rows of a split, as the run stored them, with their
+        texts; of training rows a sample. Of runs by older versions only the test rows are
+        stored."""
         columns = self.stored(side)
         rows = columns["row"].to_numpy()
         return make_predictions(side, rows_of(self.table(side), rows), columns, self.names)
 
     @cached_property
     def train(self) -> Predictions:
-        """What the model said of a sample of the training rows."""
+        """The predictions for a sample of the training rows."""
         return self.told("train")
 
     @cached_property
     def valid(self) -> Predictions:
-        """What the model said of the validation rows."""
+        """The predictions for the validation rows."""
         return self.told("valid")
 
     @cached_property
     def test(self) -> Predictions:
-        """What the model said of the test rows."""
+        """The predictions for the test rows."""
         return self.told("test")
 
     @property
@@ -171,35 +172,35 @@ class FinishedRun:
         return {row: kind for row, split, kind in lines if split == "train"}
 
     def table(self, side: SplitName) -> Table:
-        """All rows of a side, without what the model said of them. Of the test side this shows
+        """All rows of a split, without predictions. Of the test set this shows
         texts and labels; whoever asks a model about them calls ``reopen``."""
         if side == "valid" and self.out_of_fold:
             side = "train"
-        whole = self._tables.get(side, self._tables["source"])
-        wanted, keys = self._divided(side)
-        if not np.isin(wanted, whole.column("row")).all():
-            raise self._changed(side)
-        table = rows_of(whole, wanted)
+        source_table = self._tables.get(side, self._tables["source"])
+        rows, keys = self._split_rows(side)
+        if not np.isin(rows, source_table.column("row")).all():
+            raise self._changed_error(side)
+        table = rows_of(source_table, rows)
         if keys is not None and not np.array_equal(keys, text_keys(table)):
-            raise self._changed(side)
+            raise self._changed_error(side)
         return table
 
     def stored(self, side: SplitName) -> pa.Table:
-        """What the run stored of the answers to a side's rows, as its file has it."""
+        """The stored predictions for the rows of a split, as its file has it."""
         import pyarrow.compute as pc
 
         if side == "test":
             return self._parquet(PREDICTIONS)
-        found = self._parquet(ANSWERS)
-        return found.filter(pc.equal(found["split"], side))
+        answers = self._parquet(ANSWERS)
+        return answers.filter(pc.equal(answers["split"], side))
 
     def divided(self) -> pa.Table:
-        """``splits.parquet``: every row of the run's sources, and the side it was on."""
+        """``splits.parquet``: every row of the run's sources, and its split."""
         return self._parquet(SPLITS)
 
     def other_columns(self, table: Table) -> dict[str, list[str | None]]:
         """The source's other columns for these rows, by name, as it writes them."""
-        return self._beside(table)
+        return self._extra_columns(table)
 
     def reopen(self, command: str, questions: Sequence[str]) -> Opening:
         """The test rows for another pass, which is written down before they are handed out: which
@@ -214,12 +215,12 @@ class FinishedRun:
                 stream.flush()
                 os.fsync(stream.fileno())
             # Counted whatever the lines before say: each was an opening.
-            said = path.read_text("utf-8", errors="replace")
-            count = sum(1 for text in said.splitlines() if text.strip())
+            log_text = path.read_text("utf-8", errors="replace")
+            count = sum(1 for text in log_text.splitlines() if text.strip())
         return Opening(table, count)
 
     @cached_property
-    def _beside(self) -> SourceColumns:
+    def _extra_columns(self) -> SourceColumns:
         return SourceColumns(self.recipe.data)
 
     @cached_property
@@ -243,22 +244,22 @@ class FinishedRun:
         with reading_errors(str(path), RunError, remedy=RESTORE_REMEDY):
             return parquet.read_table(path)
 
-    def _divided(self, side: SplitName) -> tuple[Ints, Any]:
-        """The source rows of a side, ascending, and the keys of their texts (``None`` in runs by
+    def _split_rows(self, split: SplitName) -> tuple[Ints, Any]:
+        """The source rows of a split, ascending, and the keys of their texts (``None`` in runs by
         old versions)."""
         import pyarrow.compute as pc
 
-        found = self._parquet(SPLITS)
-        found = found.filter(pc.equal(found["split"], side))
-        order = np.argsort(found["row"].to_numpy(), kind="stable")
-        keys = found["text_key"].to_numpy()[order] if "text_key" in found.column_names else None
-        return found["row"].to_numpy()[order], keys
+        records = self._parquet(SPLITS)
+        records = records.filter(pc.equal(records["split"], split))
+        order = np.argsort(records["row"].to_numpy(), kind="stable")
+        keys = records["text_key"].to_numpy()[order] if "text_key" in records.column_names else None
+        return records["row"].to_numpy()[order], keys
 
-    def _changed(self, side: SplitName) -> RunError:
-        source = self._tables.get(side, self._tables["source"]).source
+    def _changed_error(self, split: SplitName) -> RunError:
+        source = self._tables.get(split, self._tables["source"]).source
         return RunError(
             source,
-            f"has changed since {self.run} was made: its {side} rows are no longer there as they "
+            f"has changed since {self.run} was made: its {split} rows are no longer there as they "
             "were",
             None,
             "Restore the file as it was, or train again.",
@@ -266,8 +267,8 @@ class FinishedRun:
 
 
 class SourceColumns:
-    """The columns beside rows, by the ``part`` of the recipe that names the others. Each source is
-    read once, however many questions ask about its rows."""
+    """The other columns of the source, by the ``part`` of the recipe that names the others. Each
+    source is read once, however many questions ask about its rows."""
 
     def __init__(self, part: DataPart) -> None:
         self._part = part
@@ -287,62 +288,62 @@ class SourceColumns:
             return {}
         known = {*(read_columns(part) or ()), *table.columns.text, table.columns.label, part.group}
         names = [name for name in raw.names if name not in known]
-        taken = raw.table.select(names).take(table.column("row"))
-        return {name: taken[name].to_pylist() for name in names}
+        selected = raw.table.select(names).take(table.column("row"))
+        return {name: selected[name].to_pylist() for name in names}
 
     def _raw(self, table: Table) -> Raw:
         if table.source not in self._read:
             read = read_tagged if "tags" in table.rows.column_names else read_source
-            found = read(table.source, self._part.encoding, self._part.config)
-            self._read[table.source] = found
+            raw = read(table.source, self._part.encoding, self._part.config)
+            self._read[table.source] = raw
         return self._read[table.source]
 
 
-def shared_rows(folders: Sequence[Path], what: str) -> SharedRows:
+def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
     """The rows that judge these runs together.
 
-    Raises ``RecipeError`` where there are none, or a run stored no answers, naming ``what`` needs
+    Raises ``RecipeError`` where there are none, or a run stored no answers, naming ``name`` needs
     them and how such runs are made.
     """
     runs = tuple(FinishedRun(folder) for folder in folders)
-    sides, learned = [], []
+    judging_rows, training_texts = [], []
     for run in runs:
         if not (run.run / ANSWERS).is_file():
             raise RecipeError(
-                what,
+                name,
                 f"needs the answers to validation rows, of which {run.run} stored none",
                 None,
                 HOW,
             )
-        sides.append(_judging(run))
-        learned.append(_learned(run))
-    every: set[int] = set.intersection(*(set(side) for side in sides))
-    common = sorted(every.difference(*learned))
+        judging_rows.append(_judging_rows(run))
+        training_texts.append(_training_texts(run))
+    in_all_runs: set[int] = set.intersection(*(set(row_of_text) for row_of_text in judging_rows))
+    common = sorted(in_all_runs.difference(*training_texts))
     if not common:
-        counts = " and ".join(str(len(side)) for side in sides)
+        counts = " and ".join(str(len(row_of_text)) for row_of_text in judging_rows)
         raise RecipeError(
-            what,
+            name,
             "needs rows that judged every one of the runs and that none learned from, and there "
             f"are none: each run has {counts} of its own",
             len(common),
             HOW,
         )
-    rows = tuple(np.array([side[key] for key in common], dtype=np.int64) for side in sides)
+    rows = tuple(np.array([row_of_text[key] for key in common], dtype=np.int64) for row_of_text in judging_rows)
     folds = any(cross_fitted(run) for run in runs)
     return SharedRows(runs, rows, np.array(common, dtype=np.uint64), folds)
 
 
-def _judging(run: FinishedRun) -> dict[int, int]:
+def _judging_rows(run: FinishedRun) -> dict[int, int]:
     """The source row of each text that judged the run; of copies the first."""
-    answered = set(run.stored("valid")["row"].to_pylist())
-    found: dict[int, int] = {}
+    predicted_rows = set(run.stored("valid")["row"].to_pylist())
+    row_by_text: dict[int, int] = {}
     for line in split_records(run, "train" if cross_fitted(run) else "valid"):
-        if line["row"] in answered and line["text_key"] is not None:
-            found.setdefault(line["text_key"], line["row"])
-    return found
+        if line["row"] in predicted_rows and line["text_key"] is not None:
+            row_by_text.setdefault(line["text_key"], line["row"])
+    return row_by_text
 
 
-def _learned(run: FinishedRun) -> set[int]:
+def _training_texts(run: FinishedRun) -> set[int]:
     """The texts that no answer of the run is out of sample for; of a cross-fitted one none, since
     copies stay in one fold."""
     if cross_fitted(run):

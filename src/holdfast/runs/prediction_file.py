@@ -1,4 +1,4 @@
-"""Predictions beside the rows that they are of, part by part, and the files they are written to.
+"""Predictions with their rows, part by part, and the files they are written to.
 
 The columns of a file that is predicted, in the types that its values have, part by part.
 """
@@ -47,7 +47,7 @@ TYPES = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string
 class Prediction:
     """What is said of one row: ``row`` is its place in the source; ``prediction`` a class or a
     text, a number, or a list of labels, as the task has it, and empty for a row without text;
-    ``probabilities`` by name, where they were asked for; ``because`` why there is no answer, where
+    ``probabilities`` by name, where they were requested; ``because`` why there is no answer, where
     there is more to say than that the row has no text: a threshold leaves it to a person, say;
     ``cut`` whether a text that is written was stopped before it had ended."""
 
@@ -77,7 +77,7 @@ class PredictedPart:
 class Predicted:
     """Every row of the input with its prediction, in order, in bounded memory.
 
-    A row without a text (for pictures: one that cannot be read) has an empty prediction, and is
+    A row without a text (for images: one that cannot be read) has an empty prediction, and is
     counted in ``without_text`` once its part was read off; one that the ``rule`` of a threshold
     leaves to a person has none (``None``), and is counted in ``below``; of a model that writes
     an answer that was stopped before it had ended is counted in ``cut``.
@@ -85,57 +85,57 @@ class Predicted:
 
     def __init__(
         self,
-        asked: PredictionRequest,
+        request: PredictionRequest,
         model: TaskPredictor,
         answer: Callable[[Table], TaskPredictions],
         names: tuple[str, ...],
         file: Path | None,
         rule: ThresholdRule | None,
     ) -> None:
-        self._asked = asked
+        self._request = request
         self._answer = answer
         self._file = file
         self.answered = model.prediction_type
         self.names = names
         self._rule = rule
-        self._writes = isinstance(model, GenerativePredictor)
+        self._is_generative = isinstance(model, GenerativePredictor)
         self.without_text = 0
         self.below = 0
         self.cut = 0
-        own = ("row", "prediction", "confidence", "because", *(("cut",) if self._writes else ()))
-        self.called, renaming = _called(asked.raw.names, (*own, *map(_chance, names)))
-        self.decisions: tuple[Decision, ...] = (*asked.decisions, *renaming)
+        added_columns = ("row", "prediction", "confidence", "because", *(("cut",) if self._is_generative else ()))
+        self.column_names, renaming = _renamed_columns(request.raw.names, (*added_columns, *map(_probability_column, names)))
+        self.decisions: tuple[Decision, ...] = (*request.decisions, *renaming)
 
     def __len__(self) -> int:
-        return len(self._asked.raw)
+        return len(self._request.raw)
 
     def __iter__(self) -> Iterator[Prediction]:
         """One record a row, each part as it is made."""
         for part in self.parts():
             for place in range(part.columns.num_rows):
-                chances: Mapping[str, float] | None = None
+                probabilities: Mapping[str, float] | None = None
                 if part.probabilities is not None and part.confidence[place] is not None:
-                    chances = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
+                    probabilities = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
                 yield Prediction(
                     part.start + place,
                     part.predictions[place],
                     part.confidence[place],
-                    chances,
+                    probabilities,
                     part.because[place],
                     part.cut is not None and part.cut[place],
                 )
 
     def parts(self) -> Iterator[PredictedPart]:
         """The rows, at most ``input_columns.ROWS`` at a time."""
-        table, rows = self._asked.table, self._asked.table.column("row")
+        table, rows = self._request.table, self._request.table.column("row")
         start = 0
-        for columns in typed_parts(self._asked.raw, self._file):
+        for columns in typed_parts(self._request.raw, self._file):
             stop = start + columns.num_rows
             first, last = np.searchsorted(rows, [start, stop])
-            chosen = np.arange(first, last)
-            answers = self._answer(table.take(chosen)) if len(chosen) else None
-            columns = columns.rename_columns([self.called[name] for name in columns.column_names])
-            yield self._part(start, columns, rows[chosen] - start, answers)
+            positions = np.arange(first, last)
+            answers = self._answer(table.take(positions)) if len(positions) else None
+            columns = columns.rename_columns([self.column_names[name] for name in columns.column_names])
+            yield self._part(start, columns, rows[positions] - start, answers)
             start = stop
 
     def _part(
@@ -143,36 +143,36 @@ class Predicted:
     ) -> PredictedPart:
         count = columns.num_rows
         self.without_text += count - len(places)
-        because = [self._asked.because.get(start + row) for row in range(count)]
-        empty = "" if self.answered == "text" and not self._asked.because else None
+        because = [self._request.because.get(start + row) for row in range(count)]
+        empty = "" if self.answered == "text" and not self._request.because else None
         predictions: list[object] = [empty] * count
         confidence: list[float | None] = [None] * count
-        chances = np.full((count, len(self.names)), np.nan) if self.names else None
-        cut = [False] * count if self._writes else None
+        probabilities = np.full((count, len(self.names)), np.nan) if self.names else None
+        cut = [False] * count if self._is_generative else None
         if answers is not None:
-            given = answers.predictions, answers.confidence
+            raw_answers = answers.predictions, answers.confidence
             ruled: tuple[Sequence[object], Sequence[float | None], Sequence[str | None]]
-            ruled = (*given, [None] * len(places))
+            ruled = (*raw_answers, [None] * len(places))
             if self._rule is not None:
-                ruled = self._rule.apply(*given, answers.probabilities)
-            for place, said, sure, why in zip(places, *ruled, strict=True):
-                predictions[place] = said
-                confidence[place] = None if sure is None else round(sure, DIGITS)
-                if why is not None:
-                    because[place] = why
+                ruled = self._rule.apply(*raw_answers, answers.probabilities)
+            for place, prediction, certainty, reason in zip(places, *ruled, strict=True):
+                predictions[place] = prediction
+                confidence[place] = None if certainty is None else round(certainty, DIGITS)
+                if reason is not None:
+                    because[place] = reason
                     self.below += 1
-            if chances is not None and answers.probabilities is not None:
-                chances[places] = answers.probabilities
+            if probabilities is not None and answers.probabilities is not None:
+                probabilities[places] = answers.probabilities
             if cut is not None and isinstance(answers, TextPredictions):
                 for place in places[answers.cut]:
                     cut[place] = True
         self.cut += sum(cut or ())
-        return PredictedPart(start, columns, predictions, confidence, chances, because, cut)
+        return PredictedPart(start, columns, predictions, confidence, probabilities, because, cut)
 
 
 def check_target(out: Path, runs: Sequence[Path], data: str, force: bool) -> OutputFile:
-    """Refuse a file that cannot be written as asked, before anything is predicted. The data and the
-    runs' own files are never written over."""
+    """Refuse a file that cannot be written as requested, before anything is predicted. The data and
+    the runs' own files are never written over."""
     if out.suffix.lower() not in ENDINGS:
         raise RecipeError(
             "--out",
@@ -209,7 +209,7 @@ def write_lines(predicted: Predicted, stream: IO[str]) -> None:
 
 
 def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str, Any]]:
-    """``row``, ``prediction``, ``confidence``, probabilities where they are asked for, then every
+    """``row``, ``prediction``, ``confidence``, probabilities where they are requested, then every
     column of the input."""
     nested = predicted_nested(predicted)
     for place, cells in enumerate(part.columns.to_pylist()):
@@ -224,7 +224,7 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
             line["cut"] = True
         if part.probabilities is not None:
             line |= zip(
-                map(_chance, predicted.names), _rounded(part.probabilities[place]), strict=True
+                map(_probability_column, predicted.names), _rounded(part.probabilities[place]), strict=True
             )
         for name, cell in cells.items():
             line[name] = json.loads(cell) if name in nested and cell is not None else _plain(cell)
@@ -233,10 +233,10 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
 
 def predicted_nested(predicted: Predicted) -> set[str]:
     """The columns of lists and objects that a JSON source wrote, which are read back for JSON."""
-    raw = predicted._asked.raw
+    raw = predicted._request.raw
     if is_parquet(predicted._file):
         return set()
-    return {predicted.called[name] for name, kinds in raw.column_types.items() if kinds == {"nested"}}
+    return {predicted.column_names[name] for name, types in raw.column_types.items() if types == {"nested"}}
 
 
 def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:
@@ -255,7 +255,7 @@ def _as_text(stream: io.RawIOBase) -> Iterator[io.TextIOWrapper]:
 
 
 def _write_csv(predicted: Predicted, stream: io.RawIOBase, safe: bool) -> None:
-    tables = (_whole(predicted, part) for part in predicted.parts())
+    tables = (_full_table(predicted, part) for part in predicted.parts())
     first = next(tables)
     rows = (row.values() for table in chain([first], tables) for row in table.to_pylist())
     with _as_text(stream) as text:
@@ -268,13 +268,13 @@ def _write_parquet(predicted: Predicted, stream: io.RawIOBase) -> None:
     with contextlib.ExitStack() as stack:
         sink: Any = None
         for part in predicted.parts():
-            table = _whole(predicted, part)
+            table = _full_table(predicted, part)
             if sink is None:
                 sink = stack.enter_context(parquet.ParquetWriter(stream, table.schema))
             sink.write_table(table)
 
 
-def _whole(predicted: Predicted, part: PredictedPart) -> pa.Table:
+def _full_table(predicted: Predicted, part: PredictedPart) -> pa.Table:
     """The columns of the input, then the prediction and what goes with it."""
     columns = {name: part.columns[name] for name in part.columns.column_names}
     columns["prediction"] = pa.array(part.predictions, TYPES[predicted.answered])
@@ -284,7 +284,7 @@ def _whole(predicted: Predicted, part: PredictedPart) -> pa.Table:
     if part.probabilities is not None:
         for place, name in enumerate(predicted.names):
             values = _rounded(part.probabilities[:, place])
-            columns[_chance(name)] = pa.array(values, pa.float64())
+            columns[_probability_column(name)] = pa.array(values, pa.float64())
     return pa.table(columns)
 
 
@@ -292,7 +292,7 @@ def _rounded(values: Floats) -> list[float | None]:
     return [None if value != value else round(float(value), DIGITS) for value in values]
 
 
-def _chance(name: str) -> str:
+def _probability_column(name: str) -> str:
     return f"probability_{name}"
 
 
@@ -310,27 +310,27 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _called(
+def _renamed_columns(
     names: Sequence[str], added: Sequence[str]
 ) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """What each column of the input is called beside those that are added."""
-    called: dict[str, str] = {}
+    """What each column of the input is called next to those that are added."""
+    renamed: dict[str, str] = {}
     decisions = []
-    taken = {*names, *added}
+    used = {*names, *added}
     for name in names:
-        called[name] = name
+        renamed[name] = name
         if name in added:
             new = f"input_{name}"
-            while new in taken:
+            while new in used:
                 new = f"input_{new}"
-            taken.add(new)
-            called[name] = new
+            used.add(new)
+            renamed[name] = new
             because = f"predictions are written with a column {name!r} of their own"
             decisions.append(Decision(f"column {name}", new, because))
-    return called, tuple(decisions)
+    return renamed, tuple(decisions)
 
 
-ROWS = 2_048
+PART_ROWS = 2_048
 
 
 def is_parquet(path: Path | None) -> bool:
@@ -345,8 +345,8 @@ def typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
         yield from _parquet_parts(file, len(raw))
         return
     types = {name: _type_of(raw, name) for name in raw.names}
-    for start in range(0, max(1, len(raw)), ROWS):
-        piece = raw.table.slice(start, ROWS)
+    for start in range(0, max(1, len(raw)), PART_ROWS):
+        piece = raw.table.slice(start, PART_ROWS)
         yield pa.table({name: piece[name].cast(types[name]) for name in raw.names})
 
 
@@ -355,39 +355,39 @@ def _parquet_parts(file: Path, rows: int) -> Iterator[pa.Table]:
     read of it before."""
     import pyarrow.parquet as parquet
 
-    rule, seen = "changed while it was read", 0
+    rule, rows_read = "changed while it was read", 0
     remedy = "Run the command again when nothing writes into the file."
     with reading_errors(str(file), DataError, rule, remedy), parquet.ParquetFile(file) as source:
         if not rows:
             yield source.schema_arrow.empty_table()
-        for batch in source.iter_batches(batch_size=ROWS):
-            seen += batch.num_rows
-            if seen > rows:
+        for batch in source.iter_batches(batch_size=PART_ROWS):
+            rows_read += batch.num_rows
+            if rows_read > rows:
                 break
             yield pa.Table.from_batches([batch])
-    if seen != rows:
-        raise DataError(str(file), rule, f"{rows} rows, then {seen}", remedy)
+    if rows_read != rows:
+        raise DataError(str(file), rule, f"{rows} rows, then {rows_read}", remedy)
 
 
 def _type_of(raw: Raw, name: str) -> pa.DataType:
     """The type of a column whose values a source wrote as numbers or booleans, where all of them
     can be read back; text otherwise."""
-    kinds = raw.column_types.get(name, set())
-    likely: dict[frozenset[str], pa.DataType] = {
+    types = raw.column_types.get(name, set())
+    type_of_values: dict[frozenset[str], pa.DataType] = {
         frozenset({"integer"}): pa.int64(),
         frozenset({"float"}): pa.float64(),
         frozenset({"integer", "float"}): pa.float64(),
         frozenset({"boolean"}): pa.bool_(),
     }
-    wanted = likely.get(frozenset(kinds))
-    if wanted is None:
+    column_type = type_of_values.get(frozenset(types))
+    if column_type is None:
         return pa.string()
     try:
         for chunk in raw.table[name].chunks:
-            cells = chunk.cast(wanted)
+            cells = chunk.cast(column_type)
             # JSON has no infinity: a column that holds one is kept as it is written.
-            if wanted == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
+            if column_type == pa.float64() and pc.all(pc.is_finite(cells)).as_py() is False:
                 return pa.string()
     except pa.ArrowException:
         return pa.string()
-    return wanted
+    return column_type

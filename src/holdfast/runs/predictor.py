@@ -1,8 +1,8 @@
 """``Predictor``: the one way to use a trained model, or the average of several.
 
-Loaded once, asked as often as one likes, by several threads: reading rows goes on side by side, and
-the models are asked by one thread at a time, since a forward pass has the whole machine already and
-a tokenizer keeps its padding as a state.
+Loaded once, queried as often as needed, by several threads: reading rows goes on in parallel, and
+the models are queried by one thread at a time, since a forward pass has the whole machine already
+and a tokenizer keeps its padding as a state.
 
     Predictor.load(runs)    finished runs, from their folders
     Predictor.of(fitted)    what a fit gave, without a folder
@@ -36,10 +36,10 @@ from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
-from holdfast.prepare.clean import same_text
+from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.runs.prediction_file import Predicted
-from holdfast.runs.threshold import ThresholdRule, rule_of
+from holdfast.runs.threshold import ThresholdRule, load_rule
 from holdfast.tasks import task_definition
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -58,17 +58,17 @@ D = TypeVar("D")
 R = TypeVar("R", PredictionRequest, LabelledRequest)
 
 
-def as_written(table: Table) -> Table:
+def unchanged(table: Table) -> Table:
     """Rows whose texts are read as they are."""
     return table
 
 
 class Predictor:
-    """Answers for rows, and scores for labelled ones, by models that are held in memory.
+    """Answers for rows, and scores for labelled ones, by models in memory.
 
     ``runs`` are the folders that the models came from (none for a fit), ``part`` is what the first
     of them says of its data, ``decisions`` what must be said of them (that a folder bears no sums);
-    ``treated`` makes of a table's texts what the model was trained on; ``rule`` says which answers
+    ``clean`` makes of a table's texts what the model was trained on; ``rule`` says which answers
     ``predict`` leaves to a person, where the run has a threshold; ``ensemble`` what is
     said of how several runs answer together.
     """
@@ -79,12 +79,12 @@ class Predictor:
         part: DataPart,
         runs: Sequence[Path] = (),
         decisions: tuple[Decision, ...] = (),
-        treated: Callable[[Table], Table] = as_written,
+        clean: Callable[[Table], Table] = unchanged,
         rule: ThresholdRule | None = None,
     ) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._treated = treated
+        self._clean = clean
         self.rule = rule
         self.ensemble: Mapping[str, object] | None = None
         self.part = part
@@ -101,24 +101,24 @@ class Predictor:
         """
         paths = [runs] if isinstance(runs, Path) else list(runs)
         recipe = _shared_recipe(paths)
-        rule, told = rule_of(paths)
+        rule, decisions = load_rule(paths)
         ensemble: Mapping[str, Any] | None = None
         with flushed_subnormals():
             model = task_definition(recipe.task).use_runs(paths)
             if join is not None:
-                model, ensemble, chosen = join(paths, model)
-                told = (*told, *chosen)
-        treated = partial(same_text, recipe=recipe)
-        predictor = cls(model, recipe.data, paths, (*unsealed_decisions(paths), *told), treated, rule)
+                model, ensemble, join_decisions = join(paths, model)
+                decisions = (*decisions, *join_decisions)
+        treated = partial(clean_like_run, recipe=recipe)
+        predictor = cls(model, recipe.data, paths, (*unsealed_decisions(paths), *decisions), treated, rule)
         predictor.ensemble = ensemble
         return predictor
 
     @classmethod
     def of(cls, fitted: FittedModel) -> Predictor:
-        """The predictor of a fit's kept state, calibrated as its saved folder would be."""
+        """The predictor of a fit's best checkpoint, calibrated as its saved folder would be."""
         recipe = fitted.recipe
         model = fitted.training_plan.definition.use_fitted(fitted)
-        return cls(model, recipe.data, treated=partial(same_text, recipe=recipe))
+        return cls(model, recipe.data, clean=partial(clean_like_run, recipe=recipe))
 
     @property
     def answered(self) -> PredictionType:
@@ -132,7 +132,7 @@ class Predictor:
 
     @property
     def model(self) -> TaskPredictor:
-        """What answers, for those who look inside it; only within ``alone``."""
+        """What answers, for those who inspect it; only within ``alone``."""
         return self._model
 
     @contextmanager
@@ -169,18 +169,18 @@ class Predictor:
             )
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
-        asked, answer = self.ask(data, options), self._answering(options)
-        return Predicted(asked, self._model, answer, names, file, self.rule)
+        request, answer = self.ask(data, options), self._answer_function(options)
+        return Predicted(request, self._model, answer, names, file, self.rule)
 
-    def _answering(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
+    def _answer_function(self, options: InferenceOptions) -> Callable[[Table], TaskPredictions]:
         """What answers the rows, as ``options`` have it written."""
         if options.max_tokens is None and not options.temperature:
             return self.answer
         if not isinstance(self._model, GenerativePredictor):
             rule = "is for models that write, and this run's answers are not written"
             given = options.max_tokens if options.max_tokens is not None else options.temperature
-            what = "--max-tokens" if options.max_tokens is not None else "--temperature"
-            raise RecipeError(what, rule, given, "Leave it out.")
+            option = "--max-tokens" if options.max_tokens is not None else "--temperature"
+            raise RecipeError(option, rule, given, "Leave it out.")
         model = self._model.with_generation(options.max_tokens, options.temperature)
 
         def answer(table: Table) -> TaskPredictions:
@@ -198,8 +198,8 @@ class Predictor:
 
     def _read(self, read: Callable[[D, InferenceOptions], R], data: D, options: InferenceOptions) -> R:
         with advising(), within_limits(self.part, options.limits):
-            asked = read(data, options)
-            return replace(asked, table=self._treated(asked.table))
+            request = read(data, options)
+            return replace(request, table=self._clean(request.table))
 
     def judge(self, table: Table) -> Scorer:
         """The answers to labelled rows, as what scores them: all, or some by their positions."""
@@ -207,7 +207,7 @@ class Predictor:
             score = self._model.scorer(table)
 
         def alone(positions: Ints | None = None) -> Scores:
-            # A model that writes texts is asked again here, for a sample of these rows.
+            # A model that writes texts is queried again here, for a sample of these rows.
             with self._lock, flushed_subnormals():
                 return score(positions)
 

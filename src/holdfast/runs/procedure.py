@@ -33,38 +33,38 @@ if TYPE_CHECKING:
     from holdfast.runs.start import RunFolder
 
 # What a procedure's own finished fits lie in, below ``checkpoints/``.
-FITS = "search"
+SEARCH_FITS = "search"
 COMMAND = "command"
 
 
 class Learner(Protocol):
     """What a run learns from, and by which way: ``fits.row_roles.LearningRows``, or what a
-    procedure makes of it. ``divided`` is the division as it is then used."""
+    procedure makes of it. ``divided`` is the split as it is then used."""
 
     @property
     def divided(self) -> Divided: ...
 
     def fit(self, into: RunFolder | None, listeners: Sequence[Listener]) -> FittedModel:
         """Everything up to the fitted model. Whatever comes before the last fit keeps what is
-        finished below ``into.kept_in / FITS``, so that a killed run does not repeat it."""
+        finished below ``into.checkpoints / FITS``, so that a killed run does not repeat it."""
         ...
 
     def blocks(self) -> Mapping[str, Any]:
-        """What joins ``result.json``, by its place there; asked after ``fit``."""
+        """What joins ``result.json``, by its place there; called after ``fit``."""
         ...
 
 
 @runtime_checkable
-class HearsScore(Protocol):
-    """What a learner has beside that says something of the score: it hears it in the place of
+class UsesScore(Protocol):
+    """A learner that needs the score for its blocks: it is called in the place of
     ``blocks``."""
 
-    def scored(self, scored: ScoringResult) -> Mapping[str, Any]: ...
+    def score_blocks(self, scored: ScoringResult) -> Mapping[str, Any]: ...
 
 
 def blocks_of(learner: Learner, scored: ScoringResult) -> Mapping[str, Any]:
     """What joins ``result.json`` of what a learner found."""
-    return learner.scored(scored) if isinstance(learner, HearsScore) else learner.blocks()
+    return learner.score_blocks(scored) if isinstance(learner, UsesScore) else learner.blocks()
 
 
 class Procedure(Protocol):
@@ -74,22 +74,23 @@ class Procedure(Protocol):
     @property
     def name(self) -> str: ...
 
-    def asked(self, recipe: Recipe) -> Recipe:
-        """The recipe by which the rows are read and divided."""
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe by which the rows are read and split."""
         ...
 
-    def described(self) -> Mapping[str, Any]:
-        """What was asked beside the recipe, in plain values: it is kept in ``search.yaml``."""
+    def describe(self) -> Mapping[str, Any]:
+        """What was requested in addition to the recipe, in plain values: it is kept in
+        ``search.yaml``."""
         ...
 
     def learn(self, recipe: Recipe, divided: Divided) -> Learner:
-        """Prepare the rows of a division."""
+        """Prepare the rows of a split."""
         ...
 
 
 @runtime_checkable
 class ScoresByFolds(Protocol):
-    """What a procedure has beside that needs no test rows: its folds score every row."""
+    """A procedure that needs no test rows: its folds score every row."""
 
     @property
     def folds(self) -> int: ...
@@ -101,53 +102,53 @@ def notify_resumed(run: Path, settings: str) -> None:
     notify(Decision("resumed", str(run), because, prominent=True))
 
 
-def begun_search(run: Path) -> Mapping[str, Any] | None:
+def read_search_start(run: Path) -> Mapping[str, Any] | None:
     """What the search in this folder began with: its ``command``, its ``recipe``, and what was
-    asked beside it; ``None`` where a run began without one, or none did."""
+    requested in addition to it; ``None`` where a run began without one, or none did."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
             with reading_errors(str(path), RunError, remedy="Restore it, or start anew with another --out."):
-                found = read_yaml(path)
-                if not isinstance(found, dict) or COMMAND not in found:
+                recorded = read_yaml(path)
+                if not isinstance(recorded, dict) or COMMAND not in recorded:
                     raise ValueError("it does not hold what a search begins with")
-                return found
+                return recorded
     return None
 
 
 def begin_search(run: Path, procedure: Procedure | None, recipe: Recipe, resume: bool) -> Recipe:
     """The recipe that the rows are read by: of a run that is continued the one it began with.
 
-    What was asked is written down before the first row is read. Raises ``RunError`` where another
+    The request is written down before the first row is read. Raises ``RunError`` where another
     command began what is to be continued, or where several processes were started.
     """
-    begun = begun_search(run) if resume else None
-    _refuse_other(run, procedure, begun, resume)
+    recorded = read_search_start(run) if resume else None
+    _refuse_other(run, procedure, recorded, resume)
     if procedure is None:
         return recipe
     if process_count() > 1:
         rule = "runs in one process, and a launcher started several"
         remedy = "Start it without the launcher; --engine ray spreads fits over processes."
         raise RunError(f"holdfast {procedure.name}", rule, process_count(), remedy)
-    if begun is not None:
+    if recorded is not None:
         if not (run / RECIPE).exists():
             notify_resumed(run, SEARCH)
-        return procedure.asked(parse(begun["recipe"], str(run / SEARCH)))
-    made = procedure.asked(recipe)
-    kept = run / CHECKPOINTS
-    shutil.rmtree(kept / FITS, ignore_errors=True)
-    kept.mkdir(parents=True, exist_ok=True)
-    asked = from_yaml(resolve_paths(recipe, Path()).to_yaml())
-    plain = {COMMAND: procedure.name, "recipe": asked, **procedure.described()}
-    write_text(kept / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    return made
+        return procedure.checked_recipe(parse(recorded["recipe"], str(run / SEARCH)))
+    checked = procedure.checked_recipe(recipe)
+    checkpoints = run / CHECKPOINTS
+    shutil.rmtree(checkpoints / SEARCH_FITS, ignore_errors=True)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    recipe_values = from_yaml(resolve_paths(recipe, Path()).to_yaml())
+    plain = {COMMAND: procedure.name, "recipe": recipe_values, **procedure.describe()}
+    write_text(checkpoints / SEARCH, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    return checked
 
 
 def _refuse_other(
-    run: Path, procedure: Procedure | None, begun: Mapping[str, object] | None, resume: bool
+    run: Path, procedure: Procedure | None, recorded: Mapping[str, object] | None, resume: bool
 ) -> None:
-    if not resume or (begun is None and not (run / RECIPE).exists()):
+    if not resume or (recorded is None and not (run / RECIPE).exists()):
         return
-    before = begun[COMMAND] if begun else "train"
+    before = recorded[COMMAND] if recorded else "train"
     command = procedure.name if procedure else "train"
     if before != command:
         raise RunError(
@@ -159,17 +160,17 @@ def _refuse_other(
 
 
 def forget_search(run: Path) -> None:
-    """Where the input was at fault before a fit was done, nothing is left of what was asked."""
-    kept = run / CHECKPOINTS
-    if (run / RECIPE).exists() or (kept / FITS).exists():
+    """Where the input was at fault before a fit was done, nothing is left of the request."""
+    checkpoints = run / CHECKPOINTS
+    if (run / RECIPE).exists() or (checkpoints / SEARCH_FITS).exists():
         return
-    (kept / SEARCH).unlink(missing_ok=True)
+    (checkpoints / SEARCH).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        kept.rmdir()
+        checkpoints.rmdir()
 
 
 def keep_search(run: Path) -> None:
-    """What a search was asked joins the finished run's files."""
+    """The request of a search joins the finished run's files."""
     path = run / CHECKPOINTS / SEARCH
     if path.exists():
         write_text(run / SEARCH, path.read_text("utf-8"))

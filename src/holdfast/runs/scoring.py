@@ -2,7 +2,7 @@
 write what the run leaves: its tables, ``result.json`` with the sums of every file, and its pages.
 
 ``control`` of ``result.json`` says what was tried and kept, how often the run looked at its
-validation rows, and what choosing among those looks is worth, expected and seen;
+validation rows, and what choosing among those evaluations is worth, expected and seen;
 ``examples.parquet`` what each training and validation row was like to learn. Of a run without test
 rows is said what can be said of its model all the same.
 """
@@ -32,8 +32,8 @@ from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Estimate, to_json
 from holdfast.core.run_files import MODEL_CARD, EVENTS_FILE, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
-from holdfast.fits.fit import averages, late_decisions
-from holdfast.fits.run_facts import run_facts_of, with_probe
+from holdfast.fits.fit import average_decisions, late_decisions
+from holdfast.fits.run_facts import make_run_facts, with_probe
 from holdfast.monitor.confirmation import confirm_on_test_rows
 from holdfast.prepare.rows import Divided
 from holdfast.report.card import write_card
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 
 def save_model(run: Path, fitted: FittedModel) -> dict[str, Any]:
-    """Write the model folder, and that of the layer over the side columns where there is one, each
+    """Write the model folder, and that of the layer over the extra columns where there is one, each
     whole or not at all; returns what the kind says of the model."""
-    with replacing_folder(run / MODEL) as beside, disk_errors(run / MODEL):
-        saved = fitted.training_plan.definition.save(beside, fitted)
+    with replacing_folder(run / MODEL) as temporary, disk_errors(run / MODEL):
+        saved = fitted.training_plan.definition.save(temporary, fitted)
     if fitted.extra_features is not None and fitted.extra_features.layer is not None:
-        with replacing_folder(run / FOLDER) as beside:
-            fitted.extra_features.layer.save(beside)
+        with replacing_folder(run / FOLDER) as temporary:
+            fitted.extra_features.layer.save(temporary)
     return saved
 
 
@@ -65,64 +65,65 @@ def score_once(
     fitted: FittedModel,
     test: HeldOut,
     saved: dict[str, object],
-    before: str | None,
+    opened_before: str | None,
     outer: OuterFoldPredictions | None = None,
 ) -> ScoringResult:
-    """Open the test rows, say so in the journal, and let the kind score them; ``before`` is when a
-    killed run had opened them. Where there are none, the rows of the ``outer`` folds are scored."""
-    opened_at, job, kind = now(), fitted.job, fitted.training_plan.definition
+    """Open the test rows, say so in the journal, and let the kind score them; ``opened_before`` is
+    when a killed run had opened them. Where there are none, the rows of the ``outer`` folds are
+    scored."""
+    opened_at, job, definition = now(), fitted.job, fitted.training_plan.definition
     if outer is not None:
         rows = fitted.training_plan.prepared.rows
-        scored = kind.score(ScoringRequest(run, fitted, saved, rows, None, outer))
+        scored = definition.score(ScoringRequest(run, fitted, saved, rows, None, outer))
     elif not len(test):
-        return unscored(fitted, saved)
+        return empty_score(fitted, saved)
     else:
-        again = f"; a killed run had opened them at {before}" if before else ""
-        because = f"the run is complete and is scored{again}"
+        after_kill = f"; a killed run had opened them at {opened_before}" if opened_before else ""
+        because = f"the run is complete and is scored{after_kill}"
         job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
         table = test.open()
-        scored = kind.score(ScoringRequest(run, fitted, saved, table, opened_at))
+        scored = definition.score(ScoringRequest(run, fitted, saved, table, opened_at))
         scored = replace(scored, table=table)
     job.journal.note_decisions(fitted.trained.last_step, *scored.decisions)
     return scored
 
 
-WHY = "no test rows were set aside, and none were given"
-PROBLEMS = {"several": "multi_label_classification", "number": "regression"}
+NO_TEST_ROWS = "no test rows were set aside, and none were given"
+HF_PROBLEM_TYPES = {"several": "multi_label_classification", "number": "regression"}
 
 
-def unscored(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
-    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the kept state.
+def empty_score(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResult:
+    """``test`` with ``n`` 0 and why, no baseline, and the train probe by the best checkpoint.
     ``predictions.parquet`` has no line."""
     start = time.perf_counter()
-    ready, predictor = fitted.training_plan, Predictor.of(fitted)
-    kind = ready.prepared.rows.columns.label_kind
-    table = ready.splits.train_rows.table
-    learned = predictor.judge(table.take(table.positions_of(ready.train.rows[ready.probe])))().to_json()
-    nothing = {"value": None, "low": None, "high": None, "why": WHY}
-    metrics = {headline_metric(learned["metrics"]): nothing}
-    empty = {"n": 0, "metrics": metrics, "why": WHY}
+    training_plan, predictor = fitted.training_plan, Predictor.of(fitted)
+    label_type = training_plan.prepared.rows.columns.label_kind
+    table = training_plan.splits.train_rows.table
+    train_scores = predictor.judge(table.take(table.positions_of(training_plan.train.rows[training_plan.probe])))().to_json()
+    no_metric = {"value": None, "low": None, "high": None, "why": NO_TEST_ROWS}
+    metrics = {headline_metric(train_scores["metrics"]): no_metric}
+    empty = {"n": 0, "metrics": metrics, "why": NO_TEST_ROWS}
     blocks: dict[str, Any] = {
-        **({"problem": PROBLEMS[kind]} if kind in PROBLEMS else {}),
+        **({"problem": HF_PROBLEM_TYPES[label_type]} if label_type in HF_PROBLEM_TYPES else {}),
         "classes": list(predictor.names) or None,
         "test": empty,
         "valid": empty,
-        "train_probe": learned,
-        "baseline": {"what": None, "test": empty, "all": [], "why": WHY},
-        "model_facts": ready.definition.facts(fitted, saved),
+        "train_probe": train_scores,
+        "baseline": {"what": None, "test": empty, "all": [], "why": NO_TEST_ROWS},
+        "model_facts": training_plan.definition.facts(fitted, saved),
         "careless": None,
     }
     seconds = {"score_s": time.perf_counter() - start, "baseline_s": 0.0}
-    return ScoringResult(blocks, (), seconds, predictions=_no_lines(fitted))
+    return ScoringResult(blocks, (), seconds, predictions=_empty_predictions(fitted))
 
 
-def _no_lines(fitted: FittedModel) -> dict[str, Any]:
+def _empty_predictions(fitted: FittedModel) -> dict[str, Any]:
     """The columns of ``predictions.parquet``, as the answers of other rows have them."""
     if fitted.out_of_fold is None:
         types = {"row": pa.int64(), "label": pa.string(), "prediction": pa.string()}
-        return {name: pa.array([], kind) for name, kind in {**types, "loss": pa.float64()}.items()}
-    none = fitted.out_of_fold.columns.slice(0, 0)
-    return {name: none[name] for name in none.column_names}
+        return {name: pa.array([], arrow_type) for name, arrow_type in {**types, "loss": pa.float64()}.items()}
+    empty = fitted.out_of_fold.columns.slice(0, 0)
+    return {name: empty[name] for name in empty.column_names}
 
 
 EXAMPLES = "examples.parquet"
@@ -130,7 +131,7 @@ PAGES = ((f"{MODEL}/{MODEL_CARD}", write_card), (REPORT, write_report))
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredRun:
+class CompletedRun:
     """A run that is trained and scored: what its tables and its result are written from.
     ``seconds`` is how long all of it took; ``model`` and ``base`` say what the files of its model
     must be; ``blocks`` are what a procedure found."""
@@ -145,26 +146,26 @@ class ScoredRun:
     blocks: Mapping[str, Any]
 
 
-def write_files(done: ScoredRun) -> None:
+def write_files(scored_run: CompletedRun) -> None:
     """The tables, then the result, which says what every file before it must be. Both the result
     and the journal are read again, by the shapes that every later command reads them by."""
-    run, table = done.run, done.divided.table
-    outcome.write_splits(run / "splits.parquet", done.divided.splits.records, done.divided.tables)
-    outcome.write_predictions(run / "predictions.parquet", done.scored, table.classes)
-    write_examples(run / EXAMPLES, done.fitted)
-    for left_out in write_result(run, to_json(_result(done)), done.model, done.base):
+    run, table = scored_run.run, scored_run.divided.table
+    outcome.write_splits(run / "splits.parquet", scored_run.divided.splits.records, scored_run.divided.tables)
+    outcome.write_predictions(run / "predictions.parquet", scored_run.scored, table.classes)
+    write_examples(run / EXAMPLES, scored_run.fitted)
+    for left_out in write_result(run, to_json(_result(scored_run)), scored_run.model, scored_run.base):
         notify(left_out)
-    # What the report, the dashboard and ``diagnose`` read beside it.
+    # What the report, the dashboard and ``diagnose`` read too.
     read_events(run / EVENTS_FILE)
 
 
-def _result(done: ScoredRun) -> dict[str, Any]:
-    divided, fitted, scored = done.divided, done.fitted, done.scored
-    recipe, ready, begun, side = fitted.recipe, fitted.training_plan, fitted.run_start, fitted.extra_features
-    assert begun is not None
-    train_s = ready.prepared.seconds + fitted.seconds
-    timing = outcome.timing_block(fitted.trained, done.seconds, train_s, scored.seconds)
-    findings = [*begun.findings, *to_json(side.findings if side else ())]
+def _result(scored_run: CompletedRun) -> dict[str, Any]:
+    divided, fitted, scored = scored_run.divided, scored_run.fitted, scored_run.scored
+    recipe, training_plan, run_start, side_layer = fitted.recipe, fitted.training_plan, fitted.run_start, fitted.extra_features
+    assert run_start is not None
+    train_s = training_plan.prepared.seconds + fitted.seconds
+    timing = outcome.timing_block(fitted.trained, scored_run.seconds, train_s, scored.seconds)
+    findings = [*run_start.findings, *to_json(side_layer.findings if side_layer else ())]
     return {
         "schema": 1,
         "holdfast": __version__,
@@ -173,7 +174,7 @@ def _result(done: ScoredRun) -> dict[str, Any]:
         "classes": None,
         "seed": recipe.seed,
         "data": outcome.data_block(
-            divided.table, divided.given, divided.splits, findings, ready.added
+            divided.table, divided.given, divided.splits, findings, training_plan.added
         ),
         **scored.blocks,
         **_run_blocks(fitted, scored),
@@ -181,21 +182,21 @@ def _result(done: ScoredRun) -> dict[str, Any]:
         "timing": {**timing, "know_s": round(scored.analyses_s, 3)},
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [
-            *begun.decisions,
-            *to_json([*averages(fitted), fitted.checkpoint_decision, *late_decisions(fitted), *scored.decisions]),
+            *run_start.decisions,
+            *to_json([*average_decisions(fitted), fitted.checkpoint_decision, *late_decisions(fitted), *scored.decisions]),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.public_settings(),
-        **({"synthetic": synthetic} if (synthetic := ready.prepared.synthetic) else {}),
+        **({"synthetic": synthetic} if (synthetic := training_plan.prepared.synthetic) else {}),
         **({"rates": fitted.rates.to_json()} if fitted.rates else {}),
-        **({"wrapper": side.block} if side else {}),
-        **done.blocks,
+        **({"wrapper": side_layer.block} if side_layer else {}),
+        **scored_run.blocks,
         **outcome.surroundings(recipe.train.threads, str(fitted.job.accelerator.device)),
     }
 
 
 def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
-    """The run's own blocks with those of its analyses, whose probes stand beside the loop's. What
+    """The run's own blocks with those of its analyses, whose probes stand next to the loop's. What
     the test rows say of the verdict, whose label was fixed before, is in the verdict."""
     trained, answers = fitted.trained, scored.analysis_blocks
     comparison = answers.get("verdict", {}).get("test_comparison")
@@ -206,11 +207,11 @@ def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
     return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
 
 
-def keep_looks(run: Path, fitted: FittedModel) -> None:
+def write_evaluations(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
-    known = with_probe(run_facts_of(fitted.training_plan), fitted.listeners)
-    if not write_evaluations(run / EVALUATIONS_FILE, trained.history, known, trained.best_step, __version__):
+    facts = with_probe(make_run_facts(fitted.training_plan), fitted.listeners)
+    if not write_evaluations(run / EVALUATIONS_FILE, trained.history, facts, trained.best_step, __version__):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
             "verdict"
@@ -221,7 +222,7 @@ def keep_looks(run: Path, fitted: FittedModel) -> None:
 def write_pages(run: Path) -> dict[str, Any]:
     """Write the card and the report, take the checkpoints away, and give the run's result.
 
-    The model and its predictions are whole by now, so a defect in a page is told and costs that
+    The model and its predictions are whole by now, so a defect in a page is reported and costs that
     page alone; ``holdfast report RUN`` makes the report again. Raises ``InputError`` where a page
     cannot be written.
     """
@@ -233,18 +234,18 @@ def write_pages(run: Path) -> dict[str, Any]:
 
 
 def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str, Any]:
-    """``policy``, ``looks`` at the validation rows in all branches, the ``steps`` taken in all and
-    planned at the beginning, the ``trials``, and the ``optimism`` of choosing. ``blocks`` are those
-    of ``result.json`` with the scores of ``valid`` and ``test``."""
+    """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
+    taken in all and planned at the beginning, the ``trials``, and the ``optimism`` of choosing.
+    ``blocks`` are those of ``result.json`` with the scores of ``valid`` and ``test``."""
     trained, advisor = fitted.trained, fitted.job.advisor
     trials = advisor.trials if isinstance(advisor, Controller) else ()
-    taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
+    steps_taken = advisor.steps_taken if isinstance(advisor, Controller) else trained.last_step
     expected = choice_optimism(trained.evaluations, fitted.recipe.seed)
-    seen = _seen(expected, blocks) if expected is not None else None
+    observed = _observed_optimism(expected, blocks) if expected is not None else None
     return {
         "policy": fitted.recipe.control.policy,
         "looks": len(trained.evaluations),
-        "steps": taken,
+        "steps": steps_taken,
         "planned_steps": fitted.training_plan.plan.steps,
         "trials": [
             {
@@ -257,23 +258,23 @@ def control_block(fitted: FittedModel, blocks: Mapping[str, object]) -> dict[str
             for one in trials
         ],
         "optimism": None
-        if expected is None or seen is None
+        if expected is None or observed is None
         else {
             "metric": expected.metric,
             "expected": Estimate(expected.value, expected.low, expected.high).to_json(),
-            "seen": seen.to_json(),
-            "because": _sentence(expected, seen),
+            "seen": observed.to_json(),
+            "because": _sentence(expected, observed),
         },
     }
 
 
-def _seen(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
-    """The score on the validation rows less the one on the test rows: by it the choice looks better
-    than it is, or worse by chance."""
-    sides = [_side(blocks, name, expected.metric) for name in ("valid", "test")]
-    if any(side is None for side in sides):
+def _observed_optimism(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
+    """The score on the validation rows less the one on the test rows: by it the choice appears
+    better than it is, or worse by chance."""
+    scores = [_score_of(blocks, name, expected.metric) for name in ("valid", "test")]
+    if any(score is None for score in scores):
         return Estimate(None, why="there is no score of both sides")
-    (first, n_1), (second, n_2) = (side for side in sides if side is not None)
+    (first, n_1), (second, n_2) = (score for score in scores if score is not None)
     gap = first - second
     if expected.metric == "loss":
         return Estimate(-gap, why="test less validation; no interval of two means is kept")
@@ -281,38 +282,38 @@ def _seen(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
     return Estimate(gap, low, high)
 
 
-def _side(blocks: Mapping[str, object], name: str, metric: str) -> tuple[float, int] | None:
+def _score_of(blocks: Mapping[str, object], name: str, metric: str) -> tuple[float, int] | None:
     block = to_json(blocks.get(name)) or {}
     score = (block.get("metrics") or {}).get(metric) or {}
     value = score.get("value") if isinstance(score, dict) else score
     return (float(value), int(block["n"])) if value is not None and block.get("n") else None
 
 
-def _sentence(expected: Optimism, seen: Estimate) -> str:
-    scale, unit, least = (
+def _sentence(expected: Optimism, observed: Estimate) -> str:
+    scale, unit, threshold = (
         (100.0, " points of accuracy", 0.01)
         if expected.metric == "accuracy"
         else (1.0, " nats", 1e-4)
     )
     inflation = scale * expected.value
-    # Draws that all choose the same look differ by the rounding of their sums alone.
-    flattered = f"by about {inflation:.2g}" if inflation >= least else f"by less than {least:g}"
-    told = (
+    # Draws that all choose the same evaluation differ by the rounding of their sums alone.
+    flattered = f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
+    sentence_start = (
         f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
         f"validation rows, which inflates its validation score {flattered}{unit} on average"
     )
-    if seen.value is None:
-        return f"{told}."
+    if observed.value is None:
+        return f"{sentence_start}."
     interval = (
-        f" (95 % CI of the difference {scale * seen.low:+.2g} to {scale * seen.high:+.2g})"
-        if seen.low is not None and seen.high is not None
+        f" (95 % CI of the difference {scale * observed.low:+.2g} to {scale * observed.high:+.2g})"
+        if observed.low is not None and observed.high is not None
         else ""
     )
-    gap = scale * abs(seen.value)
-    if gap < least:
-        return f"{told}; here it equals the test score{interval}."
-    side = "better" if seen.value >= 0 else "worse"
-    return f"{told}; here it is {gap:.2g}{unit} {side} than the test score{interval}."
+    gap = scale * abs(observed.value)
+    if gap < threshold:
+        return f"{sentence_start}; here it equals the test score{interval}."
+    comparison = "better" if observed.value >= 0 else "worse"
+    return f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:
@@ -320,42 +321,42 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
     ``DataMap``. No file where nothing was learnt row by row."""
     import pyarrow as pa
 
-    ready = fitted.training_plan
-    kept = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
-    maps = [("train", ready.train, x.data_map()) for x in kept]
+    training_plan = fitted.training_plan
+    histories = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
+    maps = [("train", training_plan.train, x.data_map()) for x in histories]
     maps += [
-        ("valid", ready.valid, evaluation_data_map(ready.valid.rows, fitted.trained.history))
-        for _ in kept
+        ("valid", training_plan.valid, evaluation_data_map(training_plan.valid.rows, fitted.trained.history))
+        for _ in histories
         # Cross-fitted ones are training rows, which have a line.
         if fitted.job.out_of_fold is None
     ]
-    tables = [_table(s, rows, m, ready.task.classes) for s, rows, m in maps if m is not None]
+    tables = [_data_map_table(s, rows, m, training_plan.task.classes) for s, rows, m in maps if m is not None]
     if tables:
         write_parquet(path, pa.concat_tables(tables))
 
 
-def _table(split: str, rows: Examples, made: DataMap, classes: tuple[str, ...]) -> Any:
+def _data_map_table(split: str, rows: Examples, data_map: DataMap, classes: tuple[str, ...]) -> Any:
     import pyarrow as pa
 
-    count = len(made.rows)
+    count = len(data_map.rows)
     labels = np.asarray(getattr(rows, "labels", np.empty(0)))
-    named = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
-    label = [classes[int(k)] for k in labels] if named else [None] * count
+    has_classes = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
+    label = [classes[int(k)] for k in labels] if has_classes else [None] * count
     numbers = {
-        name: pa.array(getattr(made, name), pa.float64(), from_pandas=True)
+        name: pa.array(getattr(data_map, name), pa.float64(), from_pandas=True)
         for name in ("confidence", "variability", "aum", "last", "loss_range")
     }
     counts = {
-        name: pa.array(getattr(made, name), pa.int64())
+        name: pa.array(getattr(data_map, name), pa.int64())
         for name in ("learnt_at", "forgotten", "passes")
     }
     return pa.table(
         {
-            "row": pa.array(made.rows, pa.int64()),
+            "row": pa.array(data_map.rows, pa.int64()),
             "split": pa.array([split] * count, pa.string()),
             "label": pa.array(label, pa.string()),
             **numbers,
             **counts,
-            "kind": pa.array(list(made.kind), pa.string()),
+            "kind": pa.array(list(data_map.kind), pa.string()),
         }
     )

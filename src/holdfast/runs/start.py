@@ -1,4 +1,4 @@
-"""The folder of a run while it is made: what it began with, where it is written, who is told of it.
+"""The folder of a run while it is made: what it began with, where it is written, who is notified.
 
 ``checkpoints/begun.json`` says what a run began with, so that one that is continued gives the first
 reasons again and refuses other rows or settings. What a person wants to know before the first step,
@@ -32,7 +32,7 @@ from holdfast.data.table import Table
 from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
-from holdfast.prepare.sharding import part_of
+from holdfast.prepare.sharding import shard_of
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
 from holdfast.training.journal import Journal
 from holdfast.training.listeners.alerts import Alerts
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 
 # What may change while a run is not finished: where its files lie (the rows themselves are
-# compared), who is told of it.
-MOVABLE = {
+# compared), who is notified.
+CHANGEABLE = {
     "data": ("path", "valid", "test", "descriptions", "unlabelled", "general"),
     "probes": ("forgetting", "fairness"),
     "alert": None,
@@ -81,76 +81,76 @@ def interruptible(run: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        what, rule = "the run", "was interrupted"
+        name, rule = "the run", "was interrupted"
         if not (run / RECIPE).exists():
-            raise Interrupted(what, f"{rule} before anything was written") from None
+            raise Interrupted(name, f"{rule} before anything was written") from None
         remedy = "Continue it with the same command and --resume."
-        raise Interrupted(what, rule, None, remedy) from None
+        raise Interrupted(name, rule, None, remedy) from None
 
 
-def remember(to: Destination, ready: TrainingPlan, divided: Divided) -> RunStart:
+def record_start(destination: Destination, training_plan: TrainingPlan, divided: Divided) -> RunStart:
     """What the run began with.
 
     It is written once, before the recipe. A run that is continued reads it; where that cannot be
     done, each checkpoint has a copy. Raises ``RunError`` where the run began with other rows, or
     with another recipe.
     """
-    run, again, text = to.run, to.resume, ready.recipe.to_yaml()
-    begun = RunStart(
-        _fingerprint(divided, ready),
-        settings_of(run) if again else settings_mark(from_yaml(text)),
-        to_json([*divided.findings, *ready.findings]),
-        to_json([*divided.decisions, *ready.decisions]),
+    run, resume, text = destination.run, destination.resume, training_plan.recipe.to_yaml()
+    run_start = RunStart(
+        _rows_fingerprint(divided, training_plan),
+        settings_of(run) if resume else settings_fingerprint(from_yaml(text)),
+        to_json([*divided.findings, *training_plan.findings]),
+        to_json([*divided.decisions, *training_plan.decisions]),
     )
     path = run / CHECKPOINTS / RUN_START
-    if not again:
+    if not resume:
         path.parent.mkdir(exist_ok=True)
-        _write(path, asdict(begun))
+        _write(path, asdict(run_start))
         write_text(run / RECIPE, text)
-        return begun
-    before, wrong = _read(path)
-    if wrong is not None:
-        before = _again(path, wrong, begun)
-    if before["rows"] != begun.rows:
+        return run_start
+    before, fault = _read(path)
+    if fault is not None:
+        before = _restore_start(path, fault, run_start)
+    if before["rows"] != run_start.rows:
         raise RunError(
             str(run),
             "began with other rows than its source has now",
             None,
             "Restore the source file, or start a new run.",
         )
-    return replace(begun, findings=before["findings"], decisions=before["decisions"])
+    return replace(run_start, findings=before["findings"], decisions=before["decisions"])
 
 
 def check_recipe(run: Path) -> None:
     """Raise ``RunError`` where the recipe of a run that is to be continued cannot be read, or is
     not the one that the run began with, as far as that is known."""
     now = settings_of(run)
-    before, wrong = _read(run / CHECKPOINTS / RUN_START)
-    if wrong is None and before.get("settings", now) != now:
+    before, fault = _read(run / CHECKPOINTS / RUN_START)
+    if fault is None and before.get("settings", now) != now:
         raise RunError(str(run / RECIPE), "is not the recipe that the run began with", None, OTHER)
 
 
-def _again(path: Path, wrong: str, begun: RunStart) -> dict[str, Any]:
-    """What the run began with where its file ``wrong``: from a checkpoint, else as of now."""
-    kept = CheckpointStore(path.parent, mark=begun.mark).read_run_info()
-    if kept is None:
+def _restore_start(path: Path, fault: str, run_start: RunStart) -> dict[str, Any]:
+    """What the run began with where its file ``fault``: from a checkpoint, else as of now."""
+    recorded = CheckpointStore(path.parent, mark=run_start.mark).read_run_info()
+    if recorded is None:
         because = (
-            f"it {wrong}, and no checkpoint holds a copy: that the rows are the first ones "
+            f"it {fault}, and no checkpoint holds a copy: that the rows are the first ones "
             "cannot be checked, and what was chosen then counts as set by you"
         )
-        kept = asdict(begun)
+        recorded = asdict(run_start)
         notify(Decision(RUN_START, "made anew", because))
     else:
-        notify(Decision(RUN_START, "taken from a checkpoint", f"it {wrong}"))
+        notify(Decision(RUN_START, "taken from a checkpoint", f"it {fault}"))
     if path.is_dir():
         raise RunError(str(path), "is a folder, and a file belongs there", None, "Take it away.")
     path.parent.mkdir(exist_ok=True)
-    _write(path, kept)
-    return kept
+    _write(path, recorded)
+    return recorded
 
 
-def _write(path: Path, kept: Mapping[str, object]) -> None:
-    write_json(path, {**kept, "digest": _digest(kept)})
+def _write(path: Path, recorded: Mapping[str, object]) -> None:
+    write_json(path, {**recorded, "digest": _digest(recorded)})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str | None]:
@@ -159,52 +159,52 @@ def _read(path: Path) -> tuple[dict[str, Any], str | None]:
         return {}, "is missing"
     try:
         with reading_errors(str(path), RunError):
-            found = json.loads(path.read_text("utf-8"))
+            recorded = json.loads(path.read_text("utf-8"))
     except RunError as error:
         return {}, error.rule
-    if not isinstance(found, dict) or any(
-        not isinstance(found.get(name), kind) for name, kind in NEEDED.items()
+    if not isinstance(recorded, dict) or any(
+        not isinstance(recorded.get(name), value_type) for name, value_type in NEEDED.items()
     ):
         return {}, "does not hold what a run begins with"
-    told = found.pop("digest", None)
+    digest = recorded.pop("digest", None)
     # An unfinished run of an older version has none.
-    if told is not None and told != _digest(found):
+    if digest is not None and digest != _digest(recorded):
         return {}, "was changed"
     try:
-        for decision in found["decisions"]:
+        for decision in recorded["decisions"]:
             Decision(**decision)
     except TypeError:
         return {}, "does not hold what a run begins with"
-    return found, None
+    return recorded, None
 
 
-def _digest(begun: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(begun, sort_keys=True).encode()).hexdigest()
+def _digest(recorded: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(run: Path) -> str:
     """The hash of what the run's recipe says."""
     with reading_errors(str(run / RECIPE), RunError, remedy=OTHER):
-        return settings_mark(read_yaml(run / RECIPE))
+        return settings_fingerprint(read_yaml(run / RECIPE))
 
 
-def settings_mark(plain: object) -> str:
+def settings_fingerprint(settings: object) -> str:
     """A hash of what a recipe says, but for what may change while a run is not finished."""
-    if not isinstance(plain, dict):
+    if not isinstance(settings, dict):
         raise ValueError("it holds no settings")
-    for section, names in MOVABLE.items():
+    for section, names in CHANGEABLE.items():
         if names is None:
-            plain.pop(section, None)
-        elif isinstance(plain.get(section), dict):
-            plain[section] = {k: v for k, v in plain[section].items() if k not in names}
-    told = json.dumps(plain, sort_keys=True, default=str)
-    return hashlib.sha256(told.encode()).hexdigest()
+            settings.pop(section, None)
+        elif isinstance(settings.get(section), dict):
+            settings[section] = {k: v for k, v in settings[section].items() if k not in names}
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _fingerprint(divided: Divided, ready: TrainingPlan) -> str:
-    lot, general = ready.prepared.added, ready.prepared.general
-    beside = (*((lot.table,) if lot else ()), *(general.tables if general else ()))
-    return rows_digest((*divided.tables, *beside))
+def _rows_fingerprint(divided: Divided, training_plan: TrainingPlan) -> str:
+    added, general = training_plan.prepared.added, training_plan.prepared.general
+    extra_tables = (*((added.table,) if added else ()), *(general.tables if general else ()))
+    return rows_digest((*divided.tables, *extra_tables))
 
 
 def rows_digest(tables: Sequence[Table]) -> str:
@@ -225,7 +225,7 @@ class RunFolder:
     """
 
     def __init__(self, to: Destination, divided: Divided) -> None:
-        self._to = to
+        self._destination = to
         self._divided = divided
         self._tracks: tuple[TrackerListener, ...] = ()
         self.opened_before: str | None = None
@@ -233,49 +233,49 @@ class RunFolder:
     @property
     def run(self) -> Path:
         """The folder itself."""
-        return self._to.run
+        return self._destination.run
 
     @property
-    def kept_in(self) -> Path:
+    def checkpoints(self) -> Path:
         """What goes when the run is finished lies here."""
-        return self._to.run / CHECKPOINTS
+        return self._destination.run / CHECKPOINTS
 
-    def begin(self, ready: TrainingPlan, accelerator: Accelerator) -> FitPlace:
+    def begin(self, training_plan: TrainingPlan, accelerator: Accelerator) -> FitPlace:
         """Write down what the run begins with, or compare it with what it began with.
 
         Raises ``RunError`` where a run that is continued began with other rows or settings.
         """
-        to, writes = self._to, accelerator.is_main_process
-        show_outline(outline_model(ready))
-        begun = remember(to, ready, self._divided) if writes else None
+        destination, is_writer = self._destination, accelerator.is_main_process
+        notify_outline(outline_model(training_plan))
+        run_start = record_start(destination, training_plan, self._divided) if is_writer else None
         accelerator.wait_for_everyone()
-        if begun is None:
+        if run_start is None:
             # A process that is not the first writes nothing and gives no reasons.
-            begun = RunStart(_fingerprint(self._divided, ready), settings_of(to.run), (), ())
-        listeners = self._listeners(ready.recipe) if writes else ()
-        journal = Journal(to.run if writes else None)
+            run_start = RunStart(_rows_fingerprint(self._divided, training_plan), settings_of(destination.run), (), ())
+        listeners = self._listeners(training_plan.recipe) if is_writer else ()
+        journal = Journal(destination.run if is_writer else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.
         opened = [line for line in journal.lines() if line.get("what") == OPENED]
         self.opened_before = str(opened[-1]["at"]) if opened else None
         return FitPlace(
             journal=journal,
             store=CheckpointStore(
-                self.kept_in,
-                to.every_s,
-                begun.mark,
-                asdict(begun) if writes else {},
-                part_of(ready.recipe, accelerator),
+                self.checkpoints,
+                destination.every_s,
+                run_start.mark,
+                asdict(run_start) if is_writer else {},
+                shard_of(training_plan.recipe, accelerator),
             ),
-            kept_in=self.kept_in,
-            resume=to.resume,
-            decisions=[Decision(**decision) for decision in begun.decisions],
+            checkpoints=self.checkpoints,
+            resume=destination.resume,
+            decisions=[Decision(**decision) for decision in run_start.decisions],
             listeners=listeners,
-            begun=begun,
+            run_start=run_start,
             test_rows=len(self._divided.splits.test),
         )
 
     def send_score(self, fitted: FittedModel, scored: ScoringResult) -> None:
-        """The honest score, beside the curves that led to it."""
+        """The test score, next to the curves that led to it."""
         for track in self._tracks:
             track.log_test_metrics(fitted.trained.last_step, scored.blocks["test"]["metrics"])
 
@@ -287,8 +287,8 @@ class RunFolder:
             track.close()
 
     def _listeners(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Who is told of the run: by alerts, and by the trackers that ``track.to`` names."""
-        run, alert, track = self._to.run, recipe.alert, recipe.track
+        """Who is notified of the run: by alerts, and by the trackers that ``track.to`` names."""
+        run, alert, track = self._destination.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK_FILE, track.name or run.resolve().name
             opened = open_trackers(track.to, track.project, name, run, mark, recipe.public_settings())
@@ -300,10 +300,10 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class RowsOutline:
-    """The rows and their division. ``answers`` is what a row is answered with: ``2 classes``,
+    """The rows and their split. ``answers`` is the type of the labels: ``2 classes``,
     ``5 labels``, ``a number``; empty where the answer is a text. ``dropped`` rows are used nowhere,
-    most of them because of ``why_dropped``; ``moved`` ones stand beside their copies or group.
-    ``folded``: all but the test rows are dealt into folds, and no side is one for good."""
+    most of them because of ``why_dropped``; ``moved`` ones stand in the split of their copies or
+    group. ``folded``: all but the test rows are dealt into folds, and no split is fixed."""
 
     source: str
     rows: int
@@ -350,15 +350,15 @@ def outlines_to(listener: Callable[[Outline], None]) -> Iterator[None]:
         _LISTENER.reset(before)
 
 
-def show_outline(part: Outline) -> None:
+def notify_outline(part: Outline) -> None:
     """Hand a part to whoever listens."""
     _LISTENER.get()(part)
 
 
-def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:
-    """Of rows that were loaded and divided, or are to be ``folded``."""
+def outline_rows(divided: Divided, scores_by_folds: bool = False) -> RowsOutline:
+    """Of rows that were loaded and split, or are to be ``scores_by_folds``."""
     table, splits = divided.table, divided.splits
-    gone = Counter(
+    dropped_notes = Counter(
         note or ""
         for note, split in zip(
             splits.records["note"].to_pylist(), splits.records["split"].to_pylist(), strict=True
@@ -370,33 +370,33 @@ def outline_rows(divided: Divided, folded: bool = False) -> RowsOutline:
         rows=table.source_rows,
         text=tuple(table.columns.text),
         label=table.columns.label,
-        answers=_answers(divided),
+        answers=_answers_text(divided),
         group=table.columns.group,
         train=len(splits.train),
         valid=len(splits.valid),
         test=len(splits.test),
         moved=splits.moved,
-        dropped=sum(gone.values()),
-        why_dropped=max(gone, key=lambda note: gone[note], default=""),
-        folded=folded,
+        dropped=sum(dropped_notes.values()),
+        why_dropped=max(dropped_notes, key=lambda note: dropped_notes[note], default=""),
+        folded=scores_by_folds,
     )
 
 
-def outline_model(ready: TrainingPlan) -> ModelOutline:
+def outline_model(training_plan: TrainingPlan) -> ModelOutline:
     """Of a model that is loaded and a plan that stands."""
-    total, learning = count_parameters(ready.loaded.network)
-    phases, name = ready.plan.phases, str(ready.recipe.model.name)
-    passes = sum(_passes(phase, len(ready.train)) for phase in phases)
+    total, learning = count_parameters(training_plan.loaded.network)
+    phases, name = training_plan.plan.phases, str(training_plan.recipe.model.name)
+    passes = sum(_passes(phase, len(training_plan.train)) for phase in phases)
     return ModelOutline(
         name=Path(name).name if Path(name).is_dir() else name,
-        task=str(ready.recipe.task),
+        task=str(training_plan.recipe.task),
         parameters=total,
         learning=learning,
-        steps=ready.plan.steps,
+        steps=training_plan.plan.steps,
         phases=len(phases),
         rows_a_step=phases[-1].rows_per_step,
         epochs=passes,
-        looks=len(ready.plan.evaluate_at),
+        looks=len(training_plan.plan.evaluate_at),
     )
 
 
@@ -408,7 +408,7 @@ def _passes(phase: Phase, rows: int) -> float:
     return phase.steps / max(1, math.ceil(rows / phase.rows_per_step))
 
 
-def _answers(divided: Divided) -> str:
+def _answers_text(divided: Divided) -> str:
     table = divided.table
     if table.columns.label_kind == "number":
         return "a number"

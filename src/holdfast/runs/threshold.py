@@ -35,30 +35,30 @@ TAKE_AWAY = f"Take {FILE} away: every row is answered then; or choose it again w
 def write_threshold(run: Path, document: Mapping[str, object]) -> None:
     """The document (plain JSON) with the sum of what it says, whole or not at all."""
     refuse_link(run / FILE)
-    write_json(run / FILE, {**document, "sha256": _mark(document)})
+    write_json(run / FILE, {**document, "sha256": _document_digest(document)})
 
 
-def refuse_second(run: Path) -> None:
+def refuse_existing(run: Path) -> None:
     """Raise ``RunError`` where a threshold is stored."""
     path = run / FILE
     if not path.exists() and not path.is_symlink():
         return
     refuse_link(path)
     with reading_errors(str(path), RunError, remedy=TAKE_AWAY):
-        found = json.loads(path.read_text("utf-8"))
-        asked = f"{found.get('by')} {found.get('asked')}"
-    raise RunError(str(path), "holds a threshold already", asked, "Choose anew with --force.")
+        stored = json.loads(path.read_text("utf-8"))
+        request_text = f"{stored.get('by')} {stored.get('asked')}"
+    raise RunError(str(path), "holds a threshold already", request_text, "Choose anew with --force.")
 
 
-def model_mark(result: Mapping[str, Any]) -> str | None:
-    """What tells the model that a threshold was chosen for: the sums of its files, ``None`` where
-    the run has no seal."""
+def model_fingerprint(result: Mapping[str, Any]) -> str | None:
+    """What identifies the model that a threshold was chosen for: the sums of its files, ``None``
+    where the run has no seal."""
     files = (result.get(SEAL) or {}).get("files") or {}
     model = {name: mark for name, mark in files.items() if name.startswith(f"{MODEL_FOLDER}/")}
     return hashlib.sha256(json.dumps(model, sort_keys=True).encode()).hexdigest() if model else None
 
 
-def _mark(document: Mapping[str, object]) -> str:
+def _document_digest(document: Mapping[str, object]) -> str:
     plain = {name: value for name, value in document.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -71,38 +71,38 @@ def read_threshold(run: Path) -> ThresholdRule | None:
         return None
     refuse_link(path)
     with reading_errors(str(path), RunError, "cannot be read", TAKE_AWAY):
-        found = json.loads(path.read_text("utf-8"))
-        changed = found.get("sha256") != _mark(found)
-        rule = None if changed else ThresholdRule.of(found["rule"])
+        stored = json.loads(path.read_text("utf-8"))
+        changed = stored.get("sha256") != _document_digest(stored)
+        rule = None if changed else ThresholdRule.of(stored["rule"])
     if rule is None:
         raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
     result = open_run(run)
-    mark = model_mark(result)
-    others = rule.matrix is not None and [*rule.matrix.names] != [*(result.get("classes") or ())]
-    if others or (mark is not None and found.get("model") != mark):
+    fingerprint = model_fingerprint(result)
+    other_classes = rule.matrix is not None and [*rule.matrix.names] != [*(result.get("classes") or ())]
+    if other_classes or (fingerprint is not None and stored.get("model") != fingerprint):
         raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
     return rule
 
 
-def rule_of(runs: Sequence[Path]) -> tuple[ThresholdRule | None, tuple[Decision, ...]]:
+def load_rule(runs: Sequence[Path]) -> tuple[ThresholdRule | None, tuple[Decision, ...]]:
     """The rule of one run; the average of several has other certainties, so theirs are not
     applied, which is said."""
     if len(runs) == 1:
         rule = read_threshold(runs[0])
         if rule is None:
             return None, ()
-        said = f"{rule.threshold:.4g}" if rule.threshold is not None else "by cost"
+        threshold_text = f"{rule.threshold:.4g}" if rule.threshold is not None else "by cost"
         because = f"{runs[0] / FILE} was chosen with `holdfast threshold`"
-        return rule, (Decision("threshold", said, because),)
-    bearing = [str(run) for run in runs if (run / FILE).exists()]
-    if not bearing:
+        return rule, (Decision("threshold", threshold_text, because),)
+    with_threshold = [str(run) for run in runs if (run / FILE).exists()]
+    if not with_threshold:
         return None, ()
-    because = f"the average of several runs is not what {', '.join(bearing)} was chosen for"
+    because = f"the average of several runs is not what {', '.join(with_threshold)} was chosen for"
     return None, (Decision("threshold", "not applied", because, prominent=True),)
 
 
 By = Literal["precision", "coverage", "cost"]
-TO_A_PERSON = "ask a person"
+ASK_ANNOTATOR = "ask a person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +124,20 @@ class ThresholdRule:
         its reason."""
         if self.matrix is not None:
             assert probabilities is not None
-            chosen = self.matrix.choose(probabilities)
-            names, least = self.matrix.names, np.arange(len(chosen))
-            said = [names[k] if k >= 0 else None for k in chosen]
-            sure: list[float | None] = probabilities[least, np.maximum(chosen, 0)].tolist()
-            sure = [p if k >= 0 else c for p, k, c in zip(sure, chosen, confidence, strict=True)]
-            why = f"any answer is expected to cost more than none: {TO_A_PERSON}"
-            return said, sure, [None if one is not None else why for one in said]
-        least_sure = float(self.threshold or 0.0)
-        given = [p is not None and p >= least_sure for p in confidence]
-        why = f"below the threshold of {least_sure:.4g}: {TO_A_PERSON}"
+            class_indices = self.matrix.choose(probabilities)
+            names, positions = self.matrix.names, np.arange(len(class_indices))
+            predicted = [names[k] if k >= 0 else None for k in class_indices]
+            confidences: list[float | None] = probabilities[positions, np.maximum(class_indices, 0)].tolist()
+            confidences = [p if k >= 0 else c for p, k, c in zip(confidences, class_indices, confidence, strict=True)]
+            reason = f"any answer is expected to cost more than none: {ASK_ANNOTATOR}"
+            return predicted, confidences, [None if one is not None else reason for one in predicted]
+        min_confidence = float(self.threshold or 0.0)
+        is_answered = [p is not None and p >= min_confidence for p in confidence]
+        reason = f"below the threshold of {min_confidence:.4g}: {ASK_ANNOTATOR}"
         return (
-            [one if yes else None for one, yes in zip(predictions, given, strict=True)],
+            [one if yes else None for one, yes in zip(predictions, is_answered, strict=True)],
             list(confidence),
-            [None if yes else why for yes in given],
+            [None if yes else reason for yes in is_answered],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -151,12 +151,12 @@ class ThresholdRule:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> ThresholdRule:
         """The rule that ``to_json`` wrote. Raises ``ValueError`` for anything else."""
-        by, threshold, found = stored["by"], stored["threshold"], stored["matrix"]
+        by, threshold, matrix = stored["by"], stored["threshold"], stored["matrix"]
         if by not in ("precision", "coverage", "cost"):
             raise ValueError(f"by must be precision, coverage or cost, not {by!r}")
         if by == "cost":
-            cost = [[np.inf if c is None else float(c) for c in line] for line in found["cost"]]
-            names = tuple(map(str, found["classes"]))
+            cost = [[np.inf if c is None else float(c) for c in line] for line in matrix["cost"]]
+            names = tuple(map(str, matrix["classes"]))
             if np.shape(cost) != (len(names), len(names) + 1):
                 raise ValueError("cost must have a line a class, and a column more")
             return cls(by, None, CostMatrix(names, np.array(cost)))
@@ -165,7 +165,7 @@ class ThresholdRule:
         return cls(by, float(threshold))
 
 
-SURE = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +184,10 @@ class CostMatrix:
         expected[:, :classes] = probabilities @ self.cost[:, :classes]
         if np.isfinite(self.cost[:, classes]).all():
             expected[:, classes] = probabilities @ self.cost[:, classes]
-        likely = np.column_stack([probabilities, np.full(len(probabilities), -1.0)])
-        least = expected.min(axis=1, keepdims=True)
-        near = expected <= least + 1e-12 * np.maximum(1.0, np.abs(least))
-        best = np.argmax(np.where(near, likely, -2.0), axis=1)
+        ranking = np.column_stack([probabilities, np.full(len(probabilities), -1.0)])
+        lowest = expected.min(axis=1, keepdims=True)
+        ties = expected <= lowest + 1e-12 * np.maximum(1.0, np.abs(lowest))
+        best = np.argmax(np.where(ties, ranking, -2.0), axis=1)
         return np.where(best == classes, -1, best)
 
     def paid(self, labels: Ints, answers: Ints) -> Floats:
@@ -196,7 +196,7 @@ class CostMatrix:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class RuleCost:
     """The mean cost of a row on the rows that it was chosen on, for the least costly answer and for
     always giving the most probable class; ``limit`` is above the true mean of the first in 95 % of
     draws, ``plain_limit`` likewise above that of the second. ``answered`` of ``n`` rows are
@@ -210,7 +210,7 @@ class Priced:
     answered: int
 
 
-def priced(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> Priced:
+def price_rule(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> RuleCost:
     """The rule of ``matrix`` on validation rows. It chooses nothing by them, and of it and of the
     plain answer one is taken: the limit is one-sided at 97.5 % (betting, ``betting_limits``)."""
     answers = matrix.choose(probabilities)
@@ -222,9 +222,9 @@ def priced(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> Priced:
     def limit(costs: Floats) -> float:
         if not len(costs) or high <= low:
             return high
-        return float(betting_limits(costs, low, high, alpha=1 - SURE).high[-1])
+        return float(betting_limits(costs, low, high, alpha=1 - CONFIDENCE_LEVEL).high[-1])
 
-    return Priced(
+    return RuleCost(
         float(paid.mean()) if len(paid) else math.nan,
         limit(paid),
         float(plain.mean()) if len(paid) else math.nan,
@@ -241,5 +241,5 @@ UNSEALED = "unsealed"
 def served_name(run: Path) -> str:
     """``NAME@MARK``: the folder's name and the beginning of the sum of its model's files, so that a
     folder that was moved is still the same model. Raises ``RunError`` for no finished run."""
-    mark = model_mark(open_run(run)) or UNSEALED
+    mark = model_fingerprint(open_run(run)) or UNSEALED
     return f"{run.resolve().name}@{mark[:DIGITS]}"

@@ -5,7 +5,7 @@ one that does as well.
     each size costs → one fit of the size that is chosen into the run's folder
 
 Each size is fitted by itself, from the pretrained weights. Top blocks are dropped, which is what
-most often shows in the time of an answer; see docs/capacity.md for what was tried beside.
+most often shows in the time of an answer; see docs/capacity.md for what else was tried.
 """
 
 from __future__ import annotations
@@ -22,33 +22,45 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.wording import count_phrase
-from holdfast.fits.row_use import against_dealing
+from holdfast.fits.row_use import dealing_conflict
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.search.bench import Bench, TrialFold, folds_of, judged_by, units_of
+from holdfast.search.context import (
+    SearchContext,
+    TrialFold,
+    judging_counts,
+    make_trial_folds,
+    units_of,
+)
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.learner import Fits, SearchLearner, SearchOutcome, engine_of, need_test_rows
-from holdfast.search.rules.winner import expected_test
+from holdfast.search.learner import (
+    JobRunner,
+    SearchLearner,
+    SearchOutcome,
+    make_engine,
+    require_test_rows,
+)
+from holdfast.search.rules.winner import expected_score
 from holdfast.search.sizes import (
+    FULL,
     LAYERS,
-    WHOLE,
     Capacity,
     Cost,
     Size,
-    costs_of,
+    candidate_sizes,
+    capacity_sentence,
     judge_sizes,
-    sentence,
-    sizes_of,
+    measure_costs,
 )
-from holdfast.search.study_block import front
+from holdfast.search.study_block import pareto_front
 
 NAME = "search=capacity"
 # So many validation rows judge by themselves; with fewer every row is answered out of fold.
-ENOUGH, FOLDS = 1000, 3
-# Of right answers in points ÷ 100; of losses a share of the whole model's.
-MARGIN, SHARE = 0.01, 0.02
+ENOUGH_ROWS, FOLDS = 1000, 3
+# Of accuracy in points ÷ 100; of losses a share of the whole model's.
+ACCURACY_MARGIN, LOSS_MARGIN_SHARE = 0.01, 0.02
 # What is known of a size that was fitted, in the order of its line.
-MEASURED = (
+MEASURED_KEYS = (
     *("value", "difference", "verdict", "likely"),
     *("parameters", "trainable", "latency_ms", "speed", "seconds"),
 )
@@ -58,76 +70,76 @@ WELL = "a smaller one is proven to do as well"
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What is asked beside the recipe: where the fits are carried out."""
+    """What is requested in addition to the recipe: where the fits are carried out."""
 
     engine: str = "local"
     address: str | None = None
     name: str = "tune"
 
-    def asked(self, recipe: Recipe) -> Recipe:
-        """See ``Procedure.asked``."""
-        given = {
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
+        """See ``Procedure.checked_recipe``."""
+        conflicts = {
             "train.folds": (recipe.train.folds, "divides each fit, as this search does"),
             LAYERS: (recipe.model.layers, "says how many blocks there are, which is asked here"),
         }
-        for key, (value, rule) in given.items():
+        for key, (value, rule) in conflicts.items():
             if value:
                 raise RecipeError(key, rule, value, f"Leave it out, or leave {NAME} out.")
-        need_test_rows(recipe)
+        require_test_rows(recipe)
         return recipe
 
-    def described(self) -> Mapping[str, Any]:
-        """See ``Procedure.described``."""
+    def describe(self) -> Mapping[str, Any]:
+        """See ``Procedure.describe``."""
         return {"search": "capacity", "engine": self.engine}
 
     def learn(self, recipe: Recipe, divided: Divided) -> SearchLearner:
         """See ``Procedure.learn``."""
-        engine = engine_of(self.engine, self.address)
-        search = SizeSearch(against_dealing(recipe, divided) is None)
+        engine = make_engine(self.engine, self.address)
+        search = SizeSearch(dealing_conflict(recipe, divided) is None)
         return SearchLearner(recipe, divided, engine, search)
 
 
 @dataclass(frozen=True, slots=True)
 class SizeSearch:
-    """Sizes of a model; ``dealt``: whether rows may be dealt into folds."""
+    """Sizes of a model; ``may_fold``: whether rows may be dealt into folds."""
 
-    dealt: bool
+    may_fold: bool
 
-    def run(self, bench: Bench, fits: Fits, kept_in: Path) -> SearchOutcome:
+    def run(self, context: SearchContext, fits: JobRunner, checkpoints: Path) -> SearchOutcome:
         """Fit the sizes, judge them, and choose one; see ``Search.run``."""
-        start, sizes, folds = time.perf_counter(), sizes_of(bench), self._folds(bench)
-        how = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
-        rows = count_phrase(judged_by(folds)["rows"], "row")
-        because = f"each is fitted from the pretrained weights, judged {how} ({rows})"
-        told = Decision("sizes", ", ".join(size.name for size in sizes), because, prominent=True)
-        notify(told)
-        trying = SizeTrials(sizes, folds, units_of(bench, folds))
-        for done in fits(trying.jobs()):
-            trying.take(done)
-            key = done.key.rpartition("-f")[0]
-            if trying.whole(key):
-                notify(trying.score_of(key))
-        costs = costs_of(bench, [size for size in sizes if trying.whole(size.key)])
-        found = trying.judged()
-        said = sentence(found, sizes, costs, trying.by_rights)
-        chosen = next(size for size in sizes if size.key == found.chosen)
-        kept = Decision("size", chosen.name, said, prominent=True)
-        notify(kept)
-        block = block_of(found, trying, costs, how, said)
-        study = study_of(found, trying, block)
+        start, sizes, folds = time.perf_counter(), candidate_sizes(context), self._folds(context)
+        judged_on = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
+        rows = count_phrase(judging_counts(folds)["rows"], "row")
+        reason = f"each is fitted from the pretrained weights, judged {judged_on} ({rows})"
+        sizes_decision = Decision("sizes", ", ".join(size.name for size in sizes), reason, prominent=True)
+        notify(sizes_decision)
+        trials = SizeTrials(sizes, folds, units_of(context, folds))
+        for result in fits(trials.jobs()):
+            trials.add(result)
+            key = result.key.rpartition("-f")[0]
+            if trials.is_complete(key):
+                notify(trials.score_decision(key))
+        costs = measure_costs(context, [size for size in sizes if trials.is_complete(size.key)])
+        capacity = trials.judge()
+        sentence_text = capacity_sentence(capacity, sizes, costs, trials.has_accuracy)
+        selected = next(size for size in sizes if size.key == capacity.selected)
+        size_decision = Decision("size", selected.name, sentence_text, prominent=True)
+        notify(size_decision)
+        block = capacity_block(capacity, trials, costs, judged_on, sentence_text)
+        study = capacity_study(capacity, trials, block)
         block["search_s"] = round(time.perf_counter() - start, 3)
         blocks = to_json({"capacity": block, "study": study})
-        return SearchOutcome(dict(chosen.settings), (told, kept), blocks)
+        return SearchOutcome(dict(selected.settings), (sizes_decision, size_decision), blocks)
 
-    def _folds(self, bench: Bench) -> Sequence[TrialFold]:
+    def _folds(self, context: SearchContext) -> Sequence[TrialFold]:
         """The fits of a size: folds, where rows may be dealt, until validation rows are enough."""
-        few = self.dealt and len(bench.valid) < ENOUGH
-        return folds_of(bench, FOLDS if few else 0, bench.recipe.seed)
+        out_of_fold = self.may_fold and len(context.valid) < ENOUGH_ROWS
+        return make_trial_folds(context, FOLDS if out_of_fold else 0, context.recipe.seed)
 
-    def foreseen(self, bench: Bench) -> Mapping[str, Any]:
-        """See ``Search.foreseen``."""
-        sizes = [size.name for size in sizes_of(bench)]
-        return {"sizes": sizes, "judged_by": judged_by(self._folds(bench))}
+    def plan(self, context: SearchContext) -> Mapping[str, Any]:
+        """See ``Search.plan``."""
+        sizes = [size.name for size in candidate_sizes(context)]
+        return {"sizes": sizes, "judged_by": judging_counts(self._folds(context))}
 
 
 @dataclass(eq=False)
@@ -137,146 +149,146 @@ class SizeTrials:
     sizes: Sequence[Size]
     folds: Sequence[TrialFold]
     units: Ints | None = None
-    done: dict[str, dict[int, FitResult]] = field(default_factory=dict)
+    results: dict[str, dict[int, FitResult]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> Iterator[FitJob]:
-        """The fits, each asked for when a worker is free: half of the model after the whole, then
+        """The fits, each requested when a worker is free: half of the model after the whole, then
         what lies above it, then what lies below."""
-        for size in in_turn(self.sizes):
-            because = self._spared(size)
-            if because is not None:
-                self.skipped[size.key] = because
+        for size in fit_order(self.sizes):
+            reason = self._skip_reason(size)
+            if reason is not None:
+                self.skipped[size.key] = reason
                 continue
             for number, fold in enumerate(self.folds):
                 if size.key in self.skipped:
                     break
-                yield fold.job(f"{size.key}-f{number}", size.settings, size.key != WHOLE)
+                yield fold.job(f"{size.key}-f{number}", size.settings, size.key != FULL)
 
-    def take(self, done: FitResult) -> None:
+    def add(self, result: FitResult) -> None:
         """What came of a fit."""
-        key, _, fold = done.key.rpartition("-f")
-        if done.failed is not None:
-            self.skipped[key] = done.failed
-        self.done.setdefault(key, {})[int(fold)] = done
+        key, _, fold = result.key.rpartition("-f")
+        if result.failed is not None:
+            self.skipped[key] = result.failed
+        self.results.setdefault(key, {})[int(fold)] = result
 
-    def whole(self, key: str) -> bool:
+    def is_complete(self, key: str) -> bool:
         """Whether every fold of a size is done, and none failed."""
-        return key not in self.skipped and len(self.done.get(key, {})) == len(self.folds)
+        return key not in self.skipped and len(self.results.get(key, {})) == len(self.folds)
 
     def quality(self, key: str) -> Floats:
         """How good each row's answer is [n], more being better: right or wrong, else less loss."""
-        folds = [self.done[key][number] for number in range(len(self.folds))]
+        folds = [self.results[key][number] for number in range(len(self.folds))]
         if all(one.correct is not None for one in folds):
             return np.concatenate([np.asarray(one.correct, np.float64) for one in folds])
         return np.concatenate([-one.losses for one in folds])
 
     @property
-    def by_rights(self) -> bool:
+    def has_accuracy(self) -> bool:
         """Whether answers are right or wrong."""
-        return all(one.correct is not None for one in self.done[WHOLE].values())
+        return all(one.correct is not None for one in self.results[FULL].values())
 
     @property
     def sign(self) -> int:
         """What turns a quality into the metric: accuracy, or the loss."""
-        return 1 if self.by_rights else -1
+        return 1 if self.has_accuracy else -1
 
     def seconds(self, key: str) -> float:
         """How long the fits of a size took."""
-        return sum(one.seconds for one in self.done[key].values())
+        return sum(one.seconds for one in self.results[key].values())
 
-    def score_of(self, key: str) -> Decision:
+    def score_decision(self, key: str) -> Decision:
         """What a fitted size scores, as a line."""
         size = next(one for one in self.sizes if one.key == key)
         mean = float(self.quality(key).mean())
-        value = f"accuracy {mean:.3f}" if self.by_rights else f"loss {-mean:.4f}"
+        value = f"accuracy {mean:.3f}" if self.has_accuracy else f"loss {-mean:.4f}"
         took = f"{len(self.folds)} fits, {self.seconds(key):.0f} s"
         return Decision(size.name, value, took, prominent=True)
 
-    def judged(self) -> Capacity:
+    def judge(self) -> Capacity:
         """What all rows say of the sizes that were fitted."""
-        known = [size for size in self.sizes if size.key != WHOLE and self.whole(size.key)]
-        quality = self.quality(WHOLE)
-        spread = [size.key for size in known if size.is_spread]
-        labels = [str(one.verdict.get("label")) for one in self.done[WHOLE].values()]
+        fitted = [size for size in self.sizes if size.key != FULL and self.is_complete(size.key)]
+        quality = self.quality(FULL)
+        spread = [size.key for size in fitted if size.is_spread]
+        labels = [str(one.verdict.get("label")) for one in self.results[FULL].values()]
         return judge_sizes(
             quality,
-            {size.key: self.quality(size.key) for size in known},
-            {size.key: float(size.large) for size in known},
-            [[size.key for size in known if not size.is_spread], *([key] for key in spread)],
-            MARGIN if self.by_rights else SHARE * float(-quality.mean()),
+            {size.key: self.quality(size.key) for size in fitted},
+            {size.key: float(size.magnitude) for size in fitted},
+            [[size.key for size in fitted if not size.is_spread], *([key] for key in spread)],
+            ACCURACY_MARGIN if self.has_accuracy else LOSS_MARGIN_SHARE * float(-quality.mean()),
             self.units,
             max(set(labels), key=labels.count),
         )
 
-    def _spared(self, size: Size) -> str | None:
+    def _skip_reason(self, size: Size) -> str | None:
         """Why a size need not be fitted, by what is known of the others."""
-        if size.key == WHOLE or not self.whole(WHOLE):
+        if size.key == FULL or not self.is_complete(FULL):
             return None
         sizes = {one.key: one for one in self.sizes}
-        for standing in self.judged().standings:
-            one, verdict = sizes[standing.key], standing.found.verdict
+        for standing in self.judge().standings:
+            one, verdict = sizes[standing.key], standing.paired.verdict
             # Blocks spread over the depth lose more than as many first ones: they say nothing of
             # those.
-            if verdict == "worse" and one.large > size.large and not one.is_spread:
+            if verdict == "worse" and one.magnitude > size.magnitude and not one.is_spread:
                 return WORSE
-            if verdict in ("equivalent", "better") and one.large <= size.large:
+            if verdict in ("equivalent", "better") and one.magnitude <= size.magnitude:
                 return WELL
         return None
 
 
-def in_turn(sizes: Sequence[Size]) -> list[Size]:
+def fit_order(sizes: Sequence[Size]) -> list[Size]:
     """The whole, the half (both forms of it), then from the largest down."""
-    half = sizes[0].large // 2
-    middle = [one for one in sizes if one.large == half]
-    return [*sizes[:1], *middle, *(one for one in sizes[1:] if one not in middle)]
+    half = sizes[0].magnitude // 2
+    halves = [one for one in sizes if one.magnitude == half]
+    return [*sizes[:1], *halves, *(one for one in sizes[1:] if one not in halves)]
 
 
-def block_of(
-    found: Capacity, trying: SizeTrials, costs: Mapping[str, Cost], how: str, said: str
+def capacity_block(
+    capacity: Capacity, trials: SizeTrials, costs: Mapping[str, Cost], judged_on: str, sentence_text: str
 ) -> dict[str, Any]:
     """``capacity`` of ``result.json``."""
-    lines = [_line(found, trying, costs, size) for size in trying.sizes]
-    tried = [line for line in lines if line["tried"]]
+    lines = [_line(capacity, trials, costs, size) for size in trials.sizes]
+    fitted = [line for line in lines if line["tried"]]
     # Whom no other beats in one of quality (the likely difference) and time without losing in the
     # other.
-    points = [(-trying.sign * (one["likely"] or 0.0), float(one["latency_ms"])) for one in tried]
+    points = [(-trials.sign * (one["likely"] or 0.0), float(one["latency_ms"])) for one in fitted]
     return {
-        "answer": found.answer,
-        "because": said,
-        "chosen": found.chosen,
-        "metric": "accuracy" if trying.by_rights else "loss",
-        "higher_is_better": trying.by_rights,
-        "margin": found.margin,
-        "n": found.n,
-        "judged": how,
-        "pareto": [tried[place]["key"] for place in front(points)],
+        "answer": capacity.answer,
+        "because": sentence_text,
+        "chosen": capacity.selected,
+        "metric": "accuracy" if trials.has_accuracy else "loss",
+        "higher_is_better": trials.has_accuracy,
+        "margin": capacity.margin,
+        "n": capacity.n,
+        "judged": judged_on,
+        "pareto": [fitted[place]["key"] for place in pareto_front(points)],
         "sizes": lines,
     }
 
 
-def study_of(found: Capacity, trying: SizeTrials, block: Mapping[str, Any]) -> dict[str, Any]:
+def capacity_study(capacity: Capacity, trials: SizeTrials, block: Mapping[str, Any]) -> dict[str, Any]:
     """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
-    tried = [line for line in block["sizes"] if line["tried"]]
-    scores = {line["key"]: trying.quality(line["key"]) for line in tried}
-    expected = expected_test(scores, found.chosen, WHOLE)
+    fitted = [line for line in block["sizes"] if line["tried"]]
+    scores = {line["key"]: trials.quality(line["key"]) for line in fitted}
+    expected = expected_score(scores, capacity.selected, FULL)
     table = [
         {"trial": place, "settings": line["settings"], "seen": line["value"], "size": line["key"]}
-        for place, line in enumerate(tried)
+        for place, line in enumerate(fitted)
     ]
     return {
         "metric": block["metric"],
         "higher_is_better": block["higher_is_better"],
-        "trials": len(tried),
-        "best": [line["key"] for line in tried].index(found.chosen),
-        "expected_test": expected.signed(trying.sign),
+        "trials": len(fitted),
+        "best": [line["key"] for line in fitted].index(capacity.selected),
+        "expected_test": expected.signed(trials.sign),
         "optimism": expected.optimism,
         "trials_table": table,
     }
 
 
 def _line(
-    found: Capacity, trying: SizeTrials, costs: Mapping[str, Cost], size: Size
+    capacity: Capacity, trials: SizeTrials, costs: Mapping[str, Cost], size: Size
 ) -> dict[str, Any]:
     line: dict[str, Any] = {
         "key": size.key,
@@ -285,25 +297,25 @@ def _line(
         "blocks": size.blocks,
         "rank": size.rank,
         "tried": size.key in costs,
-        "why": trying.skipped.get(size.key),
-        **dict.fromkeys(MEASURED),
+        "why": trials.skipped.get(size.key),
+        **dict.fromkeys(MEASURED_KEYS),
     }
     if size.key not in costs:
         return line
-    cost, sign = costs[size.key], trying.sign
+    cost, sign = costs[size.key], trials.sign
     line |= {
-        "value": sign * float(trying.quality(size.key).mean()),
+        "value": sign * float(trials.quality(size.key).mean()),
         "parameters": cost.parameters,
         "trainable": cost.trainable,
         "latency_ms": cost.latency_ms,
-        "speed": costs[WHOLE].latency_ms / cost.latency_ms,
-        "seconds": trying.seconds(size.key),
+        "speed": costs[FULL].latency_ms / cost.latency_ms,
+        "seconds": trials.seconds(size.key),
     }
-    standing = found.of(size.key)
+    standing = capacity.standing_of(size.key)
     if standing is not None:
         line |= {
-            "difference": standing.found.difference(sign),
-            "verdict": standing.found.verdict,
-            "likely": sign * standing.likely,
+            "difference": standing.paired.difference(sign),
+            "verdict": standing.paired.verdict,
+            "likely": sign * standing.expected_difference,
         }
     return line

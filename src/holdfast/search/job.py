@@ -1,4 +1,4 @@
-"""One fit of a search: what is asked of it, what it leaves, and where that is kept until the run is
+"""One fit of a search: its request, its result, and where that is kept until the run is
 finished, so that a killed search repeats none.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from holdfast.core.records import Floats, Ints, Snapshot
-from holdfast.runs.procedure import FITS
+from holdfast.runs.procedure import SEARCH_FITS
 from holdfast.training.checkpoint import SealedFile
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 # As long as that of a checkpoint: what stands at the end of the file has one length.
-FORM = b"holdfast search fit 1"
+FILE_FORMAT = b"holdfast search fit 1"
 _ARRAYS = ("losses", "correct", "refined")
 
 
@@ -31,32 +31,32 @@ class FitJob:
     """One fit that a search wants.
 
     ``key`` is its name in the search, letters, digits and hyphens. ``train``, ``valid`` and
-    ``held`` are positions among the bench's rows, each row in at most one of them: ``held`` rows
-    (none: an empty array) only score. ``settings`` are ``key: value`` as in a recipe. ``may_fail``:
-    where no fit can be done with these settings, its ``FitResult`` says why, and the search goes
-    on.
+    ``held_out`` are positions among the context's rows, each row in at most one of them:
+    ``held_out`` rows (none: an empty array) only score. ``settings`` are ``key: value`` as in a
+    recipe. ``may_fail``: where no fit can be done with these settings, its ``FitResult`` says why,
+    and the search goes on.
     """
 
     key: str
     train: Ints
     valid: Ints
-    held: Ints
+    held_out: Ints
     settings: Mapping[str, Any] = field(default_factory=dict)
     may_fail: bool = False
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """What it is, in a text that is equal for equal jobs alone."""
-        rows = [side.tolist() for side in (self.train, self.valid, self.held)]
-        # Fits that lie in runs of before were asked with a fourth part, which was always this.
-        told = [self.key, rows, dict(self.settings), "None"]
-        return json.dumps(told, sort_keys=True, default=str)
+        rows = [side.tolist() for side in (self.train, self.valid, self.held_out)]
+        # Fits stored by earlier versions have a fourth part, which was always this.
+        parts = [self.key, rows, dict(self.settings), "None"]
+        return json.dumps(parts, sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FitEvaluations:
-    """What a fit saw of its L looks at its validation rows: ``steps`` [L], ``losses`` [L, n] per
-    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each look by name.
+    """The L evaluations of a fit on its validation rows: ``steps`` [L], ``losses`` [L, n] per
+    example in nats, ``correct`` [L, n] or ``None``, and the ``metrics`` of each evaluation by name.
     ``logits`` [L, n, classes] of a classifier; ``refined`` [L] are mean losses after the best
     ``temperature`` [L]."""
 
@@ -71,11 +71,12 @@ class FitEvaluations:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldScores:
-    """What the kept state says of held rows: ``scores`` in the shape of a ``test`` block, and
-    ``answers`` in the columns of ``predictions.parquet``; ``losses`` [m] per example."""
+    """Scores and predictions of the best checkpoint on held-out rows: ``scores`` in the shape of a
+    ``test`` block, and ``predictions`` in the columns of ``predictions.parquet``; ``losses`` [m]
+    per example."""
 
     scores: Mapping[str, Any]
-    answers: pa.Table
+    predictions: pa.Table
     losses: Floats
 
 
@@ -83,17 +84,18 @@ class FoldScores:
 class FitResult:
     """A job that has come to its end.
 
-    ``best`` is the place of the kept state among the ``looks`` (``None`` where it is an average
-    that no look saw), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the validation rows by
-    that state; ``refined`` [n] are the losses after the temperature that suits it best, where a row
-    has one class, else as they are. ``planned`` are the updates that were planned, ``seconds`` of
-    wall time. ``stopped`` is the reason with which a watch ended it, ``None`` where none did.
-    ``recipe`` holds every setting as it was resolved. ``failed`` says why there was no fit.
+    ``best`` is the index of the best checkpoint among the ``evaluations`` (``None`` where it is an
+    average that was not evaluated), ``losses`` [n], ``correct`` [n] and ``metrics`` are of the
+    validation rows by that state; ``refined`` [n] are the losses after the temperature that suits
+    it best, where a row has one class, else as they are. ``planned`` are the updates that were
+    planned, ``seconds`` of wall time. ``stopped`` is the reason with which a watch ended it,
+    ``None`` where none did. ``recipe`` holds every setting as it was resolved. ``failed`` says why
+    there was no fit.
     """
 
     key: str
     settings: Mapping[str, Any]
-    looks: FitEvaluations
+    evaluations: FitEvaluations
     losses: Floats
     seconds: float
     ended: str
@@ -109,87 +111,88 @@ class FitResult:
     verdict: Mapping[str, Any] = field(default_factory=dict)
     stopped: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    held: FoldScores | None = None
+    held_out: FoldScores | None = None
     failed: str | None = None
 
     @property
-    def answered(self) -> FoldScores:
-        """What it says of the held rows, of a job that has some."""
-        assert self.held is not None
-        return self.held
+    def held_out_scores(self) -> FoldScores:
+        """The scores of the held-out rows, of a job that has some."""
+        assert self.held_out is not None
+        return self.held_out
 
 
 class FitWatch(Protocol):
     """Follows the fits of a search and may end one."""
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
         """A reason to end the job ``key`` now; ``None`` lets it go on."""
         ...
 
 
 class FitStore:
     """Finished fits on disk. ``folder`` is the run's ``checkpoints`` (``None``: nothing is kept),
-    ``mark`` that of the bench: what was done on other rows or by another recipe is not read."""
+    ``fingerprint`` that of the context: what was done on other rows or by another recipe is not
+    read."""
 
-    def __init__(self, folder: Path | None, mark: str) -> None:
-        self._folder = folder / FITS if folder else None
-        self._mark = mark
+    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+        self._folder = folder / SEARCH_FITS if folder else None
+        self._fingerprint = fingerprint
 
-    def save(self, job: FitJob, done: FitResult) -> None:
+    def save(self, job: FitJob, result: FitResult) -> None:
         """Write it whole or not at all."""
         if self._folder is not None:
-            self._file(job).save(_packed(done))
+            self._file(job).save(_pack(result))
 
     def load(self, job: FitJob) -> FitResult | None:
         """What was done of this very job; ``None`` where it is to be done."""
         state = self._file(job).load("a finished fit", ": it is done again")
-        return None if state is None else _unpacked(state)
+        return None if state is None else _unpack(state)
 
     def _file(self, job: FitJob) -> SealedFile:
         path = self._folder / f"{job.key}.pt" if self._folder else None
-        return SealedFile(path, f"{self._mark} {job.mark}", FORM)
+        return SealedFile(path, f"{self._fingerprint} {job.fingerprint}", FILE_FORMAT)
 
 
-def _packed(done: FitResult) -> dict[str, Any]:
+def _pack(result: FitResult) -> dict[str, Any]:
     import pyarrow as pa
     import torch
 
-    others = ("looks", "held", *_ARRAYS)
-    plain = {one.name: getattr(done, one.name) for one in fields(done) if one.name not in others}
+    separate = ("evaluations", "held_out", *_ARRAYS)
+    plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name not in separate}
     state: dict[str, Any] = {
         "plain": json.dumps(plain),
-        **{name: _tensor(getattr(done, name)) for name in _ARRAYS},
+        **{name: _tensor(getattr(result, name)) for name in _ARRAYS},
         "looks": {
-            one.name: _tensor(getattr(done.looks, one.name))
-            for one in fields(done.looks)
+            one.name: _tensor(getattr(result.evaluations, one.name))
+            for one in fields(result.evaluations)
             if one.name != "metrics"
         },
     }
-    state["looks"]["metrics"] = json.dumps(done.looks.metrics)
-    if done.held is not None:
+    state["looks"]["metrics"] = json.dumps(result.evaluations.metrics)
+    if result.held_out is not None:
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, done.held.answers.schema) as writer:
-            writer.write_table(done.held.answers)
+        with pa.ipc.new_stream(sink, result.held_out.predictions.schema) as writer:
+            writer.write_table(result.held_out.predictions)
         state["held"] = {
-            "scores": json.dumps(done.held.scores),
+            "scores": json.dumps(result.held_out.scores),
             "answers": torch.frombuffer(bytearray(sink.getvalue()), dtype=torch.uint8),
-            "losses": _tensor(done.held.losses),
+            "losses": _tensor(result.held_out.losses),
         }
     return state
 
 
-def _unpacked(state: dict[str, Any]) -> FitResult:
+def _unpack(state: dict[str, Any]) -> FitResult:
     import pyarrow as pa
 
-    looks = {name: _array(one) for name, one in state["looks"].items() if name != "metrics"}
-    looks["metrics"] = tuple(json.loads(state["looks"]["metrics"]))
-    held = state.get("held")
-    if held is not None:
-        stream = pa.ipc.open_stream(pa.py_buffer(_array(held["answers"]).tobytes()))
-        held = FoldScores(json.loads(held["scores"]), stream.read_all(), _array(held["losses"]))
+    evaluations = {name: _array(one) for name, one in state["looks"].items() if name != "metrics"}
+    evaluations["metrics"] = tuple(json.loads(state["looks"]["metrics"]))
+    held_out = state.get("held")
+    if held_out is not None:
+        stream = pa.ipc.open_stream(pa.py_buffer(_array(held_out["answers"]).tobytes()))
+        held_out = FoldScores(json.loads(held_out["scores"]), stream.read_all(), _array(held_out["losses"]))
     arrays = {name: _array(state[name]) for name in _ARRAYS}
     return FitResult(
-        **json.loads(state["plain"]), **arrays, looks=FitEvaluations(**looks), held=held
+        **json.loads(state["plain"]), **arrays, evaluations=FitEvaluations(**evaluations), held_out=held_out
     )
 
 

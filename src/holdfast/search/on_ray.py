@@ -1,9 +1,9 @@
 """Fits of a search on a Ray cluster, or on the processes of this machine.
 
 A worker does what the local engine does, with as many threads, so the results are the same, bit for
-bit on machines of one kind. Looks travel to the process that searches, which answers for the watch:
-what it knows of all fits lies in one place. A worker that dies costs its fit's time: the fit is
-done again, elsewhere, and that is said.
+bit on machines of one kind. Evaluations are sent to the process that searches, which answers for
+the watch: what it knows of all fits lies in one place. A worker that dies costs its fit's time: the
+fit is done again, elsewhere, and that is said.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.engines import connect_ray, is_ray_connected
 from holdfast.models.compute.processor import quick_dropout
-from holdfast.search.bench import Bench, work
+from holdfast.search.context import SearchContext, run_job
 from holdfast.search.job import FitJob, FitResult, FitStore, FitWatch
 from holdfast.training.machine.machine import flushed_subnormals
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 TRIES = 3
 POLL_S = 0.05
 
-# What a worker has prepared: by the bench's mark, one at a time.
-_BENCHES: dict[str, Bench] = {}
+# What a worker has prepared: by the context's mark, one at a time.
+_CONTEXTS: dict[str, SearchContext] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,120 +45,120 @@ class RayEngine:
     """``address`` is that of a cluster (``host:port``, ``ray://host:port`` or ``auto``); without it
     ``RAY_ADDRESS`` names one, else one is started on this machine. ``processors`` and ``gpus`` are
     those of the cluster: a fit takes as many processors as it has threads, and a GPU where there
-    are some. Who was not connected before (``own``) is not afterwards."""
+    are some. Who was not connected before (``disconnect_after``) is not afterwards."""
 
     address: str | None
     processors: int
     gpus: int
-    own: bool = False
+    disconnect_after: bool = False
 
     @classmethod
-    def of(cls, address: str | None = None) -> RayEngine:
+    def connect(cls, address: str | None = None) -> RayEngine:
         """Connect. Raises ``MachineError`` where Ray is not installed or cannot be reached."""
-        before = is_ray_connected()
-        there = connect_ray(address).cluster_resources()
-        return cls(address, int(there.get("CPU", 1)), int(there.get("GPU", 0)), not before)
+        already_connected = is_ray_connected()
+        resources = connect_ray(address).cluster_resources()
+        return cls(address, int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), not already_connected)
 
     def run(
         self,
-        bench: Bench,
+        context: SearchContext,
         jobs: Iterator[FitJob],
         *,
         store: FitStore,
         watch: FitWatch | None = None,
     ) -> Iterator[FitResult]:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
-        threads = bench.recipe.train.threads or 1
-        most = self.gpus or max(1, self.processors // threads)
-        told = f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
-        because = f"the cluster has {told}; a fit takes {count_phrase(threads, 'thread')}"
-        notify(Decision("fits at a time", str(most), because))
+        threads = context.recipe.train.threads or 1
+        max_fits = self.gpus or max(1, self.processors // threads)
+        resources = f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
+        because = f"the cluster has {resources}; a fit takes {count_phrase(threads, 'thread')}"
+        notify(Decision("fits at a time", str(max_fits), because))
         ray = connect_ray(self.address)
-        crew = _Crew(ray, (threads, min(1, self.gpus)), bench, watch)
+        pool = _FitPool(ray, (threads, min(1, self.gpus)), context, watch)
         # Ray prints of dead workers where results belong.
         with contextlib.redirect_stdout(sys.stderr):
             try:
-                yield from _done(crew, jobs, most, store)
+                yield from _results(pool, jobs, max_fits, store)
             finally:
-                crew.leave()
-                if self.own:
+                pool.stop()
+                if self.disconnect_after:
                     ray.shutdown()
 
 
-def _done(crew: _Crew, jobs: Iterator[FitJob], most: int, store: FitStore) -> Iterator[FitResult]:
+def _results(pool: _FitPool, jobs: Iterator[FitJob], max_fits: int, store: FitStore) -> Iterator[FitResult]:
     """The results, with at most so many fits under way."""
-    waiting = True
-    while waiting or crew.busy:
-        while waiting and len(crew.busy) < most:
+    jobs_left = True
+    while jobs_left or pool.running:
+        while jobs_left and len(pool.running) < max_fits:
             job = next(jobs, None)
             if job is None:
-                waiting = False
+                jobs_left = False
                 break
-            done = store.load(job)
-            if done is None:
-                crew.begin(job)
+            result = store.load(job)
+            if result is None:
+                pool.begin(job)
             else:
-                yield done
-        for job, done in crew.finished():
-            store.save(job, done)
-            yield done
+                yield result
+        for job, result in pool.finished():
+            store.save(job, result)
+            yield result
 
 
-class _Crew:
+class _FitPool:
     """The fits that are under way."""
 
     def __init__(
-        self, ray: ModuleType, each: tuple[int, int], bench: Bench, watch: FitWatch | None
+        self, ray: ModuleType, each: tuple[int, int], context: SearchContext, watch: FitWatch | None
     ) -> None:
         threads, gpus = each
         self._ray, self._watch = ray, watch
-        self._bench = ray.put(pickle.dumps(portable(bench)))
-        self._mark = bench.mark
+        self._context = ray.put(pickle.dumps(with_rows_in_memory(context)))
+        self._fingerprint = context.fingerprint
         self._mail = ray.remote(Mailbox).options(num_cpus=0).remote() if watch else None
         variables = {"OMP_NUM_THREADS": str(threads), "RAY_USAGE_STATS_ENABLED": "0"}
-        self._task = ray.remote(_carry_out).options(
+        self._task = ray.remote(_run_in_worker).options(
             num_cpus=threads, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": variables}
         )
-        self.busy: dict[Any, tuple[FitJob, int]] = {}
+        self.running: dict[Any, tuple[FitJob, int]] = {}
 
     def begin(self, job: FitJob, tries: int = 1) -> None:
         """Give it to a worker."""
-        self.busy[self._task.remote(self._mark, [self._bench], job, self._mail, __version__)] = (
+        self.running[self._task.remote(self._fingerprint, [self._context], job, self._mail, __version__)] = (
             job,
             tries,
         )
 
     def finished(self) -> Iterator[tuple[FitJob, FitResult]]:
-        """Those that have come to their end within a moment; looks are answered meanwhile."""
-        there, _ = self._ray.wait(list(self.busy), num_returns=1, timeout=POLL_S)
-        self._answer()
-        for one in there:
-            job, tries = self.busy.pop(one)
+        """Those that have come to their end within a moment; evaluations are answered meanwhile."""
+        done, _ = self._ray.wait(list(self.running), num_returns=1, timeout=POLL_S)
+        self._answer_watch()
+        for future in done:
+            job, tries = self.running.pop(future)
             try:
-                found = self._ray.get(one)
+                packed = self._ray.get(future)
             except self._ray.exceptions.RayError as error:
-                self._again(job, tries, error)
+                self._retry(job, tries, error)
                 continue
-            if isinstance(found, HoldfastError):
-                raise found
+            if isinstance(packed, HoldfastError):
+                raise packed
             # Ray's own arrays cannot be written to.
-            yield job, pickle.loads(found)
+            yield job, pickle.loads(packed)
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Stop what is still under way: it was begun for a search that has ended."""
-        for one in self.busy:
+        for future in self.running:
             with contextlib.suppress(Exception):
-                self._ray.cancel(one, force=True)
+                self._ray.cancel(future, force=True)
         if self._mail is not None:
             self._ray.kill(self._mail)
 
-    def _answer(self) -> None:
+    def _answer_watch(self) -> None:
         if self._mail is None or self._watch is None:
             return
-        for number, key, look in self._ray.get(self._mail.waiting.remote()):
-            self._ray.get(self._mail.answer.remote(number, self._watch.look(key, look)))
+        for number, key, snapshot in self._ray.get(self._mail.waiting.remote()):
+            self._ray.get(self._mail.answer.remote(number, self._watch.stop_reason(key, snapshot)))
 
-    def _again(self, job: FitJob, tries: int, error: Exception) -> None:
+    def _retry(self, job: FitJob, tries: int, error: Exception) -> None:
         """A worker died, or something broke in it that is no error of Holdfast's."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, Exception) and isinstance(error, self._ray.exceptions.RayTaskError):
@@ -177,25 +177,25 @@ class _Crew:
 
 
 class Mailbox:
-    """An actor through which fits ask the process that searches about their looks."""
+    """An actor through which fits ask the searching process whether to go on."""
 
     def __init__(self) -> None:
-        self._asked: dict[int, tuple[str, Snapshot]] = {}
+        self._pending: dict[int, tuple[str, Snapshot]] = {}
         self._answers: dict[int, asyncio.Future[str | None]] = {}
         self._last = 0
 
-    async def look(self, key: str, look: Snapshot) -> str | None:
+    async def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
         """The watch's answer."""
         self._last += 1
         number = self._last
         self._answers[number] = asyncio.get_running_loop().create_future()
-        self._asked[number] = (key, look)
+        self._pending[number] = (key, snapshot)
         return await self._answers[number]
 
-    async def waiting(self) -> list[tuple[int, str, Snapshot]]:
+    async def take_pending(self) -> list[tuple[int, str, Snapshot]]:
         """What was asked since this was asked last."""
-        asked, self._asked = self._asked, {}
-        return [(number, key, look) for number, (key, look) in asked.items()]
+        pending, self._pending = self._pending, {}
+        return [(number, key, snapshot) for number, (key, snapshot) in pending.items()]
 
     async def answer(self, number: int, because: str | None) -> None:
         """Let that fit go on."""
@@ -203,20 +203,20 @@ class Mailbox:
 
 
 @dataclass(frozen=True, slots=True)
-class ByMail:
+class RemoteWatch:
     """The watch as a worker has it."""
 
     mail: Any
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
         """Ask the process that searches, and wait."""
         import ray
 
-        told: str | None = ray.get(self.mail.look.remote(key, replace(look, valid_logits=None)))
-        return told
+        reason: str | None = ray.get(self.mail.look.remote(key, replace(snapshot, valid_logits=None)))
+        return reason
 
 
-def _carry_out(mark: str, packed: list[Any], job: FitJob, mail: object, version: str) -> Any:
+def _run_in_worker(fingerprint: str, packed: list[Any], job: FitJob, mail: object, version: str) -> Any:
     """In a worker: the one fit, or the error that a person must see."""
     import ray
 
@@ -228,22 +228,22 @@ def _carry_out(mark: str, packed: list[Any], job: FitJob, mail: object, version:
                 None,
                 "Install the same version on every machine.",
             )
-        if mark not in _BENCHES:
-            _BENCHES.clear()
-            _BENCHES[mark] = pickle.loads(ray.get(packed[0]))
+        if fingerprint not in _CONTEXTS:
+            _CONTEXTS.clear()
+            _CONTEXTS[fingerprint] = pickle.loads(ray.get(packed[0]))
         # As the process that searches has it: results depend on both to the last bit.
         with flushed_subnormals(), quick_dropout():
-            watch = ByMail(mail) if mail is not None else None
-            return pickle.dumps(work(_BENCHES[mark], job, watch))
+            watch = RemoteWatch(mail) if mail is not None else None
+            return pickle.dumps(run_job(_CONTEXTS[fingerprint], job, watch))
     except HoldfastError as error:
         return error
 
 
-def portable(bench: Bench) -> Bench:
-    """The bench with its rows in memory: another machine does not have the files in which they lie
-    here."""
-    known = tuple(_in_memory(table) for table in bench.known)
-    return replace(bench, rows=_in_memory(bench.rows), known=known, _prepared={})
+def with_rows_in_memory(context: SearchContext) -> SearchContext:
+    """The context with its rows in memory: another machine does not have the files in which they
+    lie here."""
+    known = tuple(_in_memory(table) for table in context.known)
+    return replace(context, rows=_in_memory(context.rows), known=known, _prepared={})
 
 
 def _in_memory(table: Table) -> Table:

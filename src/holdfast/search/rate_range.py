@@ -1,7 +1,7 @@
 """``holdfast lr``: which learning rate suits these rows and this model, found in a hundred updates.
 
-The rows are read, divided and encoded, and the run begins, as ``train`` would have it; then the
-rate rises from update to update, on training rows alone (``training/sweep.py``), and
+The rows are read, split and encoded, and the run begins, as ``train`` would have it; then the
+learning rate rises from update to update, on training rows alone (``training/sweep.py``), and
 the fall of the loss says which rates move the model without breaking it (``stats/rate_curve.py``).
 Nothing is written, and the network that was swept is thrown away.
 """
@@ -19,12 +19,12 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.decisions import notify
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import make_job
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.bench import as_a_run
+from holdfast.search.context import run_environment
 from holdfast.stats.rate_curve import suggest
 from holdfast.training.loop import memory_errors
 from holdfast.training.machine.machine import make_accelerator
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST, UPDATES = 1e-7, 1.0, 100
 # So much above the start, in shares of it and in nats, higher rates say nothing any more.
-EXPLODED, AT_LEAST, OVER = 2.0, 1.0, 3
+DIVERGED_SHARE, DIVERGED_NATS, DIVERGED_UPDATES = 2.0, 1.0, 3
 
 
 @dataclass(frozen=True, slots=True)
 class RatePoint:
-    """One update: its ``rate``, the ``loss`` of the rows that came next, and the loss that
+    """One update: its learning ``rate``, the ``loss`` of the rows that came next, and the loss that
     ``smoothed`` updates show, relative to what the same rows lost at the start."""
 
     rate: float
@@ -74,60 +74,60 @@ class RateRange:
         return {"schema": 1, **asdict(self), "points": [asdict(one) for one in self.points]}
 
 
-def range_test(recipe: Recipe, held: Mapping[str, pa.Table] = MappingProxyType({})) -> RateRange:
-    """The range test of a recipe; ``held`` are rows in memory, see ``prepare.sources``.
+def range_test(recipe: Recipe, in_memory: Mapping[str, pa.Table] = MappingProxyType({})) -> RateRange:
+    """The range test of a recipe; ``in_memory`` are rows in memory, see ``prepare.sources``.
 
     Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
     there is nothing to resume.
     """
-    with as_a_run(recipe, held) as recipe:
+    with run_environment(recipe, in_memory) as recipe:
         divided = load_and_divide(recipe)
         known = divided.tables
         prepared, train, valid = prepare_divided(
             divided.recipe, divided.splits, divided.findings, divided.unlabelled, known
         )
-        return range_of(prepared, train, valid)
+        return find_rate_range(prepared, train, valid)
 
 
-def range_of(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
+def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRange:
     """The range test of a fit on these rows, by position: of the phase of its plan that passes most
     rows. Rates of a method's stage are those of ``train.learning_rate`` that would lead to them."""
     # What is kept of frozen layers pays over a run, not over a hundred updates.
-    unkept = prepared.recipe.with_changes(train={"cache_frozen": "off"})
-    ready = make_ready(replace(prepared, recipe=unkept), train, valid)
-    notify(*ready.decisions, *ready.findings)
-    phases, planned = ready.plan.phases, ready.recipe.train.learning_rate
+    uncached = prepared.recipe.with_changes(train={"cache_frozen": "off"})
+    training_plan = make_training_plan(replace(prepared, recipe=uncached), train, valid)
+    notify(*training_plan.decisions, *training_plan.findings)
+    phases, planned = training_plan.plan.phases, training_plan.recipe.train.learning_rate
     place = max(range(len(phases)), key=lambda i: phases[i].rows_passed)
     share = phases[place].learning_rate / planned
     rates = [float(rate) for rate in np.geomspace(LOWEST, HIGHEST, UPDATES)]
-    job, _ = make_job(ready, make_accelerator(ready.recipe.train.precision))
+    job, _ = make_job(training_plan, make_accelerator(training_plan.recipe.train.precision))
     # Before the wait, which is a minute and more on a slow machine.
     because = "each with its rows compared before and after; seconds to minutes on a processor"
     size = f"up to {UPDATES} updates of {phases[place].rows_per_step} rows"
     notify(Decision("range test", size, because, prominent=True))
     with memory_errors("the range test"):
-        made = sweep(job, place, [rate * share for rate in rates], exploded)
-    tried = np.array(rates[: len(made)])
-    losses, starts = (np.array([getattr(one, key) for one in made]) for key in ("loss", "start"))
-    found = suggest(tried, losses, starts)
+        updates = sweep(job, place, [rate * share for rate in rates], has_diverged)
+    rates_tried = np.array(rates[: len(updates)])
+    losses, starts = (np.array([getattr(one, key) for one in updates]) for key in ("loss", "start"))
+    suggestion = suggest(rates_tried, losses, starts)
     points = tuple(
-        RatePoint(*map(float, one)) for one in zip(tried, losses, found.smoothed, strict=True)
+        RatePoint(*map(float, one)) for one in zip(rates_tried, losses, suggestion.smoothed, strict=True)
     )
     return RateRange(
-        found.rate,
-        found.low,
-        found.high,
+        suggestion.rate,
+        suggestion.low,
+        suggestion.high,
         points,
-        found.because,
+        suggestion.because,
         planned,
         phases[place].name,
-        len(ready.train),
+        len(training_plan.train),
     )
 
 
-def exploded(made: Sequence[SweepStep]) -> bool:
+def has_diverged(updates: Sequence[SweepStep]) -> bool:
     """Whether the loss has risen so far above where it began that higher rates say nothing."""
-    if len(made) < OVER:
+    if len(updates) < DIVERGED_UPDATES:
         return False
-    risen = np.mean([one.loss - one.initial_loss for one in made[-OVER:]])
-    return bool(risen > max(AT_LEAST, EXPLODED * float(np.mean([one.initial_loss for one in made]))))
+    risen = np.mean([one.loss - one.initial_loss for one in updates[-DIVERGED_UPDATES:]])
+    return bool(risen > max(DIVERGED_NATS, DIVERGED_SHARE * float(np.mean([one.initial_loss for one in updates]))))

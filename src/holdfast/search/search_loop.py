@@ -1,7 +1,7 @@
 """The loop of a search: which fits it asks for, what it makes of them, and when it ends.
 
-It is a lazy sequence of jobs beside a receiver of what came of them, so that it is the same with
-one worker and with many: the next trial is chosen when a worker is free, by what was told until
+It is a lazy sequence of jobs with a receiver of their results, so that it is the same with
+one worker and with many: the next trial is chosen when a worker is free, by the results until
 then.
 """
 
@@ -18,194 +18,195 @@ from holdfast.core.decisions import notify
 from holdfast.core.records import Decision, Floats
 from holdfast.core.wording import count_phrase
 from holdfast.search.job import FitJob, FitResult
-from holdfast.search.space import shown
-from holdfast.search.space_request import key_of
+from holdfast.search.space import format_settings
+from holdfast.search.space_request import settings_key
 from holdfast.search.study import Origin, State, TrialResult, Trials, TrialStart
 from holdfast.search.trial_plan import Pruning, TrialPlan
 
 # Of proposals in a row that were tried already, after which the space counts as searched.
-REPEATS = 50
+MAX_REPEATED_PROPOSALS = 50
 # Whole trials before a search may end because another is not worth its price.
 LEAST_TRIALS = 8
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenTrial:
     """A trial under way: its folds that are done."""
 
-    begun: TrialStart
-    done: dict[int, FitResult] = field(default_factory=dict)
-    dropped: str | None = None
+    start: TrialStart
+    results: dict[int, FitResult] = field(default_factory=dict)
+    drop_reason: str | None = None
 
 
 @dataclass(eq=False)
 class SearchLoop:
-    """One search, as it was planned (``how``).
+    """One search, as it was planned (``plan``).
 
-    ``seconds`` bound it. ``ends`` says after a trial why there should be no other, ``behind`` after
-    a fold why a trial should have no other. ``stopped`` is why it came to its end.
+    ``seconds`` bound it. ``search_stop_rule`` says after a trial why there should be no other,
+    ``trial_stop_rule`` after a fold why a trial should have no other. ``stop_reason`` is why it
+    came to its end.
     """
 
     trials: Trials
-    how: TrialPlan
+    plan: TrialPlan
     pruning: Pruning
     seconds: float | None = None
-    ends: Callable[[Sequence[TrialResult]], str | None] | None = None
-    behind: Callable[[TrialResult, Sequence[TrialResult]], str | None] | None = None
-    stopped: str = ""
-    _open: dict[str, _Open] = field(default_factory=dict)
-    _tried: dict[int, TrialResult] = field(default_factory=dict)
+    search_stop_rule: Callable[[Sequence[TrialResult]], str | None] | None = None
+    trial_stop_rule: Callable[[TrialResult, Sequence[TrialResult]], str | None] | None = None
+    stop_reason: str = ""
+    _open: dict[str, _OpenTrial] = field(default_factory=dict)
+    _results: dict[int, TrialResult] = field(default_factory=dict)
     _keys: set[str] = field(default_factory=set)
-    _sizes: dict[int, int] = field(default_factory=dict)
-    _since: float = field(default_factory=time.monotonic)
+    _fold_sizes: dict[int, int] = field(default_factory=dict)
+    _started_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         for one in self.trials.finished():
             self._remember(one)
 
     @property
-    def tried(self) -> tuple[TrialResult, ...]:
+    def results(self) -> tuple[TrialResult, ...]:
         """Every trial that has come to its end, by number."""
-        return tuple(self._tried[number] for number in sorted(self._tried))
+        return tuple(self._results[number] for number in sorted(self._results))
 
     def jobs(self) -> Iterator[FitJob]:
-        """The fits, as they are asked for."""
-        for begun in self.trials.open():
-            yield from self._jobs_of(begun)
-        while (asked := self._next()) is not None:
-            yield from self._jobs_of(asked)
+        """The fits, as they are requested."""
+        for start in self.trials.unfinished():
+            yield from self._jobs_of(start)
+        while (next_start := self._next_trial()) is not None:
+            yield from self._jobs_of(next_start)
 
-    def take(self, done: FitResult) -> None:
+    def add(self, fit_result: FitResult) -> None:
         """What came of a fit."""
-        name, _, fold = done.key.partition("-f")
-        of = self._open.get(name)
-        if of is None:
+        name, _, fold = fit_result.key.partition("-f")
+        trial = self._open.get(name)
+        if trial is None:
             # A fold that another worker had begun when its trial was dropped.
             return
-        of.done[int(fold or 0)] = done
-        tried = self._assembled(of)
-        of.dropped = done.failed or done.stopped
-        if of.dropped is None and len(of.done) < len(self.how.folds):
-            of.dropped = self.behind(tried, self.tried) if self.behind else None
-            if of.dropped is None:
+        trial.results[int(fold or 0)] = fit_result
+        result = self._assemble(trial)
+        trial.drop_reason = fit_result.failed or fit_result.stopped
+        if trial.drop_reason is None and len(trial.results) < len(self.plan.folds):
+            trial.drop_reason = self.trial_stop_rule(result, self.results) if self.trial_stop_rule else None
+            if trial.drop_reason is None:
                 return
-        tried = self._assembled(of)
-        self.trials.tell(of.begun, tried)
-        self._remember(tried)
+        result = self._assemble(trial)
+        self.trials.tell(trial.start, result)
+        self._remember(result)
         del self._open[name]
-        self._report(tried)
+        self._report(result)
 
-    def _remember(self, tried: TrialResult) -> None:
-        self._tried[tried.number] = tried
-        if tried.whole:
-            self._sizes |= dict(enumerate(tried.sizes))
-        self._keys.add(key_of(tried.settings))
+    def _remember(self, result: TrialResult) -> None:
+        self._results[result.number] = result
+        if result.is_fully_scored:
+            self._fold_sizes |= dict(enumerate(result.sizes))
+        self._keys.add(settings_key(result.settings))
 
-    def _jobs_of(self, begun: TrialStart) -> Iterator[FitJob]:
-        name = key_of(begun.settings)
+    def _jobs_of(self, start: TrialStart) -> Iterator[FitJob]:
+        name = settings_key(start.settings)
         if name in self._keys or name in self._open:
-            self.trials.again(begun)
+            self.trials.give_back(start)
             return
-        self._open[name] = _Open(begun)
-        whole = len(self.how.folds) == 1
-        for number, fold in enumerate(self.how.folds):
-            if name not in self._open or self._open[name].dropped:
+        self._open[name] = _OpenTrial(start)
+        single_fold = len(self.plan.folds) == 1
+        for number, fold in enumerate(self.plan.folds):
+            if name not in self._open or self._open[name].drop_reason:
                 return
-            key = name if whole else f"{name}-f{number}"
+            key = name if single_fold else f"{name}-f{number}"
             self.pruning.follow(
-                key, begun.handle if whole else None, spared=begun.origin == "default"
+                key, start.handle if single_fold else None, spared=start.origin == "default"
             )
-            yield fold.job(key, begun.settings)
+            yield fold.job(key, start.settings)
 
-    def _next(self) -> TrialStart | None:
-        for _ in range(REPEATS):
+    def _next_trial(self) -> TrialStart | None:
+        for _ in range(MAX_REPEATED_PROPOSALS):
             # What other runs of the study have finished since is compared like one's own.
             for one in () if self.trials.alone else self.trials.finished():
-                if one.number not in self._tried:
+                if one.number not in self._results:
                     self._remember(one)
-            because = self._over()
-            begun = self._asked() if because is None else None
-            if begun is None:
-                self.stopped = because or self._grid_over()
+            reason = self._limit_reason()
+            start = self._ask_next() if reason is None else None
+            if start is None:
+                self.stop_reason = reason or self._grid_stop_reason()
                 # The default, where another run began it and has not finished it, or never will:
-                # all trials are held against it.
-                defaults = [point for origin, point in self.how.points if origin == "default"]
+                # all trials are compared with it.
+                defaults = [point for origin, point in self.plan.points if origin == "default"]
                 if self.trials.alone or not defaults or self._is_known({}):
                     return None
                 return self.trials.ask("default", 0, defaults[0])
-            if not self._is_known(begun.settings):
-                return begun
-            self.trials.again(begun)
-        self.stopped = f"{REPEATS} proposals in a row had been tried already"
+            if not self._is_known(start.settings):
+                return start
+            self.trials.give_back(start)
+        self.stop_reason = f"{MAX_REPEATED_PROPOSALS} proposals in a row had been tried already"
         return None
 
     def _is_known(self, settings: Mapping[str, object]) -> bool:
         """Whether they were tried, or are under way."""
-        key = key_of(settings)
+        key = settings_key(settings)
         return key in self._keys or key in self._open
 
-    def _grid_over(self) -> str:
-        default = next((point for origin, point in self.how.points if origin == "default"), None)
-        grid = self.how.grid or ()
+    def _grid_stop_reason(self) -> str:
+        default = next((point for origin, point in self.plan.points if origin == "default"), None)
+        grid = self.plan.grid or ()
         if all(self._is_known({} if point == default else point) for point in grid):
             return "every point of the grid was tried"
         return "the points of the grid that are left were begun by other runs of the study"
 
-    def _asked(self) -> TrialStart | None:
+    def _ask_next(self) -> TrialStart | None:
         """The next trial of the first origin that has one left."""
-        queue: list[tuple[Origin, Mapping[str, Any] | None]] = list(self.how.points)
-        queue += [("grid", point) for point in self.how.grid or ()]
+        queue: list[tuple[Origin, Mapping[str, Any] | None]] = list(self.plan.points)
+        queue += [("grid", point) for point in self.plan.grid or ()]
         places: dict[str, int] = {}
         for origin, point in queue:
             place = places.get(origin, 0)
             places[origin] = place + 1
-            if place not in self.trials.started(origin):
+            if place not in self.trials.started_places(origin):
                 return self.trials.ask(origin, place, point)
-        return None if self.how.grid is not None else self.trials.ask("sampler")
+        return None if self.plan.grid is not None else self.trials.ask("sampler")
 
-    def _over(self) -> str | None:
+    def _limit_reason(self) -> str | None:
         """Why there is no other trial."""
-        count = len(self._tried) + len(self._open)
-        if self.how.most is not None and count >= self.how.most:
+        count = len(self._results) + len(self._open)
+        if self.plan.max_trials is not None and count >= self.plan.max_trials:
             return f"{count_phrase(count, 'trial')}, as many as asked for"
-        if self.seconds is not None and self._tried:
-            spent = time.monotonic() - self._since
-            usual = float(np.median([one.seconds for one in self.tried]))
-            if spent + usual > self.seconds:
+        if self.seconds is not None and self._results:
+            elapsed = time.monotonic() - self._started_at
+            typical_seconds = float(np.median([one.seconds for one in self.results]))
+            if elapsed + typical_seconds > self.seconds:
                 return (
-                    f"{self.seconds / 60:g} minutes: another trial of about {usual:.0f} s does "
+                    f"{self.seconds / 60:g} minutes: another trial of about {typical_seconds:.0f} s does "
                     "not fit"
                 )
-        if self.ends is None or sum(one.whole for one in self.tried) < LEAST_TRIALS:
+        if self.search_stop_rule is None or sum(one.is_fully_scored for one in self.results) < LEAST_TRIALS:
             return None
-        return self.ends(self.tried)
+        return self.search_stop_rule(self.results)
 
-    def _assembled(self, of: _Open) -> TrialResult:
+    def _assemble(self, trial: _OpenTrial) -> TrialResult:
         """A trial of those of its folds that are done."""
-        done = [of.done[number] for number in sorted(of.done)]
-        fitted = {number: one for number, one in of.done.items() if not one.failed}
+        fit_results = [trial.results[number] for number in sorted(trial.results)]
+        fitted = {number: one for number, one in trial.results.items() if not one.failed}
         for number, one in fitted.items():
-            self._sizes.setdefault(number, len(one.losses))
-        sizes = tuple(self._sizes.get(number, 0) for number in range(len(self.how.folds)))
+            self._fold_sizes.setdefault(number, len(one.losses))
+        sizes = tuple(self._fold_sizes.get(number, 0) for number in range(len(self.plan.folds)))
         losses, correct = (
-            np.concatenate([_of_fold(fitted.get(i), name, size) for i, size in enumerate(sizes)])
+            np.concatenate([_fold_values(fitted.get(i), name, size) for i, size in enumerate(sizes)])
             for name in ("losses", "correct")
         )
-        failed = next((one.failed for one in done if one.failed), None)
+        failed = next((one.failed for one in fit_results if one.failed), None)
         if any(len(one.losses) != sizes[i] for i, one in fitted.items()):
             failed = "its rows are cut into other pieces, which no other trial was judged by"
-        stopped = next((one.stopped for one in done if one.stopped), None)
+        stopped = next((one.stopped for one in fit_results if one.stopped), None)
         state: State = "complete"
         if failed is not None:
             state = "failed"
-        elif stopped is not None or of.dropped is not None or len(done) < len(sizes):
+        elif stopped is not None or trial.drop_reason is not None or len(fit_results) < len(sizes):
             state = "pruned"
-        metrics = [of.done[number].metrics for number in sorted(fitted)]
-        last = done[-1]
+        metrics = [trial.results[number].metrics for number in sorted(fitted)]
+        last_fit = fit_results[-1]
         return TrialResult(
-            number=of.begun.number,
-            settings=of.begun.settings,
-            origin=of.begun.origin,
+            number=trial.start.number,
+            settings=trial.start.settings,
+            origin=trial.start.origin,
             state=state,
             losses=losses,
             correct=correct if np.isfinite(correct).any() else None,
@@ -213,35 +214,35 @@ class SearchLoop:
                 name: float(np.mean([one[name] for one in metrics if name in one]))
                 for name in dict.fromkeys(name for one in metrics for name in one)
             },
-            cost=float(sum(one.examples_seen for one in done)),
-            seconds=round(sum(one.seconds for one in done), 3),
-            parameters=max(one.parameters for one in done),
-            verdict=", ".join(dict.fromkeys(str(one.verdict.get("label", "none")) for one in done)),
-            best_step=last.best_step,
-            last_step=last.last_step,
-            planned=last.planned,
-            because=failed or of.dropped or stopped or last.ended,
+            cost=float(sum(one.examples_seen for one in fit_results)),
+            seconds=round(sum(one.seconds for one in fit_results), 3),
+            parameters=max(one.parameters for one in fit_results),
+            verdict=", ".join(dict.fromkeys(str(one.verdict.get("label", "none")) for one in fit_results)),
+            best_step=last_fit.best_step,
+            last_step=last_fit.last_step,
+            planned=last_fit.planned,
+            because=failed or trial.drop_reason or stopped or last_fit.ended,
             sizes=sizes,
         )
 
-    def _report(self, tried: TrialResult) -> None:
+    def _report(self, result: TrialResult) -> None:
         # Trials are numbered from 0, the default.
-        of = f" ({tried.number + 1} of {self.how.most})" if self.how.most else ""
-        value = tried.value(self.how.metric)
-        score = f"{self.how.metric} {value:.3f}" if value == value else "no score"
-        why = ""
-        if tried.state != "complete":
-            score = f"{tried.state}, {score}" if value == value else tried.state
-            why = f"; {tried.because}"
-        because = f"{tried.origin}: {shown(tried.settings)} ({tried.seconds:.0f} s){why}"
-        notify(Decision(f"trial {tried.number}{of}", score, because, prominent=True))
+        progress = f" ({result.number + 1} of {self.plan.max_trials})" if self.plan.max_trials else ""
+        value = result.value(self.plan.metric)
+        score = f"{self.plan.metric} {value:.3f}" if value == value else "no score"
+        reason = ""
+        if result.state != "complete":
+            score = f"{result.state}, {score}" if value == value else result.state
+            reason = f"; {result.because}"
+        details = f"{result.origin}: {format_settings(result.settings)} ({result.seconds:.0f} s){reason}"
+        notify(Decision(f"trial {result.number}{progress}", score, details, prominent=True))
 
 
-def _of_fold(one: FitResult | None, name: str, size: int) -> Floats:
+def _fold_values(result: FitResult | None, name: str, size: int) -> Floats:
     """What one fold said of its rows; NaN where it is not done, or said of other ones."""
-    found = None
-    if one is not None:
-        found = one.correct if name == "correct" else one.refined
-        found = one.losses if found is None and name == "losses" else found
-    fits = found is not None and len(found) == size
-    return np.asarray(found) if fits else np.full(size, np.nan)
+    values = None
+    if result is not None:
+        values = result.correct if name == "correct" else result.refined
+        values = result.losses if values is None and name == "losses" else values
+    has_size = values is not None and len(values) == size
+    return np.asarray(values) if has_size else np.full(size, np.nan)

@@ -17,7 +17,7 @@ from holdfast.analyses.compare.verdict import PairedVerdict, judge_pairs
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
 from holdfast.models.depth import depth_of
-from holdfast.search.bench import Bench, middle_batches
+from holdfast.search.context import SearchContext, timing_batches
 from holdfast.stats.paired_tests import by_groups
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ LAYERS, KEPT, RANK = "model.layers", "model.layers_kept", "model.adapter.rank"
 # Every depth is tried of a model of so many blocks; of a deeper one these shares.
 FEW_BLOCKS = 6
 SHARES = (5 / 6, 2 / 3, 1 / 2, 1 / 3, 1 / 6)
-TIMED, ROUNDS = 16, 8
+TIMED_ROWS, ROUNDS = 16, 8
 # Of a network: the one that was loaded, and the plain one.
-COPIES = 2
+NETWORK_COPIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Size:
     rank: int | None = None
 
     @property
-    def large(self) -> int:
-        """Its blocks, or its rank: sizes of one search are told apart by the same one."""
+    def magnitude(self) -> int:
+        """Its blocks, or its rank: sizes of one search are distinguished by the same one."""
         return self.blocks or self.rank or 0
 
     @property
@@ -65,37 +65,37 @@ class Cost:
     latency_ms: float
 
 
-def sizes_of(bench: Bench) -> tuple[Size, ...]:
+def candidate_sizes(context: SearchContext) -> tuple[Size, ...]:
     """The whole model first, then smaller ones, the largest first.
 
     Depth: the first blocks of the pretrained stack (the top ones are dropped), and for half of the
-    blocks those spread over it too. Of a model with an adapter that is saved beside it, whose depth
-    cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
+    blocks those spread over it too. Of a model with an adapter that is saved next to it, whose
+    depth cannot change: ranks, down by halves. Raises ``RecipeError`` where neither is possible.
     """
-    adapter = bench.recipe.model.adapter
-    network = bench.prepared({}).loaded.network
+    adapter = context.recipe.model.adapter
+    network = context.prepared({}).loaded.network
     if adapter.kind is not None and not adapter.merge:
-        return _ranks(network)
-    there = depth_of(network)
-    if there < 2:
+        return _rank_sizes(network)
+    blocks = depth_of(network)
+    if blocks < 2:
         rule = "tries smaller models, and this one has a single block"
-        raise RecipeError("search=capacity", rule, there, "Name a deeper model.")
-    if there <= FEW_BLOCKS:
-        depths = list(range(there - 1, 0, -1))
+        raise RecipeError("search=capacity", rule, blocks, "Name a deeper model.")
+    if blocks <= FEW_BLOCKS:
+        depths = list(range(blocks - 1, 0, -1))
     else:
-        found = {max(1, round(share * there)) for share in SHARES} - {there}
-        depths = sorted(found, reverse=True)
-    sizes = [Size("whole", f"all {there} blocks", {}, there)]
-    for d in depths:
-        name = f"{d} of {there} blocks"
-        sizes.append(Size(f"first-{d}", name, {LAYERS: d, KEPT: "first"}, d))
-        if d == there // 2 > 1:
-            settings = {LAYERS: d, KEPT: "spread"}
-            sizes.append(Size(f"spread-{d}", f"{name}, spread", settings, d))
+        candidates = {max(1, round(share * blocks)) for share in SHARES} - {blocks}
+        depths = sorted(candidates, reverse=True)
+    sizes = [Size("whole", f"all {blocks} blocks", {}, blocks)]
+    for depth in depths:
+        name = f"{depth} of {blocks} blocks"
+        sizes.append(Size(f"first-{depth}", name, {LAYERS: depth, KEPT: "first"}, depth))
+        if depth == blocks // 2 > 1:
+            settings = {LAYERS: depth, KEPT: "spread"}
+            sizes.append(Size(f"spread-{depth}", f"{name}, spread", settings, depth))
     return tuple(sizes)
 
 
-def _ranks(network: Network) -> tuple[Size, ...]:
+def _rank_sizes(network: Network) -> tuple[Size, ...]:
     assert network.adapter is not None
     kind, rank = network.adapter.spec.kind, network.adapter.spec.rank
     if rank is None or rank < 2:
@@ -109,12 +109,12 @@ def _ranks(network: Network) -> tuple[Size, ...]:
     ranks = [rank]
     while ranks[-1] > 1 and len(ranks) < 4:
         ranks.append(max(1, ranks[-1] // 2))
-    whole = Size("whole", f"rank {rank}", {}, rank=rank)
+    full = Size("whole", f"rank {rank}", {}, rank=rank)
     others = [Size(f"rank-{r}", f"rank {r}", {RANK: r}, rank=r) for r in ranks[1:]]
-    return (whole, *others)
+    return (full, *others)
 
 
-def costs_of(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
+def measure_costs(context: SearchContext, sizes: Sequence[Size]) -> dict[str, Cost]:
     """Each size's cost, by its key, measured on the plain model that it is saved as (mean pooling
     adds a block to it), on rows of middle length one at a time.
 
@@ -125,18 +125,18 @@ def costs_of(bench: Bench, sizes: Sequence[Size]) -> dict[str, Cost]:
     from holdfast.models.layers import count_parameters
     from holdfast.plan.memory import available_mb
 
-    found = {
-        size.key: count_parameters(bench.prepared(size.settings).loaded.network) for size in sizes
+    counts = {
+        size.key: count_parameters(context.prepared(size.settings).loaded.network) for size in sizes
     }
-    together = sum(4e-6 * total for total, _ in found.values()) * COPIES
-    at_once = together < available_mb() / 2
+    total_mb = sum(4e-6 * total for total, _ in counts.values()) * NETWORK_COPIES
+    all_fit = total_mb < available_mb() / 2
     times: dict[str, float] = {}
-    for some in [sizes] if at_once else [[size] for size in sizes]:
-        times |= _times(bench, some)
-    return {key: Cost(*found[key], 1000 * seconds) for key, seconds in times.items()}
+    for group in [sizes] if all_fit else [[size] for size in sizes]:
+        times |= _measure_times(context, group)
+    return {key: Cost(*counts[key], 1000 * seconds) for key, seconds in times.items()}
 
 
-def _times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
+def _measure_times(context: SearchContext, sizes: Sequence[Size]) -> dict[str, float]:
     """Seconds a row, the sizes in turn."""
     import torch
 
@@ -144,113 +144,113 @@ def _times(bench: Bench, sizes: Sequence[Size]) -> dict[str, float]:
 
     passes: dict[str, list[Callable[[], Any]]] = {}
     for size in sizes:
-        prepared = bench.prepared(size.settings)
+        prepared = context.prepared(size.settings)
         use_threads(prepared.machine.threads)
-        passes[size.key] = _passes(prepared)
-    best = {key: np.full(TIMED, np.inf) for key in passes}
+        passes[size.key] = _timed_passes(prepared)
+    best = {key: np.full(TIMED_ROWS, np.inf) for key in passes}
     with torch.inference_mode():
-        for _, place, key in itertools.product(range(ROUNDS), range(TIMED), passes):
+        for _, place, key in itertools.product(range(ROUNDS), range(TIMED_ROWS), passes):
             start = time.perf_counter()
             passes[key][place]()
             best[key][place] = min(best[key][place], time.perf_counter() - start)
     return {key: float(seconds.mean()) for key, seconds in best.items()}
 
 
-def _passes(prepared: PreparedData) -> list[Callable[[], object]]:
+def _timed_passes(prepared: PreparedData) -> list[Callable[[], object]]:
     """A pass of each of ``TIMED`` rows through what answers once the network is saved."""
     from holdfast.models.encoders.network import EncoderClassifier, plain_model
 
     network: Any = prepared.loaded.network
-    task, batches = middle_batches(prepared, TIMED)
-    some = [batches[i % len(batches)] for i in range(TIMED)]
+    task, batches = timing_batches(prepared, TIMED_ROWS)
+    batches_timed = [batches[i % len(batches)] for i in range(TIMED_ROWS)]
     if not isinstance(network, EncoderClassifier) or network.adapter is not None:
-        return [partial(task.forward, network.eval(), batch) for batch in some]
+        return [partial(task.forward, network.eval(), batch) for batch in batches_timed]
     plain: Any = plain_model(network).eval()
-    given = [{k: v for k, v in batch.items() if k in network.accepts} for batch in some]
-    return [partial(plain, **inputs) for inputs in given]
+    inputs_of_batches = [{k: v for k, v in batch.items() if k in network.accepts} for batch in batches_timed]
+    return [partial(plain, **inputs) for inputs in inputs_of_batches]
 
 
 Answer = Literal["oversized", "all_needed", "too_small", "undecided"]
 
-WHOLE = "whole"
+FULL = "whole"
 
 
 @dataclass(frozen=True, slots=True)
 class SizeStanding:
-    """How one size stands beside the whole model on the same rows: ``found`` is size less whole
-    (more is better), ``likely`` the difference that is to be expected once the other sizes and its
-    own noise are counted in."""
+    """How one size compares with the full model on the same rows: ``paired`` is size less full
+    model (more is better), ``expected_difference`` the difference that is to be expected once the
+    other sizes and its own noise are counted in."""
 
     key: str
-    found: PairedVerdict
-    likely: float
+    paired: PairedVerdict
+    expected_difference: float
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The ``answer``, the size that is ``chosen`` (its key), and how each other one stands."""
+    """The ``answer``, the size that is ``selected`` (its key), and how each other one stands."""
 
     answer: Answer
-    chosen: str
+    selected: str
     standings: tuple[SizeStanding, ...]
     margin: float
     n: int
 
-    def of(self, key: str) -> SizeStanding | None:
+    def standing_of(self, key: str) -> SizeStanding | None:
         """How this size stands; ``None`` for the whole model."""
         return next((one for one in self.standings if one.key == key), None)
 
 
 def judge_sizes(
-    whole: Floats,
-    others: Mapping[str, Floats],
-    large: Mapping[str, float],
+    full: Floats,
+    smaller: Mapping[str, Floats],
+    magnitudes: Mapping[str, float],
     chains: Sequence[Sequence[str]],
     margin: float,
     units: Ints | None = None,
     label: str | None = None,
 ) -> Capacity:
-    """``whole`` [n] is how good the whole model's answer to each row is (more is better),
-    ``others`` that of each smaller size by its key, ``large`` how large each is; along each of the
-    ``chains`` (the largest first) the quality to be expected does not rise.
+    """``full`` [n] is how good the whole model's answer to each row is (more is better),
+    ``smaller`` that of each smaller size by its key, ``magnitudes`` how large each is; along each
+    of the ``chains`` (the largest first) the quality to be expected does not rise.
 
     A size does as well where it is proven not to be worse by the margin (``judge_pairs``:
     equivalent, or better). *oversized*: some size does; the smallest such one is chosen.
     *all_needed*: none does, and the largest smaller one is proven worse; *too_small* where the
     whole model underfits besides (the ``label`` of its verdict). *undecided*: the rows cannot tell;
     then the smallest size is chosen whose likely difference lies within the margin and that is not
-    proven worse, since what cannot be told apart is not worth its price. Rows of one of the
+    proven worse, since what cannot be distinguished is not worth its price. Rows of one of the
     ``units`` [n] (a group, copies) are no evidence of their own; without units each row is.
 
     The likely difference d: the means along a chain are made monotone (least squares, pool adjacent
     violators), and each is drawn towards 0 by its noise, d · max(0, 1 − se² ÷ d²) (the positive
     part of James and Stein 1961).
     """
-    judged = {key: judge_pairs(one - whole, margin, units) for key, one in others.items()}
-    likely: dict[str, float] = {}
+    judged = {key: judge_pairs(one - full, margin, units) for key, one in smaller.items()}
+    expected: dict[str, float] = {}
     for chain in chains:
-        keys = [key for key in chain if key in others]
-        means = monotone([judged[key].value for key in keys])
+        keys = [key for key in chain if key in smaller]
+        means = non_increasing([judged[key].value for key in keys])
         for key, mean in zip(keys, means, strict=True):
-            likely[key] = drawn(mean, _error(others[key] - whole, units))
-    standings = tuple(SizeStanding(key, judged[key], likely[key]) for key in likely)
+            expected[key] = shrink(mean, _standard_error(smaller[key] - full, units))
+    standings = tuple(SizeStanding(key, judged[key], expected[key]) for key in expected)
 
     def smallest(keys: Sequence[str]) -> str:
-        return min(keys, key=lambda key: (large[key], -likely[key]))
+        return min(keys, key=lambda key: (magnitudes[key], -expected[key]))
 
-    well = [key for key in likely if judged[key].verdict in ("equivalent", "better")]
-    worse = {key for key in likely if judged[key].verdict == "worse"}
-    n = len(whole)
-    if well:
-        return Capacity("oversized", smallest(well), standings, margin, n)
-    if likely and max(likely, key=lambda key: large[key]) in worse:
+    as_good = [key for key in expected if judged[key].verdict in ("equivalent", "better")]
+    worse = {key for key in expected if judged[key].verdict == "worse"}
+    n = len(full)
+    if as_good:
+        return Capacity("oversized", smallest(as_good), standings, margin, n)
+    if expected and max(expected, key=lambda key: magnitudes[key]) in worse:
         answer: Answer = "too_small" if label == "underfit" else "all_needed"
-        return Capacity(answer, WHOLE, standings, margin, n)
-    fits = [key for key in likely if likely[key] >= -margin and key not in worse]
-    return Capacity("undecided", smallest(fits) if fits else WHOLE, standings, margin, n)
+        return Capacity(answer, FULL, standings, margin, n)
+    acceptable = [key for key in expected if expected[key] >= -margin and key not in worse]
+    return Capacity("undecided", smallest(acceptable) if acceptable else FULL, standings, margin, n)
 
 
-def monotone(values: Sequence[float]) -> list[float]:
+def non_increasing(values: Sequence[float]) -> list[float]:
     """The nearest sequence that does not rise, in squares (pool adjacent violators)."""
     blocks: list[tuple[float, int]] = []
     for value in values:
@@ -262,56 +262,56 @@ def monotone(values: Sequence[float]) -> list[float]:
     return [mean for mean, size in blocks for _ in range(size)]
 
 
-def drawn(value: float, error: float) -> float:
+def shrink(value: float, standard_error: float) -> float:
     """A difference less what its standard error makes of nothing."""
-    if value == 0 or not np.isfinite(error):
+    if value == 0 or not np.isfinite(standard_error):
         return 0.0
-    return value * max(0.0, 1 - (error / value) ** 2)
+    return value * max(0.0, 1 - (standard_error / value) ** 2)
 
 
-def _error(gap: Floats, units: Ints | None) -> float:
-    gap = gap if units is None else by_groups(gap, units)
-    return float(gap.std(ddof=1) / np.sqrt(len(gap))) if len(gap) > 1 else float("inf")
+def _standard_error(gaps: Floats, units: Ints | None) -> float:
+    gaps = gaps if units is None else by_groups(gaps, units)
+    return float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else float("inf")
 
 
-def sentence(
-    found: Capacity, sizes: Sequence[Size], costs: Mapping[str, Cost], by_rights: bool
+def capacity_sentence(
+    capacity: Capacity, sizes: Sequence[Size], costs: Mapping[str, Cost], has_accuracy: bool
 ) -> str:
     """The answer in one sentence, with its numbers."""
     named = {size.key: size for size in sizes}
-    kept = found.of(found.chosen)
-    if found.answer == "oversized":
-        assert kept is not None
-        do = "do" if (named[kept.key].blocks or 0) > 1 else "does"
-        well = "better" if kept.found.verdict == "better" else "as well"
-        gap, speed = _gap(kept, by_rights), _speed(costs, kept.key)
-        return f"oversized: {named[kept.key].name} {do} {well} ({gap}), {speed}"
-    if found.answer in ("all_needed", "too_small"):
-        near = max(found.standings, key=lambda one: named[one.key].large)
-        lost = f"with {named[near.key].name} it is worse ({_gap(near, by_rights)})"
-        if found.answer == "too_small":
-            return f"too small: {lost}, and the whole model underfits; a larger one may do better"
-        return f"not oversized: {lost}; whether a larger model does better was not tried"
-    unknown = f"cannot be told on {found.n} rows whether the model is oversized"
-    if kept is None:
-        nearest = max(found.standings, key=lambda one: one.likely, default=None)
-        seen = f" ({named[nearest.key].name}: {_gap(nearest, by_rights)})" if nearest else ""
-        return f"{unknown}{seen}; the whole is kept, for each smaller size is likely worse"
-    gap, speed = _gap(kept, by_rights), _speed(costs, kept.key)
-    return f"{unknown}; kept as the cheaper choice: {named[kept.key].name} ({gap}), {speed}"
+    selected = capacity.standing_of(capacity.selected)
+    if capacity.answer == "oversized":
+        assert selected is not None
+        do = "do" if (named[selected.key].blocks or 0) > 1 else "does"
+        comparison = "better" if selected.paired.verdict == "better" else "as well"
+        gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
+        return f"oversized: {named[selected.key].name} {do} {comparison} ({gap}), {speed}"
+    if capacity.answer in ("all_needed", "too_small"):
+        largest = max(capacity.standings, key=lambda one: named[one.key].magnitude)
+        loss_text = f"with {named[largest.key].name} it is worse ({_gap_text(largest, has_accuracy)})"
+        if capacity.answer == "too_small":
+            return f"too small: {loss_text}, and the whole model underfits; a larger one may do better"
+        return f"not oversized: {loss_text}; whether a larger model does better was not tried"
+    unknown = f"cannot be told on {capacity.n} rows whether the model is oversized"
+    if selected is None:
+        nearest = max(capacity.standings, key=lambda one: one.expected_difference, default=None)
+        nearest_text = f" ({named[nearest.key].name}: {_gap_text(nearest, has_accuracy)})" if nearest else ""
+        return f"{unknown}{nearest_text}; the whole is kept, for each smaller size is likely worse"
+    gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
+    return f"{unknown}; kept as the cheaper choice: {named[selected.key].name} ({gap}), {speed}"
 
 
-def _gap(one: SizeStanding, by_rights: bool) -> str:
-    found, times = one.found, 100.0 if by_rights else -1.0
-    unit = " points" if by_rights else " of the loss"
-    ends = sorted((found.low * times, found.high * times))
-    return f"{_signed(found.value * times)}{unit}, {_signed(ends[0])} to {_signed(ends[1])}"
+def _gap_text(standing: SizeStanding, has_accuracy: bool) -> str:
+    paired, scale = standing.paired, 100.0 if has_accuracy else -1.0
+    unit = " points" if has_accuracy else " of the loss"
+    ends = sorted((paired.low * scale, paired.high * scale))
+    return f"{_signed(paired.value * scale)}{unit}, {_signed(ends[0])} to {_signed(ends[1])}"
 
 
 def _signed(value: float) -> str:
     return f"{value:+.2g}".replace("-", "−") if value == value else "unknown"
 
 
-def _speed(costs: Mapping[str, Cost], key: str) -> str:
-    times = costs[WHOLE].latency_ms / costs[key].latency_ms
+def _speed_text(costs: Mapping[str, Cost], key: str) -> str:
+    times = costs[FULL].latency_ms / costs[key].latency_ms
     return f"{times:.1f} times as fast"

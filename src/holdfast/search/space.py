@@ -12,112 +12,112 @@ from typing import Any, Literal
 
 from holdfast.core.wording import count_phrase
 
-# Numbers of a range without a step that a grid looks at.
-POINTS = 3
+# Numbers of a range without a step that a grid tries.
+GRID_POINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class OnlyWhere:
+class Condition:
     """``key`` of the same trial is one of ``values``."""
 
     key: str
     values: tuple[Any, ...]
 
-    def holds(self, chosen: Mapping[str, object]) -> bool:
-        return any(same(chosen.get(self.key), value) for value in self.values)
+    def is_met(self, settings: Mapping[str, object]) -> bool:
+        return any(same_value(settings.get(self.key), value) for value in self.values)
 
     def __str__(self) -> str:
-        shown = " or ".join(word(value) for value in self.values)
-        return f"only where {self.key} is {shown}"
+        values = " or ".join(format_value(value) for value in self.values)
+        return f"only where {self.key} is {values}"
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """One key and its values.
 
-    ``kind`` ``number`` or ``whole``: from ``low`` to ``high``, both among them, in steps of
+    ``value_type`` ``number`` or ``whole``: from ``low`` to ``high``, both among them, in steps of
     ``step`` where there is one, evenly over the logarithm with ``log``. ``choice``: one of
     ``choices``. It is chosen only where ``when`` holds; ``because`` is why it is searched so.
     """
 
     key: str
-    kind: Literal["number", "whole", "choice"]
+    value_type: Literal["number", "whole", "choice"]
     low: float = 0.0
     high: float = 0.0
     step: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
-    when: OnlyWhere | None = None
+    when: Condition | None = None
     because: str = "set by you"
 
-    def holds(self, value: object) -> bool:
+    def contains(self, value: object) -> bool:
         """Whether ``value`` is one that it may take."""
-        if self.kind == "choice":
-            return any(same(value, one) for one in self.choices)
+        if self.value_type == "choice":
+            return any(same_value(value, one) for one in self.choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         inside = self.low <= value <= self.high
-        if self.kind == "whole" and float(value) != int(value):
+        if self.value_type == "whole" and float(value) != int(value):
             return False
         if not inside or not self.step:
             return inside
         return math.isclose((value - self.low) / self.step, round((value - self.low) / self.step))
 
     def grid(self) -> tuple[Any, ...]:
-        """The values that a grid looks at: all of them, or of a range without steps three."""
-        if self.kind == "choice":
+        """The values that a grid tries: all of them, or of a range without steps three."""
+        if self.value_type == "choice":
             return self.choices
         if self.step:
-            return tuple(self._plain(self.low + i * self.step) for i in range(self.points))
-        shares = [i / (POINTS - 1) for i in range(POINTS)]
+            return tuple(self._plain(self.low + i * self.step) for i in range(self.grid_points))
+        shares = [i / (GRID_POINTS - 1) for i in range(GRID_POINTS)]
         if self.log:
-            found = [self.low * (self.high / self.low) ** share for share in shares]
+            values = [self.low * (self.high / self.low) ** share for share in shares]
         else:
-            found = [self.low + share * (self.high - self.low) for share in shares]
-        return tuple(dict.fromkeys(map(self._plain, found)))
+            values = [self.low + share * (self.high - self.low) for share in shares]
+        return tuple(dict.fromkeys(map(self._plain, values)))
 
     @property
-    def points(self) -> int:
-        """How many values a grid looks at, without making them."""
-        if self.kind == "choice":
+    def grid_points(self) -> int:
+        """How many values a grid tries, without making them."""
+        if self.value_type == "choice":
             return len(self.choices)
-        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else POINTS
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else GRID_POINTS
 
     @property
     def finite(self) -> bool:
         """Whether it has so few values that all can be tried."""
-        whole = self.kind == "whole" and self.high - self.low < POINTS
-        return self.kind == "choice" or bool(self.step) or whole
+        few_integers = self.value_type == "whole" and self.high - self.low < GRID_POINTS
+        return self.value_type == "choice" or bool(self.step) or few_integers
 
     def _plain(self, value: float) -> float | int:
-        if self.kind == "whole":
+        if self.value_type == "whole":
             return round(value)
         return min(self.high, max(self.low, float(f"{value:.12g}")))
 
     def __str__(self) -> str:
-        if self.kind == "choice":
-            return ", ".join(word(value) for value in self.choices)
+        if self.value_type == "choice":
+            return ", ".join(format_value(value) for value in self.choices)
         step = f" in steps of {self.step:g}" if self.step and self.step != 1 else ""
         return f"{self.low:g} to {self.high:g}{step}{' (log)' if self.log else ''}"
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"key": self.key}
-        if self.kind == "choice":
-            found["choices"] = list(self.choices)
+        fields: dict[str, Any] = {"key": self.key}
+        if self.value_type == "choice":
+            fields["choices"] = list(self.choices)
         else:
-            found |= {"range": [self._plain(self.low), self._plain(self.high)], "log": self.log}
-            found |= {"step": self.step} if self.step else {}
-        found |= {"when": {self.when.key: list(self.when.values)}} if self.when else {}
-        return {**found, "because": self.because}
+            fields |= {"range": [self._plain(self.low), self._plain(self.high)], "log": self.log}
+            fields |= {"step": self.step} if self.step else {}
+        fields |= {"when": {self.when.key: list(self.when.values)}} if self.when else {}
+        return {**fields, "because": self.because}
 
 
 @dataclass(frozen=True)
 class Space:
     """The keys that are searched, those on which others depend before these. What is not among
-    them is as the recipe has it; ``own``: the user has named them."""
+    them is as the recipe has it; ``user_defined``: the user has named them."""
 
     dimensions: tuple[Dimension, ...] = ()
-    own: bool = True
+    user_defined: bool = True
 
     def __iter__(self) -> Iterator[Dimension]:
         return iter(self.dimensions)
@@ -129,39 +129,39 @@ class Space:
     def by_key(self) -> Mapping[str, Dimension]:
         return {one.key: one for one in self.dimensions}
 
-    def active(self, chosen: Mapping[str, object]) -> tuple[Dimension, ...]:
-        """Those that have an effect beside what was ``chosen``."""
+    def active(self, settings: Mapping[str, object]) -> tuple[Dimension, ...]:
+        """Those that have an effect with these ``settings``."""
         # What nobody chooses was settled when the space was made.
         return tuple(
             one
             for one in self
-            if one.when is None or one.when.key not in self.by_key or one.when.holds(chosen)
+            if one.when is None or one.when.key not in self.by_key or one.when.is_met(settings)
         )
 
-    def holds(self, settings: Mapping[str, object]) -> bool:
+    def contains(self, settings: Mapping[str, object]) -> bool:
         """Whether these settings are a point of the space, all that has an effect being named."""
-        wanted = {one.key: one for one in self.active(settings)}
-        return wanted.keys() == settings.keys() and all(
-            wanted[key].holds(value) for key, value in settings.items()
+        required = {one.key: one for one in self.active(settings)}
+        return required.keys() == settings.keys() and all(
+            required[key].contains(value) for key, value in settings.items()
         )
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every point of the grid once, the first dimension changing slowest."""
         points: Iterator[dict[str, Any]] = iter([{}])
         for one in self.dimensions:
-            points = self._spread(points, one)
+            points = self._extend_points(points, one)
         return points
 
-    def _spread(self, points: Iterator[dict[str, Any]], one: Dimension) -> Iterator[dict[str, Any]]:
+    def _extend_points(self, points: Iterator[dict[str, Any]], dimension: Dimension) -> Iterator[dict[str, Any]]:
         for point in points:
-            if one in self.active(point):
-                yield from ({**point, one.key: value} for value in one.grid())
+            if dimension in self.active(point):
+                yield from ({**point, dimension.key: value} for value in dimension.grid())
             else:
                 yield point
 
     def grid_size(self, most: int = 1_000_000) -> int:
         """How many points the grid has; counted up to ``most``."""
-        if any(one.points > most for one in self):
+        if any(one.grid_points > most for one in self):
             return most
         return sum(1 for _ in itertools.islice(self.grid(), most))
 
@@ -177,49 +177,49 @@ class Space:
         return f"{count_phrase(len(self), 'setting')}: {', '.join(one.key for one in self)}"
 
 
-def ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
+def dependencies_first(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
     """What others depend on first; otherwise as they were."""
     keys = {one.key for one in dimensions}
-    done: list[Dimension] = []
-    left = list(dimensions)
-    while left:
-        known = {one.key for one in done}
-        free = [
+    ordered_so_far: list[Dimension] = []
+    remaining = list(dimensions)
+    while remaining:
+        known = {one.key for one in ordered_so_far}
+        ready = [
             one
-            for one in left
+            for one in remaining
             if one.when is None or one.when.key not in keys or one.when.key in known
         ]
         # A circle: the conditions of what is left can never be met.
-        done += free or [replace(one, when=None) for one in left]
-        left = [one for one in left if one not in free] if free else []
-    return tuple(done)
+        ordered_so_far += ready or [replace(one, when=None) for one in remaining]
+        remaining = [one for one in remaining if one not in ready] if ready else []
+    return tuple(ordered_so_far)
 
 
-def same(one: object, other: object) -> bool:
+def same_value(one: object, other: object) -> bool:
     """Whether two values of a setting are one: ``true`` is not 1, and 1 is 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
 
 
-def word(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as it would be typed."""
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def shown(settings: Mapping[str, object]) -> str:
+def format_settings(settings: Mapping[str, object]) -> str:
     """Settings on a line, ``default`` for none."""
-    told = [f"{key}={_short(value)}" for key, value in settings.items()]
-    return " ".join(told) or "default"
+    parts = [f"{key}={_format_short(value)}" for key, value in settings.items()]
+    return " ".join(parts) or "default"
 
 
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else word(value)
+def _format_short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else format_value(value)
 
 
-def plain(value: object) -> str:
-    """A value as a text that tells it from every other: for keys of stores, and for choices of a
+def canonical_text(value: object) -> str:
+    """A value as a text that no other value has: for keys of stores, and for choices of a
     library that knows plain values alone."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

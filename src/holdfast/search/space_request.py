@@ -27,11 +27,19 @@ from holdfast.models.adapters.adapter import LOW_RANK
 from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
-from holdfast.search.space import Dimension, OnlyWhere, Space, ordered, plain, same, word
+from holdfast.search.space import (
+    Condition,
+    Dimension,
+    Space,
+    canonical_text,
+    dependencies_first,
+    format_value,
+    same_value,
+)
 
-WORDS = ("range", "choices", "log", "step")
+RANGE_KEYS = ("range", "choices", "log", "step")
 MOST_CHOICES = 1000
-PART = "search"
+SECTION = "search"
 EXAMPLES = "{range: [1e-5, 5e-4], log: true}, {range: [1, 8], step: 1} or {choices: [a, b]}"
 _ROWS = (
     "decides which rows are learned from and judge, so that trials of it cannot be compared",
@@ -42,9 +50,9 @@ _MEASURE = (
     "Set one value.",
 )
 _MACHINE = ("changes how fast a trial runs, not what it learns", "Set one value, or leave it out.")
-_SAID = ("says what is done beside the training", "Set one value.")
+_NOT_TRAINING = ("says what is done beside the training", "Set one value.")
 # By the beginning of a key: why it is not searched, and what to do.
-REFUSED: Mapping[str, tuple[str, str]] = {
+NOT_SEARCHABLE: Mapping[str, tuple[str, str]] = {
     "data.": _ROWS,
     "treat": _ROWS,
     "seed": (
@@ -68,22 +76,22 @@ REFUSED: Mapping[str, tuple[str, str]] = {
     "train.matmul": _MACHINE,
     "train.cache_frozen": _MACHINE,
     "train.checkpoint_activations": _MACHINE,
-    "generate.": _SAID,
+    "generate.": _NOT_TRAINING,
     "control.": _MEASURE,
-    "probes.": _SAID,
-    "audit.": _SAID,
-    "alert.": _SAID,
-    "track.": _SAID,
+    "probes.": _NOT_TRAINING,
+    "audit.": _NOT_TRAINING,
+    "alert.": _NOT_TRAINING,
+    "track.": _NOT_TRAINING,
 }
-FREE = ("methods", "enrich")
-KIND = "model.adapter.kind"
+OPEN_SECTIONS = ("methods", "enrich")
+ADAPTER_KIND = "model.adapter.kind"
 # Keys whose values are names of a registry.
-NAMED: Mapping[str, Mapping[str, Any]] = {
+REGISTRY_KEYS: Mapping[str, Mapping[str, Any]] = {
     "train.optimizer": OPTIMIZERS,
     "train.schedule": SCHEDULES,
 }
 # What a kind of adapter has of its own.
-OF_ADAPTERS = {
+ADAPTER_KEYS = {
     "model.adapter.rank": (*LOW_RANK, "prompt"),
     "model.adapter.alpha": LOW_RANK,
     "model.adapter.dropout": LOW_RANK,
@@ -92,16 +100,16 @@ OF_ADAPTERS = {
 }
 
 
-def read_asked(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
+def read_search_recipe(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
     """A recipe of a file, the ranges that were in it by their keys, and its part ``search``."""
-    found = read_yaml(path)
-    if not isinstance(found, dict):
-        found = {} if found is None else found
-        return parse(found, str(path)), {}, None
-    left, ranges = without_ranges(found)
-    said = left.pop(PART, None)
-    recipe = resolve_paths(parse(left, str(path)), Path(os.path.realpath(path)).parent)
-    return recipe, ranges, said
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        content = {} if content is None else content
+        return parse(content, str(path)), {}, None
+    rest, ranges = without_ranges(content)
+    search_section = rest.pop(SECTION, None)
+    recipe = resolve_paths(parse(rest, str(path)), Path(os.path.realpath(path)).parent)
+    return recipe, ranges, search_section
 
 
 def without_ranges(
@@ -109,18 +117,18 @@ def without_ranges(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables without those values that are ranges or choices, and these by their dotted
     keys. The part ``search`` is left as it is."""
-    left: dict[Any, Any] = {}
+    rest: dict[Any, Any] = {}
     ranges: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if is_range(value) and name != PART:
+        if is_range(value) and name != SECTION:
             ranges[name] = value
-        elif isinstance(value, dict) and name != PART:
-            left[key], inside = without_ranges(value, f"{name}.")
+        elif isinstance(value, dict) and name != SECTION:
+            rest[key], inside = without_ranges(value, f"{name}.")
             ranges |= inside
         else:
-            left[key] = value
-    return left, ranges
+            rest[key] = value
+    return rest, ranges
 
 
 def is_range(value: object) -> bool:
@@ -133,71 +141,71 @@ def split_settings(
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     """``--set`` strings: those of the recipe, the ranges by their keys, and what is said of the
     search (``search.trials=8``; ``search=capacity`` stands under ``""``)."""
-    left: list[str] = []
+    recipe_settings: list[str] = []
     ranges: dict[str, Any] = {}
-    said: dict[str, Any] = {}
+    search_settings: dict[str, Any] = {}
     for setting in as_settings(settings):
         name, equals, text = setting.partition("=")
         key = name.strip()
         value: Any = text if equals else None
         with contextlib.suppress(yaml.YAMLError):
             value = from_yaml(text) if equals else None
-        if key == PART or key.startswith(f"{PART}."):
-            said[key.removeprefix(PART).removeprefix(".")] = value
+        if key == SECTION or key.startswith(f"{SECTION}."):
+            search_settings[key.removeprefix(SECTION).removeprefix(".")] = value
         elif is_range(value):
             ranges[key] = value
         else:
-            left.append(setting)
+            recipe_settings.append(setting)
             # A value that is said later wins over a range that was said before.
             ranges.pop(key, None)
-    return left, ranges, said
+    return recipe_settings, ranges, search_settings
 
 
-def space_of(ranges: Mapping[str, Any], recipe: Recipe) -> Space:
+def parse_space(ranges: Mapping[str, Any], recipe: Recipe) -> Space:
     """The space that a person wrote, checked against the recipe that it belongs to.
 
     Raises ``RecipeError`` for a key that does not exist or cannot be searched, for a range that is
     none, and for values that the key cannot take.
     """
-    found = [_dimension(key, value) for key, value in ranges.items()]
-    known = {one.key: one for one in found}
-    dimensions = ordered([_conditioned(one, known) for one in found])
+    parsed = [_parse_dimension(key, value) for key, value in ranges.items()]
+    by_key = {one.key: one for one in parsed}
+    dimensions = dependencies_first([_with_condition(one, by_key) for one in parsed])
     for one in dimensions:
         _check_values(one, recipe)
     return Space(dimensions)
 
 
-def _dimension(key: str, table: Mapping[str, Any]) -> Dimension:
+def _parse_dimension(key: str, table: Mapping[str, Any]) -> Dimension:
     _check_key(key)
     where = f"search space: {key}"
     for name in table:
-        if name not in WORDS:
-            raise RecipeError(where, "names an unknown word", name, suggest_name(str(name), WORDS))
+        if name not in RANGE_KEYS:
+            raise RecipeError(where, "names an unknown word", name, suggest_name(str(name), RANGE_KEYS))
     if "choices" in table:
         choices = table["choices"]
-        more = [name for name in table if name != "choices"]
-        if more:
-            raise RecipeError(where, f"has choices and {more[0]} too", None, f"Write {EXAMPLES}.")
+        extra = [name for name in table if name != "choices"]
+        if extra:
+            raise RecipeError(where, f"has choices and {extra[0]} too", None, f"Write {EXAMPLES}.")
         if not isinstance(choices, (list, tuple)) or len(choices) < 2:
             rule = "needs a list of at least two values"
             raise RecipeError(where, rule, choices, f"Write {EXAMPLES}.")
         if len(choices) > MOST_CHOICES:
             rule = f"has {count_phrase(len(choices), 'choice')}, more than {MOST_CHOICES:,}"
             raise RecipeError(where, rule, None, "Give a range.")
-        if key.partition(".")[0] not in FREE:
+        if key.partition(".")[0] not in OPEN_SECTIONS:
             choices = [float(one) if _is_number(one) else one for one in choices]
-        for place, one in enumerate(choices):
-            if any(same(one, other) for other in choices[:place]):
+        for index, one in enumerate(choices):
+            if any(same_value(one, other) for other in choices[:index]):
                 raise RecipeError(where, "names a value twice", one, "Name each value once.")
         return Dimension(key, "choice", choices=tuple(choices))
-    return _range(where, key, table)
+    return _parse_range(where, key, table)
 
 
 def _check_key(key: str) -> None:
-    for beginning, (rule, remedy) in REFUSED.items():
+    for beginning, (rule, remedy) in NOT_SEARCHABLE.items():
         if key == beginning or key.startswith(f"{beginning.removesuffix('.')}."):
             raise RecipeError(f"search space: {key}", rule, None, remedy)
-    free = key.partition(".")[0] in FREE and "." in key
+    free = key.partition(".")[0] in OPEN_SECTIONS and "." in key
     known = known_keys()
     if not free and key not in known:
         inside = [one for one in known if one.startswith(f"{key}.")]
@@ -207,50 +215,50 @@ def _check_key(key: str) -> None:
         raise RecipeError("search space", "names an unknown key", key, suggest_name(key, known))
 
 
-def _range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
-    ends = table["range"]
-    if not isinstance(ends, (list, tuple)) or len(ends) != 2:
-        raise RecipeError(where, "needs a range of two numbers", ends, f"Write {EXAMPLES}.")
-    low, high = (_end(where, end) for end in ends)
+def _parse_range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
+    bounds = table["range"]
+    if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
+        raise RecipeError(where, "needs a range of two numbers", bounds, f"Write {EXAMPLES}.")
+    low, high = (_bound(where, end) for end in bounds)
     log, step = table.get("log", False), table.get("step")
     if not isinstance(log, bool):
         raise RecipeError(where, "has a log that is neither true nor false", log, "Set log: true.")
     if not low < high:
         rule = "has a range whose end is not above its beginning"
-        raise RecipeError(where, rule, list(ends), f"Write {EXAMPLES}.")
+        raise RecipeError(where, rule, list(bounds), f"Write {EXAMPLES}.")
     if log and low <= 0:
         rule = "has a range over the logarithm that does not begin above 0"
         raise RecipeError(where, rule, low, "Begin above 0, or leave log out.")
     if step is not None:
-        step = _end(where, step)
+        step = _bound(where, step)
         if log or not 0 < step <= high - low:
             rule = "has steps over the logarithm" if log else "has a step that does not fit in it"
             raise RecipeError(where, rule, step, f"Write {EXAMPLES}.")
-    whole = all(float(one).is_integer() for one in (low, high, step or 1)) and (
-        step is not None or _takes_whole(key)
+    is_integer = all(float(one).is_integer() for one in (low, high, step or 1)) and (
+        step is not None or _takes_integer(key)
     )
-    if _takes_whole(key) and not whole:
-        raise RecipeError(where, "takes whole numbers alone", list(ends), f"Write {EXAMPLES}.")
-    if whole and not log:
+    if _takes_integer(key) and not is_integer:
+        raise RecipeError(where, "takes whole numbers alone", list(bounds), f"Write {EXAMPLES}.")
+    if is_integer and not log:
         step = step or 1
-    return Dimension(key, "whole" if whole else "number", low, high, step, log)
+    return Dimension(key, "whole" if is_integer else "number", low, high, step, log)
 
 
-def _takes_whole(key: str) -> bool:
+def _takes_integer(key: str) -> bool:
     """Whether a key of a recipe is a whole number and nothing else."""
     from holdfast.recipe.parts import accepted_types
 
     part: Any = Recipe
     *path, last = key.split(".")
-    if path and path[0] in FREE:
+    if path and path[0] in OPEN_SECTIONS:
         from holdfast.methods.registry import all_methods
 
         known = all_methods()
         if path[0] != "methods" or len(path) != 2 or path[1] not in known:
             return False
         fields = getattr(known[path[1]].settings, "__dataclass_fields__", {})
-        bounds = fields[last].metadata.get("bounds") if last in fields else None
-        return bool(bounds is not None and bounds.whole)
+        limits = fields[last].metadata.get("bounds") if last in fields else None
+        return bool(limits is not None and limits.whole)
     for name in path:
         part = part.model_fields[name].annotation
     return accepted_types(part, last) == {int}
@@ -260,7 +268,7 @@ def _is_number(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and NUMBER.fullmatch(value) is not None
 
 
-def _end(where: str, value: object) -> float:
+def _bound(where: str, value: object) -> float:
     """A number; YAML 1.1 takes ``1e-5`` for a word."""
     if _is_number(value):
         value = float(value)
@@ -269,45 +277,45 @@ def _end(where: str, value: object) -> float:
     return value
 
 
-def _conditioned(one: Dimension, known: Mapping[str, Dimension]) -> Dimension:
+def _with_condition(dimension: Dimension, known: Mapping[str, Dimension]) -> Dimension:
     """With the condition under which it has an effect, where another key of the space decides."""
-    first, _, rest = one.key.partition(".")
+    first, _, rest = dimension.key.partition(".")
     owner = f"{first}.{rest.partition('.')[0]}"
-    if one.key in OF_ADAPTERS and KIND in known:
-        fits = tuple(v for v in known[KIND].choices if v in OF_ADAPTERS[one.key])
-        return replace(one, when=OnlyWhere(KIND, fits))
-    if first in FREE and owner != one.key and owner in known:
-        on = tuple(value for value in known[owner].choices if value is not False)
-        return replace(one, when=OnlyWhere(owner, on))
-    return one
+    if dimension.key in ADAPTER_KEYS and ADAPTER_KIND in known:
+        kinds = tuple(v for v in known[ADAPTER_KIND].choices if v in ADAPTER_KEYS[dimension.key])
+        return replace(dimension, when=Condition(ADAPTER_KIND, kinds))
+    if first in OPEN_SECTIONS and owner != dimension.key and owner in known:
+        values = tuple(value for value in known[owner].choices if value is not False)
+        return replace(dimension, when=Condition(owner, values))
+    return dimension
 
 
-def _check_values(one: Dimension, recipe: Recipe) -> None:
+def _check_values(dimension: Dimension, recipe: Recipe) -> None:
     """Hold both ends, or every choice, against what the key may be."""
-    if one.when is not None and not one.when.values:
-        rule = f"has an effect {one.when}, which is never so"
-        raise RecipeError(f"search space: {one.key}", rule, None, "Leave it out.")
-    beside = {one.when.key: one.when.values[0]} if one.when is not None else {}
-    values: tuple[Any, ...] = one.choices
-    if one.kind != "choice":
-        number = int if one.kind == "whole" else float
-        values = (number(one.low), number(one.high))
+    if dimension.when is not None and not dimension.when.values:
+        rule = f"has an effect {dimension.when}, which is never so"
+        raise RecipeError(f"search space: {dimension.key}", rule, None, "Leave it out.")
+    condition = {dimension.when.key: dimension.when.values[0]} if dimension.when is not None else {}
+    values: tuple[Any, ...] = dimension.choices
+    if dimension.value_type != "choice":
+        number = int if dimension.value_type == "whole" else float
+        values = (number(dimension.low), number(dimension.high))
     for value in values:
         try:
-            made = override(recipe, as_settings({**beside, one.key: value}))
-            check_methods(made.methods)
-            check_enrich(made.enrich)
-            if one.key in NAMED:
-                NAMED[one.key][str(value)]
+            changed = override(recipe, as_settings({**condition, dimension.key: value}))
+            check_methods(changed.methods)
+            check_enrich(changed.enrich)
+            if dimension.key in REGISTRY_KEYS:
+                REGISTRY_KEYS[dimension.key][str(value)]
         except RecipeError as error:
-            given = error.value if not isinstance(error.value, Mapping) else None
-            said, remedy = error.rule, error.remedy
-            if one.key in OF_ADAPTERS and KIND not in beside and recipe.model.adapter.kind is None:
-                remedy = f"Set {KIND}=lora, or search it: {{choices: [null, lora]}}."
-            given = word(value) if given is None else given
-            raise RecipeError(f"search space: {one.key}", said, given, remedy) from None
+            shown_value = error.value if not isinstance(error.value, Mapping) else None
+            rule_text, remedy = error.rule, error.remedy
+            if dimension.key in ADAPTER_KEYS and ADAPTER_KIND not in condition and recipe.model.adapter.kind is None:
+                remedy = f"Set {ADAPTER_KIND}=lora, or search it: {{choices: [null, lora]}}."
+            shown_value = format_value(value) if shown_value is None else shown_value
+            raise RecipeError(f"search space: {dimension.key}", rule_text, shown_value, remedy) from None
 
 
-def key_of(settings: Mapping[str, object]) -> str:
+def settings_key(settings: Mapping[str, object]) -> str:
     """A short name of settings that no other settings have."""
-    return hashlib.blake2b(plain(dict(settings)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(canonical_text(dict(settings)).encode(), digest_size=8).hexdigest()

@@ -27,10 +27,10 @@ def open_storage(where: str) -> BaseStorage:
     Raises ``MachineError`` where Optuna or a driver is not installed, ``RunError`` where there is
     no such database, or the file is no journal.
     """
-    need_optuna()
+    require_optuna()
     import optuna
 
-    # It tells of every trial on standard error, where Holdfast does so itself.
+    # It reports every trial on standard error, where Holdfast does so itself.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return _database(where) if is_url(where) else _journal(Path(where).expanduser())
 
@@ -44,7 +44,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 @contextmanager
-def calm() -> Iterator[None]:
+def without_experimental_warnings() -> Iterator[None]:
     """Without Optuna's warnings of what is experimental."""
     from optuna.exceptions import ExperimentalWarning
 
@@ -53,7 +53,7 @@ def calm() -> Iterator[None]:
         yield
 
 
-def need_optuna() -> None:
+def require_optuna() -> None:
     """Raise ``MachineError`` where Optuna is not installed."""
     import importlib.util
 
@@ -68,13 +68,13 @@ def check_study(where: str) -> None:
     if is_url(where):
         return
     path = Path(where).expanduser()
-    what = str(path)
+    name = str(path)
     if path.is_dir():
-        raise RunError(what, "is a folder, and a study is a file", None, "Name a file in it.")
+        raise RunError(name, "is a folder, and a study is a file", None, "Name a file in it.")
     if not path.parent.is_dir():
         rule = "cannot be made: there is no such folder"
-        raise RunError(what, rule, str(path.parent), "Make the folder, or name another file.")
-    with _readable(what):
+        raise RunError(name, rule, str(path.parent), "Make the folder, or name another file.")
+    with _study_errors(name):
         if path.exists():
             # Optuna reads nothing in a file of one strange line, and would write behind it.
             with path.open("rb") as file:
@@ -88,28 +88,28 @@ def _journal(path: Path) -> BaseStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    what = str(path)
-    check_study(what)
-    lock = JournalFileSymlinkLock(what)
-    with _readable(what):
+    name = str(path)
+    check_study(name)
+    lock = JournalFileSymlinkLock(name)
+    with _study_errors(name):
         if path.exists():
-            _end_whole(path, lock)
-        return JournalStorage(JournalFileBackend(what, lock))
+            _truncate_torn_line(path, lock)
+        return JournalStorage(JournalFileBackend(name, lock))
 
 
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
+def _study_errors(name: str) -> Iterator[None]:
     remedy = "Name a study file of `holdfast tune`, or a file that is not there yet."
     try:
         yield
     except OSError as error:
-        raise RunError(what, "cannot be opened", str(error), remedy) from error
+        raise RunError(name, "cannot be opened", str(error), remedy) from error
     except Exception as error:
         # Whatever a foreign file makes of the reader: a wrong line is a KeyError there.
-        raise RunError(what, "is no study of Optuna's", type(error).__name__, remedy) from error
+        raise RunError(name, "is no study of Optuna's", type(error).__name__, remedy) from error
 
 
-def _end_whole(path: Path, lock: BaseJournalFileLock) -> None:
+def _truncate_torn_line(path: Path, lock: BaseJournalFileLock) -> None:
     """Take a last line away that a kill has cut off: the next one would be written behind it."""
     from optuna.storages.journal._file import get_lock_file
 
@@ -126,28 +126,28 @@ def _end_whole(path: Path, lock: BaseJournalFileLock) -> None:
 
 def _database(url: str) -> BaseStorage:
     """Every fault of the database as one block without the password."""
-    what, remedy = mask_password(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
+    name, remedy = mask_password(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
     scheme, _, rest = url.partition("://")
-    own = f"{DRIVERS.get(scheme, scheme)}://{rest}"
+    driver_url = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     try:
-        with calm():
+        with without_experimental_warnings():
             from optuna.storages import RDBStorage
 
-            return RDBStorage(own, engine_kwargs={"pool_pre_ping": True})
+            return RDBStorage(driver_url, engine_kwargs={"pool_pre_ping": True})
     except ImportError as error:
         rule = "needs a driver that is not installed"
-        ours = what.partition("://")[0] in DRIVERS
+        ours = name.partition("://")[0] in DRIVERS
         other = "Install it, or name a file or a postgresql:// URL."
-        raise MachineError(what, rule, error.name, INSTALL if ours else other) from None
+        raise MachineError(name, rule, error.name, INSTALL if ours else other) from None
     except ValueError:
         # A port that is no number, say; it may be a part of the password, so it is not said.
         rule = "is no URL of a database"
-        write = "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
-        raise RunError(what, rule, None, f"{write}%2F %40 %3A.") from None
+        instruction = "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
+        raise RunError(name, rule, None, f"{instruction}%2F %40 %3A.") from None
     except Exception as error:
-        known = type(error).__module__.partition(".")[0]
-        if known not in ("sqlalchemy", "psycopg", "optuna"):
+        package = type(error).__module__.partition(".")[0]
+        if package not in ("sqlalchemy", "psycopg", "optuna"):
             raise
-        said = without_password(str(getattr(error, "orig", None) or error), url)
+        message = without_password(str(getattr(error, "orig", None) or error), url)
         # The chain of exceptions holds the URL.
-        raise RunError(what, "cannot be used for a study", said[:300], remedy) from None
+        raise RunError(name, "cannot be used for a study", message[:300], remedy) from None

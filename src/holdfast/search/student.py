@@ -1,6 +1,6 @@
 """From finished runs to the recipe of their student: ``holdfast distill``.
 
-The student learns the first run's own rows, on the run's own division: what was training row,
+The student learns the first run's own rows, on the run's own split: what was training row,
 validation row and test row stays so.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 COMMAND = "holdfast distill"
-SIDES: tuple[SplitName, ...] = ("train", "valid", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 
 def student_recipe(
@@ -53,55 +53,55 @@ def student_recipe(
     if layers is not None and layers < 1:
         rule = "must be at least 1: a student has blocks of its teacher"
         raise RecipeError("--layers", rule, layers, "Leave it out to have half of them.")
-    first = runs[0]
+    first_run = runs[0]
     for run in runs:
         open_run(run)
-    recipe = read_recipe(first / RECIPE)
+    recipe = read_recipe(first_run / RECIPE)
     check_teachers(runs, recipe)
-    model = _cut(first, recipe, layers) if student is None else ModelPart(name=student)
-    again = FinishedRun(first)
-    for side in SIDES:
+    model = _cut_teacher(first_run, recipe, layers) if student is None else ModelPart(name=student)
+    finished = FinishedRun(first_run)
+    for split in SPLITS:
         # Refuses rows that are not there as they were.
-        again.table(side)
-    made = _taught(runs, recipe, model, unlabelled, recipe.seed if seed is None else seed)
-    made = resolve_paths(override(made, as_settings(settings)), Path())
-    if not made.distill.teacher:
+        finished.table(split)
+    student_config = _student_recipe(runs, recipe, model, unlabelled, recipe.seed if seed is None else seed)
+    student_config = resolve_paths(override(student_config, as_settings(settings)), Path())
+    if not student_config.distill.teacher:
         rule = "is empty, and a student needs a teacher"
         raise RecipeError("distill.teacher", rule, None, "Leave it out.")
-    refuse_unlabelled(made)
-    if made.data.test is None and not (open_run(first).get("test") or {}).get("n"):
+    refuse_unlabelled(student_config)
+    if student_config.data.test is None and not (open_run(first_run).get("test") or {}).get("n"):
         raise RunError(
-            str(first),
+            str(first_run),
             "learned from every row, as a run of cv does, and no row is left to score a student on",
             None,
             "Take a teacher that has test rows: holdfast train, or holdfast cv --test FILE.",
         )
-    return made
+    return student_config
 
 
-def _taught(
+def _student_recipe(
     runs: Sequence[Path], recipe: Recipe, model: ModelPart, unlabelled: str | None, seed: int
 ) -> Recipe:
-    """The recipe of a student before any settings: the first run's rows, as it divided them."""
+    """The recipe of a student before any settings: the first run's rows, as it split them."""
     split = recipe.data.split
-    by = recipe.seed if split.seed is None else split.seed
+    split_seed = recipe.seed if split.seed is None else split.seed
     data: dict[str, Any] = {
         **recipe.data.model_dump(),
-        "split": {**split.model_dump(), "seed": by},
+        "split": {**split.model_dump(), "seed": split_seed},
         "unlabelled": unlabelled or recipe.data.unlabelled,
         "unlabelled_by": None,
     }
-    taught = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
+    distill = DistillPart(teacher=tuple(str(run.resolve()) for run in runs))
     # The rest is how the teacher itself was made: by which search, in how many folds.
-    kept = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
+    inherited = recipe.model_dump(include={"task", "generate", "audit", "alert", "enrich", "treat"})
     return Recipe.model_validate(
-        kept
+        inherited
         | {
             "seed": seed,
             "data": data,
             "model": model.model_dump(),
             "train": TrainPart(metric=recipe.train.metric).model_dump(),
-            "distill": taught.model_dump(),
+            "distill": distill.model_dump(),
             # A teacher knew its rows, so that its student has them right from the start, which the
             # guard takes for memorizing: it would end the run before anything was taught.
             "control": {**recipe.control.model_dump(), "policy": "off"},
@@ -110,7 +110,7 @@ def _taught(
     )
 
 
-def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
+def _cut_teacher(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
     """The run's own network with fewer blocks."""
     folder = run / MODEL
     if is_adapter_folder(folder):
@@ -120,14 +120,14 @@ def _cut(run: Path, recipe: Recipe, layers: int | None) -> ModelPart:
             None,
             "Name a --student, or train the teacher with --set model.adapter.merge=true.",
         )
-    there = stated_depth(read_config(str(run), folder))
-    if layers is None and there is None:
+    teacher_blocks = stated_depth(read_config(str(run), folder))
+    if layers is None and teacher_blocks is None:
         rule = "must be given: how many blocks the teacher has is not known"
         raise RecipeError("--student or --layers", rule, None, f"{COMMAND} {run} --layers 3")
-    kept = ("pooling", "max_length", "max_target_length")
+    copied_keys = ("pooling", "max_length", "max_target_length")
     return ModelPart.model_validate(
-        {key: getattr(recipe.model, key) for key in kept}
-        | {"name": str(folder.resolve()), "layers": layers or max(1, (there or 2) // 2)}
+        {key: getattr(recipe.model, key) for key in copied_keys}
+        | {"name": str(folder.resolve()), "layers": layers or max(1, (teacher_blocks or 2) // 2)}
     )
 
 

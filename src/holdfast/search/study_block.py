@@ -1,7 +1,7 @@
 """The block ``study`` of ``result.json``: every trial with what it cost, which of them nobody beats
 in everything (score, time of an answer, size), and which settings mattered.
 
-What mattered is functional ANOVA by Optuna (Hutter et al. 2014), held against what the same trials
+What mattered is functional ANOVA by Optuna (Hutter et al. 2014), compared with what the same trials
 give when their scores are dealt out at random: a forest finds something in any dozen of trials. A
 setting is said to matter only where its share is above the largest share of any setting in 19 of 20
 random dealings.
@@ -17,10 +17,10 @@ import numpy as np
 
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.core.wording import count_phrase
-from holdfast.search.bench import Bench, judged_by, middle_batches
+from holdfast.search.context import SearchContext, judging_counts, timing_batches
 from holdfast.search.rules.winner import LEVEL, ScoreRange
 from holdfast.search.search_loop import SearchLoop
-from holdfast.search.storage import calm
+from holdfast.search.storage import without_experimental_warnings
 from holdfast.search.study import TrialResult
 from holdfast.search.study_verdict import SearchVerdict
 
@@ -28,66 +28,66 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 # Settings of a model's form that change how long an answer takes; of those that a search prepares
-# anew, dropout does not.
+# again, dropout does not.
 SHAPES = ("model.pooling", "model.max_length", "model.adapter", "model.quantize")
-TIMED, WARM, ROUNDS = 16, 4, 3
-# Times that differ by less are one: a clock on a machine in use tells no more.
-ALIKE = 1.2
+TIMED_ROWS, WARMUP_ROWS, ROUNDS = 16, 4, 3
+# Times that differ by less are one: a clock on a machine in use is no more precise.
+SAME_TIME_FACTOR = 1.2
 # Whole trials below which nothing is said of settings; and at least as many as there are settings.
-LEAST = 12
-DEALINGS, TREES = 19, 16
+LEAST_COMPLETE = 12
+PERMUTATIONS, TREES = 19, 16
 
 
-def block(search: SearchLoop, found: SearchVerdict, bench: Bench, where: str) -> dict[str, Any]:
+def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str) -> dict[str, Any]:
     """Everything that a search found, in plain values; ``where`` its study lies."""
-    tried, how, expected, best = search.tried, search.how, found.expected, found.winner
+    results, plan, expected, best = search.results, search.plan, search_verdict.expected, search_verdict.winner
     # Of every form of the model among the whole trials, measured once.
-    forms = {str(_form(one)): _form(one) for one in tried if one.whole}
-    times = {key: latency_ms(bench, settings) for key, settings in forms.items()}
+    forms = {str(_model_settings(result)): _model_settings(result) for result in results if result.is_fully_scored}
+    times = {key: latency_ms(context, settings) for key, settings in forms.items()}
     stored = search.trials.study.get_trials(deepcopy=False)
     return {
-        "trials": len(tried),
+        "trials": len(results),
         "best": best.number,
-        "metric": how.metric,
-        "higher_is_better": how.metric == "accuracy",
+        "metric": plan.metric,
+        "higher_is_better": plan.metric == "accuracy",
         "expected_test": _interval(expected),
-        "optimism": _interval(found.optimism),
-        "noise": found.noise,
+        "optimism": _interval(search_verdict.optimism),
+        "noise": search_verdict.noise,
         "evidence": {
-            "trial": found.looked_best.number,
-            "expected_gain": found.gain,
-            "p_value": found.p_value,
-            "p_average": found.p_average,
+            "trial": search_verdict.most_promising.number,
+            "expected_gain": search_verdict.gain,
+            "p_value": search_verdict.p_value,
+            "p_average": search_verdict.p_average,
             "level": LEVEL,
             "test": "one-sided paired t-tests, Holm's correction for all trials and their average",
         },
-        "because": found.because,
+        "because": search_verdict.because,
         "settings": dict(best.settings),
-        "seen": _number(best.value(how.metric)),
-        "default": found.default and _short(found.default, how.metric),
-        "top": _short(found.top, how.metric),
-        "judged_by": judged_by(how.folds),
-        "stopped_because": search.stopped,
-        "sampler": how.sampler.to_json(),
-        "pruner": how.pruner.to_json(),
+        "seen": _number(best.value(plan.metric)),
+        "default": search_verdict.default and _trial_summary(search_verdict.default, plan.metric),
+        "top": _trial_summary(search_verdict.top, plan.metric),
+        "judged_by": judging_counts(plan.folds),
+        "stopped_because": search.stop_reason,
+        "sampler": plan.sampler.to_json(),
+        "pruner": plan.pruner.to_json(),
         "storage": where,
-        "space": how.space.to_json(),
-        "own_space": how.space.own,
+        "space": plan.space.to_json(),
+        "own_space": plan.space.user_defined,
         "trials_table": [
-            _line(one, how.metric, times.get(str(_form(one))), found.each.get(one.number))
-            for one in tried
+            _trial_row(result, plan.metric, times.get(str(_model_settings(result))), search_verdict.expected_by_number.get(result.number))
+            for result in results
         ],
-        "importance": importance(stored, how.seed),
-        "pareto": _pareto([one for one in tried if one.whole], found, how.metric, times),
-        "seconds": round(sum(one.seconds for one in tried), 3),
+        "importance": importance(stored, plan.seed),
+        "pareto": _pareto([result for result in results if result.is_fully_scored], search_verdict, plan.metric, times),
+        "seconds": round(sum(result.seconds for result in results), 3),
     }
 
 
-def _short(one: TrialResult, metric: str) -> dict[str, Any]:
+def _trial_summary(one: TrialResult, metric: str) -> dict[str, Any]:
     return {"trial": one.number, "seen": _number(one.value(metric))}
 
 
-def _line(
+def _trial_row(
     one: TrialResult, metric: str, latency: float | None, expected: float | None
 ) -> dict[str, Any]:
     return {
@@ -112,31 +112,31 @@ def _line(
 
 
 def _pareto(
-    whole: Sequence[TrialResult], found: SearchVerdict, metric: str, times: Mapping[str, float]
+    scored: Sequence[TrialResult], search_verdict: SearchVerdict, metric: str, times: Mapping[str, float]
 ) -> dict[str, Any]:
     """The trials that nobody beats in score, time of an answer and size at once."""
     sign = -1.0 if metric == "accuracy" else 1.0
-    of_each = alike([times[str(_form(one))] for one in whole])
+    merged_times = merge_close_times([times[str(_model_settings(one))] for one in scored])
     points = [
         (sign * one.value(metric), latency, one.parameters)
-        for one, latency in zip(whole, of_each, strict=True)
+        for one, latency in zip(scored, merged_times, strict=True)
     ]
-    places = front(points)
+    places = pareto_front(points)
     return {
         "trials": [
             {
-                **_short(whole[i], metric),
+                **_trial_summary(scored[i], metric),
                 "latency_ms": round(points[i][1], 3),
-                "size_mb": round(whole[i].parameters * 4 / 1e6, 2),
+                "size_mb": round(scored[i].parameters * 4 / 1e6, 2),
             }
             for i in places
         ],
         "several_forms": len({point[1:] for point in points}) > 1,
-        "kept_is_on_it": found.winner.number in {whole[i].number for i in places},
+        "kept_is_on_it": search_verdict.winner.number in {scored[i].number for i in places},
     }
 
 
-def _form(one: TrialResult) -> dict[str, Any]:
+def _model_settings(one: TrialResult) -> dict[str, Any]:
     """The settings of a trial that change how long an answer takes, in the order of their keys."""
     return {key: one.settings[key] for key in sorted(one.settings) if key.startswith(SHAPES)}
 
@@ -150,7 +150,7 @@ def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
+def latency_ms(context: SearchContext, settings: Mapping[str, object]) -> float:
     """The time of an answer, a row at a time on this machine, measured on the network as these
     settings prepare it, on its middle rows: the fastest of three rounds, since a machine is
     disturbed upwards alone. How a fit trains does not change it."""
@@ -159,13 +159,13 @@ def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
     from holdfast.models.network_copy import copy_network
     from holdfast.training.machine.machine import use_threads
 
-    prepared = bench.prepared(settings)
+    prepared = context.prepared(settings)
     use_threads(prepared.machine.threads)
     network = copy_network(prepared.loaded.network).eval()
-    task, batches = middle_batches(prepared, TIMED)
+    task, batches = timing_batches(prepared, TIMED_ROWS)
     best = float("inf")
     with torch.inference_mode():
-        for batch in batches[:WARM]:
+        for batch in batches[:WARMUP_ROWS]:
             task.forward(network, batch)
         for _ in range(ROUNDS):
             start = time.perf_counter()
@@ -175,7 +175,7 @@ def latency_ms(bench: Bench, settings: Mapping[str, object]) -> float:
     return 1000 * best
 
 
-def front(points: Sequence[tuple[float, ...]]) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
     """The places of those points of which none is at least as good in everything and better in
     something; of each coordinate less is better. Of equal points the first."""
     rows = np.array(points)
@@ -189,19 +189,19 @@ def front(points: Sequence[tuple[float, ...]]) -> list[int]:
     return [place for place in range(len(points)) if not beaten(place)]
 
 
-def alike(times: Sequence[float]) -> list[float]:
-    """Times as far as a clock tells them apart: of those within a fifth of one another each is the
-    least."""
+def merge_close_times(times: Sequence[float]) -> list[float]:
+    """Times as far as a clock can distinguish them: of those within a fifth of one another each is
+    the least."""
     least: list[float] = []
     for one in sorted(times):
-        if not least or one > ALIKE * least[-1]:
+        if not least or one > SAME_TIME_FACTOR * least[-1]:
             least.append(one)
     return [max(one for one in least if one <= time) for time in times]
 
 
 def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
     """``shares`` of the variance of the scores by setting, the largest first, of the trials that
-    were told a value; ``chance`` the largest share that dealings at random gave; which settings
+    have a score; ``chance`` the largest share that dealings at random gave; which settings
     ``matter``; ``why`` there are none. A setting that stood in some of the trials alone (one that
     depends on another) is left out: the forest needs all of them."""
     import optuna
@@ -210,37 +210,37 @@ def importance(trials: Sequence[FrozenTrial], seed: int) -> dict[str, Any]:
     def none(why: str) -> dict[str, Any]:
         return {"shares": {}, "chance": None, "matter": [], "why": why}
 
-    whole = [one for one in trials if one.state == TrialState.COMPLETE and one.params]
-    shared = set.intersection(*(set(one.params) for one in whole)) if whole else set()
-    moved = [key for key in shared if len({repr(one.params[key]) for one in whole}) > 1]
-    need = max(LEAST, len(moved))
-    if len(whole) < need:
-        count = count_phrase(len(whole), "whole trial")
-        return none(f"not enough evidence: {count}, {need} are needed")
-    values = np.array([one.value for one in whole], dtype=np.float64)
-    if not moved or np.ptp(values) == 0:
+    complete = [one for one in trials if one.state == TrialState.COMPLETE and one.params]
+    shared = set.intersection(*(set(one.params) for one in complete)) if complete else set()
+    varied = [key for key in shared if len({repr(one.params[key]) for one in complete}) > 1]
+    required = max(LEAST_COMPLETE, len(varied))
+    if len(complete) < required:
+        count = count_phrase(len(complete), "whole trial")
+        return none(f"not enough evidence: {count}, {required} are needed")
+    values = np.array([one.value for one in complete], dtype=np.float64)
+    if not varied or np.ptp(values) == 0:
         return none("not enough evidence: all trials scored the same")
 
     def shares(of: Sequence[float]) -> dict[str, float]:
-        with calm():
+        with without_experimental_warnings():
             study = optuna.create_study(direction="maximize")
-            for one, value in zip(whole, of, strict=True):
+            for one, value in zip(complete, of, strict=True):
                 study.add_trial(
                     optuna.trial.create_trial(
                         value=float(value),
-                        params={key: one.params[key] for key in moved},
-                        distributions={key: one.distributions[key] for key in moved},
+                        params={key: one.params[key] for key in varied},
+                        distributions={key: one.distributions[key] for key in varied},
                     )
                 )
-            judge = optuna.importance.FanovaImportanceEvaluator(
+            evaluator = optuna.importance.FanovaImportanceEvaluator(
                 n_trees=TREES, seed=derive_seed(seed, "forest")
             )
-            found = judge.evaluate(study, params=sorted(moved))
+            found = evaluator.evaluate(study, params=sorted(varied))
         return {key: float(value) for key, value in found.items()}
 
-    told, dealt = shares(list(values)), generator(seed, "importance")
-    chance = max(max(shares(list(dealt.permutation(values))).values()) for _ in range(DEALINGS))
-    ranked = dict(sorted(told.items(), key=lambda one: (-one[1], one[0])))
+    observed, rng = shares(list(values)), generator(seed, "importance")
+    chance = max(max(shares(list(rng.permutation(values))).values()) for _ in range(PERMUTATIONS))
+    ranked = dict(sorted(observed.items(), key=lambda one: (-one[1], one[0])))
     return {
         "shares": {key: round(share, 4) for key, share in ranked.items()},
         "chance": round(chance, 4),

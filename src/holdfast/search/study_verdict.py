@@ -2,14 +2,14 @@
 the best has left behind, and whether another is worth its price.
 
 A race holds two trials against each other, row by row: who is dropped before all rows have spoken.
-Rows arrive in pieces, a fold at a time, or all of them at a look of a run. Evidence is an e-value,
-so that it may be read after every row: a trial that is no worse than a leader that was named before
-is dropped with a chance of ``ERROR`` at most, however often one looks. A leader that these very
-rows made the best of many has their luck too: of trials that are all alike 8 % are dropped on 240
-rows behind the best of 8, and 18 to 25 % on 240 to 600 rows behind the best of 32 (300 simulated
-searches each). That costs a trial as good as the leader, and never the leader; so no p-value is
-told. Sibling: ``stats.streams.means.sums_evidence`` holds under a law that drifts, and needs four
-times as many rows.
+Rows arrive in pieces, a fold at a time, or all of them at an evaluation of a run. Evidence is an
+e-value, so that it may be read after every row: a trial that is no worse than a leader that was
+named before is dropped with a chance of ``ERROR`` at most, however often one checks. A leader that
+these very rows made the best of many has their luck too: of trials that are all alike 8 % are
+dropped on 240 rows behind the best of 8, and 18 to 25 % on 240 to 600 rows behind the best of 32
+(300 simulated searches each). That costs a trial as good as the leader, and never the leader; so no
+p-value is reported. Sibling: ``stats.streams.means.sums_evidence`` holds under a law that drifts,
+and needs four times as many rows.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 
 from holdfast.core.errors import Defect, TrainingError
 from holdfast.core.records import Floats, Ints
-from holdfast.search.rules.shrinkage import WRONG, Shrunken, scores_of, shrunken
-from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_test, winner
+from holdfast.search.rules.shrinkage import WRONG, Shrunken, probability_scores, shrink_gains
+from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_score, select_winner
 from holdfast.search.study import TrialResult
 
 ERROR = 0.1
@@ -58,26 +58,26 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
         raise Defect("the margin and the error of a race", rule, (margin, error))
     if not len(trial):
         return None
-    scores = scores_of({"trial": trial, "leader": leader})
+    scores = probability_scores({"trial": trial, "leader": leader})
     gap = scores["leader"] - scores["trial"]
     bets = np.log1p(STAKES * ((gap - margin) / (1 + margin))[:, None])
-    most = float(np.exp(bets.cumsum(axis=0)).mean(axis=1).max())
-    if most < 1 / error:
+    evidence = float(np.exp(bets.cumsum(axis=0)).mean(axis=1).max())
+    if evidence < 1 / error:
         return None
-    beyond = f" by more than {100 * margin:g} points" if margin else ""
+    margin_text = f" by more than {100 * margin:g} points" if margin else ""
     return (
         f"it gives what is right {100 * float(gap.mean()):.1f} points less probability than the "
-        f"best trial over {len(gap)} rows, and is worse{beyond} (evidence of {most:.3g} to 1, with "
+        f"best trial over {len(gap)} rows, and is worse{margin_text} (evidence of {evidence:.3g} to 1, with "
         "that trial's own luck in it)"
     )
 
 
 # What a trial that costs as much as the default must be expected to bring, in shares of the score;
-# and how many trials are seen before that is asked. Chosen on the cheap arena.
-PRICE, FEWEST = 0.001, 4
+# and how many trials are seen before that is tested. Chosen on the cheap arena.
+PRICE, MIN_TRIALS = 0.001, 4
 
 
-def end_now(
+def stop_reason(
     losses: Mapping[str, Floats], costs: Mapping[str, float], default: str, *, price: float = PRICE
 ) -> str | None:
     """The reason to end a search, or ``None`` where the next trial is worth its cost.
@@ -86,21 +86,21 @@ def end_now(
     have cost on average; its price is ``price`` times that over the default's cost. Ends at once
     where ``price`` is infinite, never where it is 0; the first four trials are always made.
     """
-    if len(losses) - 1 < FEWEST:
+    if len(losses) - 1 < MIN_TRIALS:
         return None
-    found = shrunken(scores_of(losses), default)
-    gain = next_gain(found)
+    estimates = shrink_gains(probability_scores(losses), default)
+    gain = next_gain(estimates)
     others = [costs[key] for key in losses if key != default]
-    asked = price * float(np.mean(others)) / costs[default]
-    if gain >= asked:
+    required_gain = price * float(np.mean(others)) / costs[default]
+    if gain >= required_gain:
         return None
     return (
         f"the next trial is expected to gain {100 * gain:.2f} points on unseen rows, and should "
-        f"gain {100 * asked:.2f} for what it costs"
+        f"gain {100 * required_gain:.2f} for what it costs"
     )
 
 
-def next_gain(found: Shrunken) -> float:
+def next_gain(estimates: Shrunken) -> float:
     """By how much one more random trial is expected to raise the expected score of the winner.
 
     A new setting has the true gain δ ~ N(μ, τ²), and is measured with the noise s² of those that
@@ -112,12 +112,12 @@ def next_gain(found: Shrunken) -> float:
     """
     from scipy.special import ndtr
 
-    errors = found.errors[found.errors > 0]
+    errors = estimates.errors[estimates.errors > 0]
     noise = float(np.median(errors)) ** 2 if len(errors) else 0.0
-    spread = found.spreads**2 / np.sqrt(found.spreads**2 + noise)
-    z = (found.centres - float(found.mean.max())) / spread
-    worth = spread * (np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) + z * ndtr(z))
-    return float((1 - WRONG) * (found.weights @ worth))
+    spread = estimates.spreads**2 / np.sqrt(estimates.spreads**2 + noise)
+    z = (estimates.centres - float(estimates.mean.max())) / spread
+    expected_gain = spread * (np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) + z * ndtr(z))
+    return float((1 - WRONG) * (estimates.weights @ expected_gain))
 
 
 DEFAULT = "the default"
@@ -126,113 +126,113 @@ DEFAULT = "the default"
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchVerdict:
     """The ``winner`` with the reason; ``noise``: no trial is shown to be better than the default.
-    ``looked_best`` is the trial of the largest expected ``gain`` over the default, a share of the
-    score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
+    ``most_promising`` is the trial of the largest expected ``gain`` over the default, a share of
+    the score. ``p_value`` says whether it is better, ``p_average`` whether the average trial is
     (corrected for the number of trials). ``top`` is the trial with the best score seen,
     ``default`` the default's. ``expected`` is what the winner may be expected to score,
-    ``optimism`` by how much its score is too good; ``each`` what every whole trial may be expected
-    to score, by number."""
+    ``optimism`` by how much its score is too good; ``expected_by_number`` what every whole trial
+    may be expected to score, by number."""
 
     winner: TrialResult
     top: TrialResult
     default: TrialResult | None
     because: str
     noise: bool
-    looked_best: TrialResult
+    most_promising: TrialResult
     gain: float
     p_value: float
     p_average: float
     expected: ScoreRange
     optimism: ScoreRange
-    each: dict[int, float]
+    expected_by_number: dict[int, float]
 
 
-def judged(
-    tried: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
+def judge_trials(
+    results: Sequence[TrialResult], metric: str, test_rows: int, units: Ints | None = None
 ) -> SearchVerdict:
     """``test_rows`` is how many the expected score is said of; ``units`` [n] are those of the rows
     that judge (``winner``), left out where trials are judged by pieces of rows. Raises
     ``TrainingError`` where no trial came to its end."""
-    whole = [one for one in tried if one.whole]
-    if not whole:
-        because = tried[0].because if tried else "none was begun"
+    scored = [one for one in results if one.is_fully_scored]
+    if not scored:
+        because = results[0].because if results else "none was begun"
         remedy = "Try `holdfast train` with its defaults, or a gentler space."
         raise TrainingError("the search", "has no trial that came to its end", because, remedy)
-    first = reference(whole)
-    known = {name_of(one): one for one in whole}
-    losses = {key: one.losses for key, one in known.items()}
-    correct = {key: one.correct for key, one in known.items() if one.correct is not None}
-    right = metric == "accuracy" and len(correct) == len(known)
+    baseline = reference_trial(scored)
+    by_name = {trial_name(one): one for one in scored}
+    losses = {key: one.losses for key, one in by_name.items()}
+    correct = {key: one.correct for key, one in by_name.items() if one.correct is not None}
+    has_accuracy = metric == "accuracy" and len(correct) == len(by_name)
     # Doubt speaks for a default, and not for the trial in the middle that takes its place.
-    level = LEVEL if first.origin == "default" else 1.0
-    answers = correct if right else None
-    units = units if units is not None and len(units) == len(first.losses) else None
-    won = winner(losses, answers, costs_of(whole), name_of(first), level=level, units=units)
+    level = LEVEL if baseline.origin == "default" else 1.0
+    answers = correct if has_accuracy else None
+    units = units if units is not None and len(units) == len(baseline.losses) else None
+    selection = select_winner(losses, answers, trial_costs(scored), trial_name(baseline), level=level, units=units)
     # More is better in both: of losses the expected score is that of their negative.
-    score = correct if right else {key: -rows for key, rows in losses.items()}
-    sign = 1.0 if right else -1.0
-    found = {
-        key: expected_test(
-            score, key, name_of(first), losses=losses, test_rows=test_rows or None, units=units
+    row_scores = correct if has_accuracy else {key: -rows for key, rows in losses.items()}
+    sign = 1.0 if has_accuracy else -1.0
+    expected_scores = {
+        key: expected_score(
+            row_scores, key, trial_name(baseline), losses=losses, test_rows=test_rows or None, units=units
         )
-        for key in known
+        for key in by_name
     }
-    kept = found[won.key]
+    expected = expected_scores[selection.key]
     return SearchVerdict(
-        winner=known[won.key],
-        top=max(whole, key=lambda one: (float(score[name_of(one)].mean()), -one.number)),
-        default=first if first.origin == "default" else None,
-        because=won.because,
-        noise=won.noise or won.key == name_of(first),
-        looked_best=known[won.looked_best],
-        gain=won.gain,
-        p_value=won.p_value,
-        p_average=won.p_average,
-        expected=kept.signed(sign),
-        optimism=kept.optimism,
-        each={known[key].number: sign * one.value for key, one in found.items()},
+        winner=by_name[selection.key],
+        top=max(scored, key=lambda one: (float(row_scores[trial_name(one)].mean()), -one.number)),
+        default=baseline if baseline.origin == "default" else None,
+        because=selection.because,
+        noise=selection.noise or selection.key == trial_name(baseline),
+        most_promising=by_name[selection.most_promising],
+        gain=selection.gain,
+        p_value=selection.p_value,
+        p_average=selection.p_average,
+        expected=expected.signed(sign),
+        optimism=expected.optimism,
+        expected_by_number={by_name[key].number: sign * one.value for key, one in expected_scores.items()},
     )
 
 
-def reference(whole: Sequence[TrialResult]) -> TrialResult:
+def reference_trial(scored: Sequence[TrialResult]) -> TrialResult:
     """The default; where it did not come to its end, the trial in the middle."""
-    default = next((one for one in whole if one.origin == "default"), None)
-    ranked = sorted(whole, key=lambda one: (float(one.losses.mean()), one.number))
+    default = next((one for one in scored if one.origin == "default"), None)
+    ranked = sorted(scored, key=lambda one: (float(one.losses.mean()), one.number))
     return default or ranked[len(ranked) // 2]
 
 
-def name_of(one: TrialResult) -> str:
+def trial_name(one: TrialResult) -> str:
     """As sentences call it."""
     return DEFAULT if one.origin == "default" else f"trial {one.number}"
 
 
-def costs_of(whole: Sequence[TrialResult]) -> dict[str, float]:
+def trial_costs(scored: Sequence[TrialResult]) -> dict[str, float]:
     """What each trial cost: rows passed, so that no clock decides who wins."""
-    return {name_of(one): max(one.cost, 1.0) for one in whole}
+    return {trial_name(one): max(one.cost, 1.0) for one in scored}
 
 
-def ends_of(tried: Sequence[TrialResult]) -> str | None:
+def search_stop_reason(results: Sequence[TrialResult]) -> str | None:
     """Why another trial is not worth its price; ``None`` where it is."""
-    whole = [one for one in tried if one.whole]
-    losses = {name_of(one): one.losses for one in whole}
-    return end_now(losses, costs_of(whole), name_of(reference(whole)))
+    scored = [one for one in results if one.is_fully_scored]
+    losses = {trial_name(one): one.losses for one in scored}
+    return stop_reason(losses, trial_costs(scored), trial_name(reference_trial(scored)))
 
 
-def behind_leader(trial: TrialResult, tried: Sequence[TrialResult]) -> str | None:
+def trial_stop_reason(trial: TrialResult, results: Sequence[TrialResult]) -> str | None:
     """Why a trial of which some folds are done has no other: the best of the whole trials is better
     on the rows of these, beyond what chance does. The default goes on whatever it shows, since all
     are compared with it."""
-    whole = [one for one in tried if one.whole]
-    if not whole or trial.origin == "default":
+    scored = [one for one in results if one.is_fully_scored]
+    if not scored or trial.origin == "default":
         return None
-    leader = leader_of(whole)
-    seen = np.flatnonzero(np.isfinite(trial.losses))
-    return race(trial.losses[seen], leader.losses[seen])
+    leader = leading_trial(scored)
+    judged_rows = np.flatnonzero(np.isfinite(trial.losses))
+    return race(trial.losses[judged_rows], leader.losses[judged_rows])
 
 
-def leader_of(whole: Sequence[TrialResult]) -> TrialResult:
+def leading_trial(scored: Sequence[TrialResult]) -> TrialResult:
     """The trial that is expected to be best."""
-    names = {name_of(one): one for one in whole}
+    names = {trial_name(one): one for one in scored}
     rows: dict[str, Floats] = {key: one.losses for key, one in names.items()}
-    found = shrunken(scores_of(rows), name_of(reference(whole)))
-    return names[found.keys[int(np.argmax(found.mean))]]
+    estimates = shrink_gains(probability_scores(rows), trial_name(reference_trial(scored)))
+    return names[estimates.keys[int(np.argmax(estimates.mean))]]

@@ -4,8 +4,8 @@ of it; and what that comes to on its rows: its space, its rules, the fits of a t
 reason.
 
 Each trial has a sampler of its own, seeded by the search's seed and the trial's number, so that a
-search that is continued proposes what it would have proposed. For a pruner a look's place on the
-way is the share of its rows that a trial has passed, in hundredths of the rows that the default
+search that is continued proposes what it would have proposed. For a pruner an evaluation's place on
+the way is the share of its rows that a trial has passed, in hundredths of the rows that the default
 passes: trials of several lengths and batches meet there. The start of a trial, and the first trial
 of all, are never ended.
 """
@@ -24,17 +24,17 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.seeds import derive_seed, generator
 from holdfast.core.wording import count_phrase
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.monitor.evidence import raw_losses
 from holdfast.monitor.judge import judge
 from holdfast.recipe.parts import MAX_FOLDS, MAX_MINUTES, Part
-from holdfast.search.bench import Bench, TrialFold, folds_of
+from holdfast.search.context import SearchContext, TrialFold, make_trial_folds
+from holdfast.search.default_space import SpaceFacts, default_point, default_space
 from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Space
-from holdfast.search.space_request import space_of
-from holdfast.search.storage import calm
+from holdfast.search.space_request import parse_space
+from holdfast.search.storage import without_experimental_warnings
 from holdfast.search.study import Origin
-from holdfast.search.usual_space import SpaceFacts, default_point, usual_space
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -42,28 +42,28 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 # Trials by chance before a model of the space is worth anything; with few trials a third of them.
-START = 8
+STARTUP_TRIALS = 8
 # Below so many trials a model of the space has hardly begun.
-LEAST_FOR_MODEL = 16
+MIN_TRIALS_FOR_MODEL = 16
 # Keys beyond which a Gaussian process on few trials says nothing.
-MOST_FOR_GP = 6
+MAX_KEYS_FOR_GP = 6
 
 
-def choose_sampler(asked: str, space: Space, trials: int | None) -> Decision:
-    """The sampler, with its reason: as it was asked for, or by space and number of trials."""
-    if asked != "auto":
-        return Decision("sampler", asked, "set by you")
+def choose_sampler(requested: str, space: Space, trials: int | None) -> Decision:
+    """The sampler, with its reason: as requested, or by space and number of trials."""
+    if requested != "auto":
+        return Decision("sampler", requested, "set by you")
     if space.finite and trials is not None and space.grid_size(trials + 1) <= trials:
         because = f"the space has {count_phrase(space.grid_size(), 'point')}: each is tried once"
         return Decision("sampler", "grid", because)
-    if trials is not None and trials < LEAST_FOR_MODEL:
+    if trials is not None and trials < MIN_TRIALS_FOR_MODEL:
         because = (
-            f"{count_phrase(trials, 'trial')}: below {LEAST_FOR_MODEL} a model of the space has "
+            f"{count_phrase(trials, 'trial')}: below {MIN_TRIALS_FOR_MODEL} a model of the space has "
             "hardly begun"
         )
         return Decision("sampler", "random", because)
-    numbers = all(one.kind != "choice" and one.when is None for one in space)
-    if numbers and len(space) <= MOST_FOR_GP:
+    numbers = all(one.value_type != "choice" and one.when is None for one in space)
+    if numbers and len(space) <= MAX_KEYS_FOR_GP:
         because = f"{count_phrase(len(space), 'number')} without conditions: a Gaussian process"
         return Decision("sampler", "gp", because)
     because = "choices and conditions among the settings: a tree of Parzen estimators"
@@ -72,21 +72,21 @@ def choose_sampler(asked: str, space: Space, trials: int | None) -> Decision:
 
 def make_sampler(name: str, seed: int, trials: int | None) -> Callable[[int], BaseSampler]:
     """What makes the sampler of trial n. ``grid`` has its own order, and chance beyond it."""
-    start = START if trials is None else max(3, min(START, trials // 3))
+    start = STARTUP_TRIALS if trials is None else max(3, min(STARTUP_TRIALS, trials // 3))
 
     def make(number: int) -> BaseSampler:
         import optuna
 
-        own = derive_seed(seed, "trial", number)
+        trial_seed = derive_seed(seed, "trial", number)
         if name == "tpe":
             return optuna.samplers.TPESampler(
-                seed=own, n_startup_trials=start, multivariate=True, group=True
+                seed=trial_seed, n_startup_trials=start, multivariate=True, group=True
             )
         if name == "gp":
             return optuna.samplers.GPSampler(
-                seed=own, n_startup_trials=start, warn_independent_sampling=False
+                seed=trial_seed, n_startup_trials=start, warn_independent_sampling=False
             )
-        return optuna.samplers.RandomSampler(seed=own)
+        return optuna.samplers.RandomSampler(seed=trial_seed)
 
     return make
 
@@ -96,13 +96,13 @@ HOPELESS = ("diverging",)
 # The first rung, in hundredths of the default's rows, and the factor between rungs.
 FIRST_RUNG, FACTOR = 25, 3
 # Looks that a verdict needs.
-LEAST_LOOKS = 3
+MIN_EVALUATIONS = 3
 
 
-def choose_pruner(asked: str, folds: int) -> Decision:
+def choose_pruner(requested: str, folds: int) -> Decision:
     """The pruner, with its reason."""
-    if asked != "auto":
-        return Decision("pruner", asked, "set by you")
+    if requested != "auto":
+        return Decision("pruner", requested, "set by you")
     if folds:
         because = "trials are compared row by row after each fold, and one that is behind ends"
         return Decision("pruner", "race", because)
@@ -114,7 +114,7 @@ def make_pruner(name: str) -> BasePruner:
     """Optuna's part of it; the others are Holdfast's."""
     import optuna
 
-    with calm():
+    with without_experimental_warnings():
         if name == "halving":
             return optuna.pruners.SuccessiveHalvingPruner(
                 min_resource=FIRST_RUNG, reduction_factor=FACTOR
@@ -127,7 +127,7 @@ def make_pruner(name: str) -> BasePruner:
 
 
 class Pruning:
-    """The watch of a search: hears every look of every trial.
+    """The watch of a search: receives every evaluation of every trial.
 
     ``until`` is the time of the clock (``time.monotonic``) at which trials end, ``rows`` how many
     the default passes. A fold of a trial is watched by its verdict and the clock alone: what half
@@ -137,48 +137,49 @@ class Pruning:
     def __init__(self, name: str, rows: float = 0.0, until: float | None = None) -> None:
         self.name, self.rows, self._until = name, rows, until
         self._handles: dict[str, Any] = {}
-        self._seen: dict[str, list[Snapshot]] = {}
+        self._snapshots: dict[str, list[Snapshot]] = {}
         self._spared: set[str] = set()
 
     def follow(self, key: str, handle: Trial | None, spared: bool = False) -> None:
-        """From now on, looks of the job ``key`` are those of a trial; without a ``handle`` it is
-        one fold of it. ``spared``: it ends by itself alone."""
-        self._seen[key] = []
+        """From now on, evaluations of the job ``key`` are those of a trial; without a ``handle`` it
+        is one fold of it. ``spared``: it ends by itself alone."""
+        self._snapshots[key] = []
         if handle is not None:
             self._handles[key] = handle
         if spared:
             self._spared.add(key)
 
-    def look(self, key: str, look: Snapshot) -> str | None:
+    def stop_reason(self, key: str, snapshot: Snapshot) -> str | None:
         """Why the trial ends now; ``None`` where it goes on."""
-        seen = self._seen.setdefault(key, [])
-        seen.append(look)
-        if key in self._spared or look.step == 0:
+        snapshots = self._snapshots.setdefault(key, [])
+        snapshots.append(snapshot)
+        if key in self._spared or snapshot.step == 0:
             return None
         if self._until is not None and time.monotonic() > self._until:
             return "the search's minutes are over"
-        if self.name == "verdict" and len(seen) >= LEAST_LOOKS:
-            # What the guard itself would say of these looks, where it means that nothing comes.
-            verdict = judge(seen)
+        if self.name == "verdict" and len(snapshots) >= MIN_EVALUATIONS:
+            # What the guard itself would say of these evaluations, where it means that nothing
+            # comes.
+            verdict = judge(snapshots)
             return f"{verdict.label}: {verdict.because}" if verdict.label in HOPELESS else None
         handle = self._handles.get(key)
         if handle is None or self.name not in ("halving", "hyperband") or not self.rows:
             return None
-        # On the scale of what the sampler is told: more is better.
-        value = float(probabilities(raw_losses([look])[:, 0]).mean())
-        at = round(100 * look.examples_seen / self.rows)
-        if value != value or at < 1:
+        # On the scale of what is reported to the sampler: more is better.
+        value = float(probabilities(raw_losses([snapshot])[:, 0]).mean())
+        progress = round(100 * snapshot.examples_seen / self.rows)
+        if value != value or progress < 1:
             return None
-        with calm():
-            handle.report(value, at)
+        with without_experimental_warnings():
+            handle.report(value, progress)
             if not handle.should_prune():
                 return None
-        return f"behind the others after {at} % of the default's rows ({self.name})"
+        return f"behind the others after {progress} % of the default's rows ({self.name})"
 
 
 MOST_TRIALS = 100_000
 # What ``search: NAME`` names; the search of settings has no name.
-WAYS = ("capacity",)
+NAMED_SEARCHES = ("capacity",)
 
 
 class SearchPart(Part):
@@ -199,24 +200,24 @@ class SearchPart(Part):
     end: bool = True
 
 
-def search_part(said: object, more: Mapping[str, object]) -> SearchPart | str:
-    """What a recipe says under ``search`` with what was said beside it; or the name of another
+def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart | str:
+    """What a recipe says under ``search`` with further settings; or the name of another
     way to search, one of ``WAYS``. Raises ``RecipeError``."""
-    plain = dict(more)
-    whole = plain.pop("", None)
-    said = said if whole is None else whole
-    if isinstance(said, str):
-        if said not in WAYS:
-            raise RecipeError("search", "is no way to search", said, suggest_name(said, WAYS))
-        if plain:
-            rule = f"is {said}, which has no such setting"
-            raise RecipeError("search", rule, next(iter(plain)), "Leave it out.")
-        return said
-    if said is not None and not isinstance(said, Mapping):
+    values = dict(overrides)
+    name = values.pop("", None)
+    section = section if name is None else name
+    if isinstance(section, str):
+        if section not in NAMED_SEARCHES:
+            raise RecipeError("search", "is no way to search", section, suggest_name(section, NAMED_SEARCHES))
+        if values:
+            rule = f"is {section}, which has no such setting"
+            raise RecipeError("search", rule, next(iter(values)), "Leave it out.")
+        return section
+    if section is not None and not isinstance(section, Mapping):
         rule = "is neither a table of settings nor a way to search"
-        raise RecipeError("search", rule, said, "E.g. search: {trials: 8}.")
+        raise RecipeError("search", rule, section, "E.g. search: {trials: 8}.")
     try:
-        found = SearchPart.model_validate({**(said or {}), **plain})
+        part = SearchPart.model_validate({**(section or {}), **values})
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
@@ -224,54 +225,54 @@ def search_part(said: object, more: Mapping[str, object]) -> SearchPart | str:
             known = list(SearchPart.model_fields)
             raise RecipeError("search", "names an unknown key", key, suggest_name(key, known)) from None
         rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        given, remedy = fault.get("input"), "See docs/tune.md."
-        raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], given, remedy) from None
-    if found.folds == 1:
+        value, remedy = fault.get("input"), "See docs/tune.md."
+        raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], value, remedy) from None
+    if part.folds == 1:
         rule = "is one fold, which is no division"
         raise RecipeError("search.folds", rule, 1, "Set 0 for none, or 2 and more.")
-    if found.pruner == "race" and not found.folds:
+    if part.pruner == "race" and not part.folds:
         rule = "is race, which compares trials fold by fold"
         raise RecipeError("search.pruner", rule, None, "Set search.folds=5 too.")
-    return found
+    return part
 
 
-# Trials where neither they nor minutes were asked for; the search may end before.
-USUAL_TRIALS = 16
+# Trials where neither they nor minutes were requested; the search may end before.
+DEFAULT_TRIALS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialPlan:
     """``default`` is the point of the ``space`` that ``train`` would take (``None``: outside), of
-    which ``passed`` rows pass. ``points`` come before the sampler's, by their origin; a ``grid``
-    has nothing after it. ``folds`` are the fits of a trial, ``most`` trials are made. ``told`` are
-    the decisions."""
+    which ``rows_passed`` rows pass. ``points`` come before the sampler's, by their origin; a
+    ``grid`` has nothing after it. ``folds`` are the fits of a trial, ``max_trials`` trials are
+    made. ``decisions`` are the decisions."""
 
     space: Space
     default: Mapping[str, Any] | None
-    passed: float
+    rows_passed: float
     points: Sequence[tuple[Origin, Mapping[str, Any] | None]]
     grid: Sequence[Mapping[str, Any]] | None
     folds: Sequence[TrialFold]
     metric: str
-    most: int | None
+    max_trials: int | None
     seed: int
     sampler: Decision
     pruner: Decision
-    told: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]
 
 
-def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> TrialPlan:
-    """For the ranges that were asked for (none: the default space), on these rows."""
-    facts, passed = facts_of(bench)
-    space = space_of(ranges, bench.recipe) if ranges else usual_space(facts)
-    most = part.trials
-    if most is None and part.minutes is None:
-        most = USUAL_TRIALS
-    sampler = choose_sampler(part.sampler, space, most)
+def plan_trials(ranges: Mapping[str, object], part: SearchPart, context: SearchContext) -> TrialPlan:
+    """For the ranges that were requested (none: the default space), on these rows."""
+    facts, passed = space_facts(context)
+    space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
+    max_trials = part.trials
+    if max_trials is None and part.minutes is None:
+        max_trials = DEFAULT_TRIALS
+    sampler = choose_sampler(part.sampler, space, max_trials)
     pruner = choose_pruner(part.pruner, part.folds)
-    seed = bench.recipe.seed if part.seed is None else part.seed
+    seed = context.recipe.seed if part.seed is None else part.seed
     default = default_point(space, facts.default)
-    whose = "set by you" if space.own else "the default for such rows and such a model"
+    origin = "set by you" if space.user_defined else "the default for such rows and such a model"
     searched = [
         Decision(
             f"searched: {one.key}", str(one), f"{one.because}{f'; {one.when}' if one.when else ''}"
@@ -281,17 +282,17 @@ def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Tri
     return TrialPlan(
         space=space,
         default=default,
-        passed=passed,
+        rows_passed=passed,
         points=[("default", default)],
-        grid=grid_of(space, seed) if sampler.chosen == "grid" else None,
-        folds=folds_of(bench, part.folds, seed),
-        metric=metric_of(facts),
-        most=most,
+        grid=shuffled_grid(space, seed) if sampler.chosen == "grid" else None,
+        folds=make_trial_folds(context, part.folds, seed),
+        metric=study_metric(facts),
+        max_trials=max_trials,
         seed=seed,
         sampler=sampler,
         pruner=pruner,
-        told=(
-            Decision("search space", str(space), whose, prominent=True),
+        decisions=(
+            Decision("search space", str(space), origin, prominent=True),
             *searched,
             sampler,
             pruner,
@@ -299,34 +300,34 @@ def planned(ranges: Mapping[str, object], part: SearchPart, bench: Bench) -> Tri
     )
 
 
-def facts_of(bench: Bench) -> tuple[SpaceFacts, float]:
+def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
     """What the default space is made by, and how many rows the default passes."""
     from holdfast.models.layers import count_parameters
     from holdfast.plan.defaults import FINETUNE
 
-    train = bench.train
-    prepared = bench.extended({}, train, train[:0] if bench.folds else bench.valid)
-    ready = make_ready(prepared, train, bench.valid, cross_fitted=bool(bench.folds))
-    network, phases = ready.loaded.network, ready.plan.phases
+    train = context.train
+    prepared = context.extended({}, train, train[:0] if context.folds else context.valid)
+    training_plan = make_training_plan(prepared, train, context.valid, cross_fitted=bool(context.folds))
+    network, phases = training_plan.loaded.network, training_plan.plan.phases
     facts = SpaceFacts(
-        recipe=bench.recipe,
-        default=ready.recipe,
+        recipe=context.recipe,
+        default=training_plan.recipe,
         parameters=count_parameters(network)[0],
-        region=ready.usual_rates,
-        train_rows=len(ready.train),
+        region=training_plan.usual_rates,
+        train_rows=len(training_plan.train),
         layers=sum(layer.name not in ("embeddings", "head") for layer in network.layers()),
         contrast_only=all(phase.name != FINETUNE for phase in phases),
     )
     return facts, float(sum(phase.rows_passed for phase in phases))
 
 
-def metric_of(facts: SpaceFacts) -> str:
-    """What the study is about: the share of right answers where a row has one, else the loss a row,
+def study_metric(facts: SpaceFacts) -> str:
+    """What the study is about: accuracy where a row has one class, else the loss a row,
     which every task has row by row."""
     return "accuracy" if facts.has_head_of_classes else "loss"
 
 
-def grid_of(space: Space, seed: int) -> list[dict[str, Any]]:
+def shuffled_grid(space: Space, seed: int) -> list[dict[str, Any]]:
     """All points of the grid, dealt out, so that any beginning of them is spread over it.
 
     Raises ``RecipeError`` for more of them than a search can have trials."""

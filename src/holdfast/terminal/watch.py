@@ -47,7 +47,7 @@ def train_with_progress(
                     folder,
                     resume=request.resume,
                     listeners=(display,),
-                    held=request.in_memory,
+                    in_memory=request.in_memory,
                     procedure=procedure,
                 )
             return result, folder

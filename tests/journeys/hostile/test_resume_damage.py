@@ -256,11 +256,11 @@ def test_rows_in_memory_whose_file_is_broken(
     held = {"data": pa.table({"text": list(texts), "label": list(labels)})}
     run, recipe = tmp_path / "run", override(Recipe(), [*quick, "train.max_steps=2"])
     with pytest.raises(killed):
-        train(recipe, run, held=held, listeners=(KillAt("run_start", 1, killed),))
+        train(recipe, run, in_memory=held, listeners=(KillAt("run_start", 1, killed),))
     path = run / "data.parquet"
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(RunError, match=r"data\.parquet") as caught:
-        train(recipe, run, held=held, resume=True)
+        train(recipe, run, in_memory=held, resume=True)
     assert "Delete it" in caught.value.remedy
     path.unlink()
-    assert train(recipe, run, held=held, resume=True)["test"]["n"] > 0
+    assert train(recipe, run, in_memory=held, resume=True)["test"]["n"] > 0

@@ -25,7 +25,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell, write_delimited
 from holdfast.data.raw import Raw, read_errors, source_path
 from holdfast.data.source import read_source
-from holdfast.prepare.clean import by_default
+from holdfast.prepare.clean import default_treatments
 from holdfast.quality.clean.apply import (
     clean_rows,
     count_skipped,
@@ -86,7 +86,7 @@ def requested_treatments(recipe: Recipe) -> dict[str, Mapping[str, Any] | bool]:
     """The cleaning steps for a file: those of the recipe, and, unless it says ``false``, the safe
     ones: what ``train`` does by itself, one spelling per label, and the removal of rows without a
     text or a label and of exact duplicates with the same label."""
-    defaults = [*by_default(), "missing", "copies"]
+    defaults = [*default_treatments(), "missing", "copies"]
     # A person who wants labels as they are written has said so.
     defaults += ["labels"] if recipe.data.labels == "merged" else []
     return {**dict.fromkeys(defaults, True), **recipe.treat}

@@ -27,7 +27,7 @@ from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import is_conll_file, has_conll_content
 from holdfast.plan.task import resolve_task_from_rows
-from holdfast.prepare.rows import given_rows
+from holdfast.prepare.rows import given_files
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import task_definition
@@ -74,7 +74,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     notify(*task_decisions)
     table = _source(recipe)
     notify(*table.decisions)
-    split_paths, decisions = given_rows(recipe.data, task_definition(recipe.task))
+    split_paths, decisions = given_files(recipe.data, task_definition(recipe.task))
     notify(*decisions)
     splits = {name: _other(recipe, path, table) for name, path in split_paths.items()}
     against_tables = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}

@@ -140,7 +140,7 @@ def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
 
 
 def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
-    from holdfast.prepare.embedding import EMBEDDED, MIDDLE
+    from holdfast.prepare.embedding import EMBEDDED, MIDDLE_DEPTH
 
     most = audit_rows.recipe.audit.rows
     tables = {name: _spread_sample(table, most) for name, table in audit_rows.other_tables.items()}
@@ -157,7 +157,7 @@ def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress
         return vectors
 
     started = time.perf_counter()
-    source_vectors = encoder.at((1.0, MIDDLE), texts[0], lambda n: progress("reading the texts", n, total))
+    source_vectors = encoder.at_depths((1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total))
     seconds = time.perf_counter() - started
     n_done = len({*texts[0]})
     others = {
@@ -185,12 +185,12 @@ def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress
 
 def references(encoder: Encoder) -> dict[str, Vectors]:
     """Sentences of many subjects, and such as say nothing, in the geometry of ``probed``."""
-    from holdfast.prepare.embedding import MIDDLE
+    from holdfast.prepare.embedding import MIDDLE_DEPTH
 
     general = [part for text in passages() for part in re.split(r"(?<=[.!?])\s+", text)]
     both = {"general": general, "filler": filler_texts()}
     return {
-        name: np.concatenate(encoder.at((1.0, MIDDLE), texts), axis=1)
+        name: np.concatenate(encoder.at_depths((1.0, MIDDLE_DEPTH), texts), axis=1)
         for name, texts in both.items()
     }
 

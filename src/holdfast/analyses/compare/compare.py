@@ -34,7 +34,7 @@ from holdfast.core.records import Decision, Ints, to_json
 from holdfast.data.labels.spelling import match_spellings
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.runs.known_rows import SeenRows, seen_rows
+from holdfast.runs.known_rows import KnownRows, find_known_rows
 
 DEFAULT_MARGIN = 1.0
 # benchmarks/decisions.py, the most in twelve cells of 10,000 simulated pairs (100 to 3,000 rows,
@@ -54,7 +54,7 @@ class Comparison:
     verdict: PairedVerdict
     differing_rows: Mapping[str, Any]
     all_rows: tuple[PairedRows, PairedVerdict] | None = None
-    overlap: SeenRows | None = None
+    overlap: KnownRows | None = None
     class_differences: Mapping[str, Sequence[str]] | None = None
     warnings: tuple[str, ...] = ()
     from_stored: bool = False
@@ -168,7 +168,7 @@ def compare(
     table = table.take(positions)
     runs = [one.run for one in contenders if one.run is not None]
     with advising():
-        overlap = seen_rows(runs, table) if runs else None
+        overlap = find_known_rows(runs, table) if runs else None
     warnings += _unknown_overlap(contenders, overlap)
     return _make_comparison(contenders, table, predictions, margin / 100, overlap, warnings)
 
@@ -208,7 +208,7 @@ def _answered_by_both(
     return positions, (f"{n_left_out} labelled rows have no answer of both and are left out",) if n_left_out else ()
 
 
-def _unknown_overlap(contenders: Sequence[Contender], overlap: SeenRows | None) -> tuple[str, ...]:
+def _unknown_overlap(contenders: Sequence[Contender], overlap: KnownRows | None) -> tuple[str, ...]:
     warnings = []
     if overlap is not None and overlap.why:
         warnings.append(f"which rows the runs had seen is not known in full: {overlap.why}")
@@ -223,7 +223,7 @@ def _make_comparison(
     table: Table,
     predictions: Sequence[Mapping[int, object]],
     margin: float,
-    overlap: SeenRows | None,
+    overlap: KnownRows | None,
     warnings: tuple[str, ...],
 ) -> Comparison:
     rows = table.column("row")

@@ -35,7 +35,7 @@ from holdfast.fits.fit import fit
 from holdfast.fits.lessons import ORIGIN, Lessons
 from holdfast.fits.policies import begins_as_probe
 from holdfast.models.layers import count_parameters
-from holdfast.prepare.model import pooled, prepare
+from holdfast.prepare.model import concatenate, prepare
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.predictor import Predictor
@@ -351,7 +351,7 @@ def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
         "the same model, rows and seed, by the labels alone (distill.alone=false leaves it out)"
     )
     notify(Decision("student alone", "trained to be held against", because))
-    rows, (train, valid) = pooled(plan.splits.train_rows.table, plan.splits.valid_rows.table)
+    rows, (train, valid) = concatenate(plan.splits.train_rows.table, plan.splits.valid_rows.table)
     added = plan.prepared.added
     positions = [] if added is None else [i for i, origin in enumerate(added.origins) if origin != ORIGIN]
     try:

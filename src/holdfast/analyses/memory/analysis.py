@@ -29,7 +29,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.options import RowOptions
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
-from holdfast.prepare.canaries import exposed
+from holdfast.prepare.canaries import canary_exposure
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.threads import one_thread
 from holdfast.tasks.lm.verbatim import verbatim
@@ -70,7 +70,7 @@ def find(session: Session) -> Members:
     scores, risks = split_scores(session.train, seed, score_rows), risks_of(fitted)
     verbatim_rows = _extraction(fitted, seed)
     extraction = None if verbatim_rows is None else verbatim_rows.to_json()
-    return Members(scores, risks, score_rows, {"extraction": extraction, "canaries": exposed(fitted)})
+    return Members(scores, risks, score_rows, {"extraction": extraction, "canaries": canary_exposure(fitted)})
 
 
 def confirm(members: Members, session: Session, test: Predictions) -> Mapping[str, Any]:

@@ -36,9 +36,9 @@ from holdfast.runs.threshold import (
     By,
     CostMatrix,
     ThresholdRule,
-    model_mark,
-    priced,
-    refuse_second,
+    model_fingerprint,
+    price_rule,
+    refuse_existing,
     write_threshold,
 )
 from holdfast.stats.intervals import clopper_pearson
@@ -124,7 +124,7 @@ def set_threshold(run: Path, request: ThresholdRequest, *, force: bool = False) 
     refuse_task(str(finished_run.result["task"]), valid, request)
     with locked(run):
         if not force:
-            refuse_second(run)
+            refuse_existing(run)
         document = threshold_document(finished_run.result, valid, test if len(test) else None, request)
         if document["rule"] is not None:
             write_threshold(run, document)
@@ -182,7 +182,7 @@ def threshold_document(
         **block,
         "sure": CONFIDENCE_LEVEL,
         "assumes": ASSUMES,
-        "model": model_mark(result),
+        "model": model_fingerprint(result),
     }
     plain: dict[str, Any] = to_json(document)
     return plain
@@ -303,7 +303,7 @@ def _by_cost(
     matrix: CostMatrix, valid: Predictions, test: Predictions | None, request: ThresholdRequest
 ) -> dict[str, Any]:
     assert valid.probabilities is not None
-    costs = priced(matrix, _labels(valid), valid.probabilities)
+    costs = price_rule(matrix, _labels(valid), valid.probabilities)
     on_test = None if test is None else _cost_block(matrix, test)
     better = costs.mean < costs.plain
     rule = ThresholdRule("cost", None, matrix) if better else None

@@ -48,11 +48,17 @@ from holdfast.plugins.episodes.result import result_document, score_tests, write
 from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import check_names
-from holdfast.prepare.sources import stored
+from holdfast.prepare.sources import store_tables
 from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.runs.procedure import notify_resumed
 from holdfast.runs.scoring import write_pages
-from holdfast.runs.start import OPENED, finished_before, interruptible, settings_mark, settings_of
+from holdfast.runs.start import (
+    OPENED,
+    finished_before,
+    interruptible,
+    settings_fingerprint,
+    settings_of,
+)
 from holdfast.training.checkpoint import LEAST_SECONDS
 from holdfast.training.journal import Journal
 from holdfast.training.machine.machine import flushed_subnormals
@@ -90,7 +96,7 @@ def meta(
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(claim_folder(run, resume))
-        paths = stack.enter_context(stored(held, run))
+        paths = stack.enter_context(store_tables(held, run))
         stack.enter_context(flushed_subnormals())
         resumed = resume and (run / RECIPE).exists()
         if resumed:
@@ -179,7 +185,7 @@ def _begin(run: Path, recipe: Recipe, rows: str, resumed: bool) -> str:
     checkpoints. What a recipe says is read from its file, so that a later version of Holdfast,
     whose recipes have more keys, goes on with it."""
     path, text = run / CHECKPOINTS / RUN_START, recipe.to_yaml()
-    settings = settings_of(run) if resumed else settings_mark(from_yaml(text))
+    settings = settings_of(run) if resumed else settings_fingerprint(from_yaml(text))
     if resumed and path.is_file():
         with reading_errors(str(path), RunError, remedy="Start a new run with another --out."):
             saved = json.loads(path.read_text("utf-8"))

@@ -22,8 +22,8 @@ from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import combine_tables
 from holdfast.plan.task import resolve_task
 from holdfast.plugins.episodes.tasks import FewShotTask, Shape, TaskPool, split_units, usable_tasks
-from holdfast.prepare.clean import treat_all, with_treatments
-from holdfast.prepare.model import pooled
+from holdfast.prepare.clean import clean_texts, resolve_cleaning
+from holdfast.prepare.model import concatenate
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import MetaPart, SplitShares
 from holdfast.tasks import task_definition
@@ -92,15 +92,15 @@ def load_tasks(recipe: Recipe) -> MetaRows:
 
 def _load_tasks(recipe: Recipe) -> MetaRows:
     recipe, task_decisions = _check_recipe(recipe)
-    recipe, treatments = with_treatments(recipe)
+    recipe, treatments = resolve_cleaning(recipe)
     meta = recipe.meta
-    table, given_tables, _, cleaning_decisions = treat_all(*_read(recipe), (), treatments)
+    table, given_tables, _, cleaning_decisions = clean_texts(*_read(recipe), (), treatments)
     tables = (table, *given_tables.values())
     parts = [_tasks_and_classes(one, meta.task_column) for one in tables]
     tasks = np.concatenate([part[0] for part in parts])
     classes = np.concatenate([part[1] for part in parts])
     source_index = np.repeat(np.arange(len(tables)), [len(one) for one in tables])
-    joined, _ = pooled(*tables)
+    joined, _ = concatenate(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, shape_decisions = _shape(meta, tasks, classes)
     groups = np.asarray(combine_tables(table, given_tables, recipe.seed).duplicates.groups, dtype=np.int64)

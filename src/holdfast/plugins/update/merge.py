@@ -35,11 +35,11 @@ from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.plugins.update.feedback import read_feedback, with_columns
 from holdfast.plugins.update.findings import Spread, measure_spread, mixed_words, new_scripts
-from holdfast.prepare.clean import same_text
+from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.runs.finished_run import FinishedRun, run_tables
-from holdfast.runs.known_rows import NONE, SIDES, seen_rows
+from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, find_known_rows
 from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
 
@@ -219,7 +219,7 @@ class _FeedbackJoin:
         rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
         positions = feedback_positions[np.asarray(table.column("row"), dtype=np.int64)]
-        new = seen_rows([self._finished_run.run], table).side == NONE
+        new = find_known_rows([self._finished_run.run], table).split_index == NO_SPLIT
         return table.take(np.flatnonzero(new & self._fair_sample(positions)))
 
     def _fair_sample(self, positions: Ints) -> Bools:
@@ -274,7 +274,7 @@ class _FeedbackJoin:
         try:
             with within_limits(part):
                 table = task_definition(recipe.task).read(str(path), data_part, self._sources.tables["source"])
-            return same_text(table, recipe)
+            return clean_like_run(table, recipe)
         except DataError as error:
             where = error.what.replace(str(path), self._feedback.where)
             raise DataError(where, error.rule, error.value, error.remedy) from None
@@ -284,10 +284,10 @@ class _FeedbackJoin:
     def _usable_rows(self, table: Table, train: Table) -> tuple[Bools, Ints, set[int]]:
         """Which rows may be used, the unit of each (near-copies are one), and the old training rows
         that a new label replaces."""
-        run_splits = seen_rows([self._finished_run.run], table)
+        run_splits = find_known_rows([self._finished_run.run], table)
         usable = np.ones(len(table), dtype=bool)
         for split in ("valid", "test"):
-            in_split = run_splits.side == SIDES.index(split)
+            in_split = run_splits.split_index == SPLIT_NAMES.index(split)
             self._counts[f"leaked_{split}"] = int(in_split.sum())
             usable &= ~in_split
             if in_split.any():
@@ -319,7 +319,7 @@ class _FeedbackJoin:
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
         copies = find_duplicates(RowTexts(table), seed=self._recipe.seed)
-        self._unseen = np.asarray(run_splits.side == NONE)
+        self._unseen = np.asarray(run_splits.split_index == NO_SPLIT)
         return usable, np.asarray(copies.groups, dtype=np.int64), replaced
 
     def _consistent_labels(self, keys: Any, labels: Sequence[str], usable: Bools) -> Bools:

@@ -39,7 +39,7 @@ from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
 from holdfast.runs.finished_run import OPENINGS
-from holdfast.runs.procedure import begun_search
+from holdfast.runs.procedure import read_search_start
 from holdfast.terminal.watch import train_with_progress
 
 
@@ -104,7 +104,7 @@ def start_update(options: UpdateOptions) -> UpdateStart:
 
 def _continue_update(run: Path, out: Path) -> UpdateStart:
     """The update of ``run`` that was begun in ``out``, of which no row is read again."""
-    saved = begun_search(out)
+    saved = read_search_start(out)
     if saved is None or saved.get("command") != "update":
         raise _not_an_update_error(out)
     saved_recipe = out / RECIPE

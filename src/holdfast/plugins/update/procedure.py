@@ -27,7 +27,7 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.row_use import LearningRows, learning_of
+from holdfast.fits.row_use import LearningRows, learning_rows
 from holdfast.plugins.update.candidates import (
     Start,
     check_start,
@@ -54,7 +54,7 @@ from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.procedure import FITS
+from holdfast.runs.procedure import SEARCH_FITS
 from holdfast.split.split_table import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
@@ -110,14 +110,14 @@ class UpdateProcedure:
     decisions: Sequence[Mapping[str, Any]] = ()
     name: str = "update"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """See ``Procedure.asked``."""
         if self.margin is not None:
             check_margin(self.margin)
         check_start(self.start, warm_start_obstacle(Path(self.run), recipe, self.deleted))
         return recipe
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """See ``Procedure.described``."""
         return {key: value for key, value in to_json(self).items() if key != "name"}
 
@@ -158,7 +158,7 @@ class UpdateLearner:
             fitted = self._learning(start).fit()
             return plain_predictions(Predictor.of(fitted), valid)
 
-        choice = choose_start(self._procedure.start, obstacle, valid, predict_validation, into.kept_in / FITS)
+        choice = choose_start(self._procedure.start, obstacle, valid, predict_validation, into.checkpoints / SEARCH_FITS)
         notify(choice.decision)
         fitted = self._learning(choice.start).fit(into, listeners)
         gate, gate_details = self._judge(Predictor.of(fitted), valid, into.run)
@@ -180,14 +180,14 @@ class UpdateLearner:
         """See ``Learner.blocks``."""
         return {"update": self._block}
 
-    def scored(self, scored: ScoringResult) -> Mapping[str, Any]:
+    def score_blocks(self, scored: ScoringResult) -> Mapping[str, Any]:
         """See ``HearsScore.scored``: the served model's own score beside the new one's, and their
         difference row by row."""
         old = FinishedRun(self._run)
         return {"update": {**self._block, "test": test_block(old, scored)}}
 
     def _learning(self, start: Start) -> LearningRows:
-        return learning_of(recipe_for_start(start, self._recipe, self._run), self.divided)
+        return learning_rows(recipe_for_start(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed

@@ -40,7 +40,7 @@ from holdfast.plugins.update.options import UpdateOptions
 from holdfast.plugins.update.retest import Retest, retest
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.procedure import begun_search
+from holdfast.runs.procedure import read_search_start
 
 ROUNDS = "rounds.jsonl"
 DIGITS = 4
@@ -259,7 +259,7 @@ class Rounds:
         whole and was not written down. A round that failed has its line, and is not tried again."""
         lines = self._lines()
         name = lines[-1].get("begun") if lines else None
-        if name is None or begun_search(self._schedule.folder / str(name)) is None:
+        if name is None or read_search_start(self._schedule.folder / str(name)) is None:
             return None
         return lines[-1]
 

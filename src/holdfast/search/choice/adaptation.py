@@ -39,7 +39,7 @@ from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.choice.candidate import fertility
-from holdfast.search.choice.evidence import text_rows
+from holdfast.search.choice.evidence import bits_per_byte_rows
 from holdfast.stats.paired_tests import paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.training.pretrain import BATCH, PretrainingResult, pretrain
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 
 TASKS = (*LABELLED_TEXT_TASKS, *DECODER_TASKS)
 # Updates of the pretraining, where nobody says: three passes, and no more than these.
-PASSES, MOST_STEPS = 3, 400
+DEFAULT_PASSES, MAX_STEPS = 3, 400
 SEEDS = 2
 LIMITS_OF_SENTENCES = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptationOptions:
-    """What is asked for: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
+    """What is requested: ``texts`` a file to pretrain on, at most ``words`` new ones, ``steps`` of
     pretraining (``None``: worked out), and the folder ``out``."""
 
     out: Path
@@ -88,7 +88,7 @@ class AdaptedModel:
 
     def to_json(self) -> dict[str, Any]:
         value, low, high = self.difference
-        made = self.pretrained
+        pretraining = self.pretrained
         return {
             "model": self.model,
             "kept": self.kept,
@@ -98,22 +98,22 @@ class AdaptedModel:
             "rows": self.rows,
             "new_words": [word.token.strip() for word in self.words],
             "tokens_per_word": {"before": self.pieces[0], "after": self.pieces[1]},
-            "pretrain": made
+            "pretrain": pretraining
             and {
-                "steps": made.steps,
-                "kept": made.best_step,
-                "texts": made.blocks,
-                "held_out": made.held_out,
-                "loss_before": made.loss_before,
-                "loss_after": made.loss_after,
+                "steps": pretraining.steps,
+                "kept": pretraining.best_step,
+                "texts": pretraining.blocks,
+                "held_out": pretraining.held_out,
+                "loss_before": pretraining.loss_before,
+                "loss_after": pretraining.loss_after,
             },
         }
 
 
-def adapting_of(
+def adaptation_options(
     texts: str | Path | None, words: int, out: str | Path | None
 ) -> AdaptationOptions | None:
-    """What was asked for at a door; ``None`` where nothing was."""
+    """The adaptation that the options request; ``None`` without any."""
     if texts is None and not words and out is None:
         return None
     if words < 0:
@@ -124,37 +124,37 @@ def adapting_of(
     return AdaptationOptions(Path(out), None if texts is None else str(texts), words)
 
 
-def check_adapting(asked: AdaptationOptions, task: str | None) -> None:
+def check_adaptation(options: AdaptationOptions, task: str | None) -> None:
     """Refuse what cannot be done, before anything is read; the task once it is known."""
-    if asked.texts is None and not asked.words:
+    if options.texts is None and not options.words:
         rule = "is where an adapted model goes, and nothing says how to adapt it"
         remedy = "Add --adapt FILE with texts, or --extend N for new words."
-        raise RecipeError("--out", rule, str(asked.out), remedy)
-    refuse_existing(asked.out, "a model")
+        raise RecipeError("--out", rule, str(options.out), remedy)
+    refuse_existing(options.out, "a model")
     if task is not None and task not in TASKS:
         remedy = f"Leave them out; they are there for {' and '.join(TASKS)}."
         raise RecipeError("--adapt and --extend", f"are not built for {task}", None, remedy)
 
 
 def adapt_model(
-    divided: Divided, recipe: Recipe, texts: Sequence[str], asked: AdaptationOptions
+    divided: Divided, recipe: Recipe, texts: Sequence[str], options: AdaptationOptions
 ) -> AdaptedModel:
     """Adapt the model of a recipe to ``texts`` without labels, of which none copies a row that is
-    held out, and try it on the rows of a division.
+    held out, and try it on the rows of a split.
 
     Raises ``ModelError`` where the model cannot be pretrained further, ``DataError`` where there
     are too few texts, ``RunError`` where the folder is there.
     """
-    check_adapting(asked, recipe.task)
+    check_adaptation(options, recipe.task)
     if divided.table.has_pairs:
         rule = f"are not built for pairs of texts ({recipe.task})"
         raise RecipeError("--adapt and --extend", rule, None, "Leave them out.")
-    with new_folder(asked.out, "a model") as (folder, finish):
-        made, words = build(recipe, divided, texts, asked, folder)
-        difference, rows, unit = tried(divided, recipe, str(folder))
-        read = sample_texts(divided.splits.valid.table, recipe.seed)
+    with new_folder(options.out, "a model") as (folder, finish):
+        pretraining, words = build_adapted(recipe, divided, texts, options, folder)
+        difference, rows, unit = compare_adapted(divided, recipe, str(folder))
+        validation_texts = sample_texts(divided.splits.valid.table, recipe.seed)
         before, after = (
-            fertility(load_tokenizer(find_model(name), need_pad=False), read)[0]
+            fertility(load_tokenizer(find_model(name), need_pad=False), validation_texts)[0]
             for name in (recipe.model.name, str(folder))
         )
         value, low, high = difference
@@ -162,84 +162,84 @@ def adapt_model(
         if kept:
             finish()
     gap = f"{value:.4f} {unit} ({low:.4f} to {high:.4f})"
-    on = f"on {count_phrase(rows, 'validation row')}"
+    rows_text = f"on {count_phrase(rows, 'validation row')}"
     because = (
-        f"once fine-tuned it costs {gap} less a row than the model as it was, {on}: kept"
+        f"once fine-tuned it costs {gap} less a row than the model as it was, {rows_text}: kept"
         if kept
         else f"once fine-tuned it is not shown to be better than the model as it was: {gap} less a "
-        f"row, {on}; nothing was written"
+        f"row, {rows_text}; nothing was written"
     )
     return AdaptedModel(
         recipe.model.name,
         kept,
         because,
-        asked.out if kept else None,
+        options.out if kept else None,
         difference,
         unit,
         rows,
         tuple(words),
         (before, after),
-        made,
+        pretraining,
     )
 
 
-def build(
-    recipe: Recipe, divided: Divided, texts: Sequence[str], asked: AdaptationOptions, folder: Path
+def build_adapted(
+    recipe: Recipe, divided: Divided, texts: Sequence[str], options: AdaptationOptions, folder: Path
 ) -> tuple[PretrainingResult | None, list[NewWord]]:
     """The adapted model in ``folder``, a plain one: what its pretraining was, and its new words."""
     model = recipe.model
     source = find_model(model.name, revision=model.revision, trust=model.trust_remote_code)
     masked = purpose_of(str(source.folder)) == "encoder"
     tokenizer = load_tokenizer(source, model.trust_remote_code, need_pad=masked)
-    if masked and asked.texts is not None and tokenizer.mask_token_id is None:
+    if masked and options.texts is not None and tokenizer.mask_token_id is None:
         rule = "has no token that masks others, so it cannot be pretrained further"
         raise ModelError(model.name, rule, None, "Leave --adapt out.")
-    whole, base, is_new = _loaded(source, masked, recipe.seed)
+    model_with_head, base, is_new = _load_model(source, masked, recipe.seed)
     words: list[NewWord] = []
-    if asked.words:
-        own = divided.splits.train.table
-        read = [*texts, *(text for text in own.column("text") if text)]
-        words = extend_vocabulary(whole, tokenizer, new_words(tokenizer, read, asked.words))
-        shown = ", ".join(word.token.strip() for word in words[:8]) or "none"
-        because = f"of the texts and training rows, those that save most tokens: {shown}"
+    if options.words:
+        train_table = divided.splits.train.table
+        all_texts = [*texts, *(text for text in train_table.column("text") if text)]
+        words = extend_vocabulary(model_with_head, tokenizer, new_words(tokenizer, all_texts, options.words))
+        word_list = ", ".join(word.token.strip() for word in words[:8]) or "none"
+        because = f"of the texts and training rows, those that save most tokens: {word_list}"
         notify(Decision("new words", f"{len(words):,}", because, prominent=True))
-        if not words and asked.texts is None:
+        if not words and options.texts is None:
             rule = "finds no word that the model takes apart and that stands in three places"
             remedy = "Its words are those of the rows already: leave it out."
-            raise DataError("--extend", rule, asked.words, remedy)
-    made = None
-    if asked.texts is not None:
-        steps = asked.steps or min(MOST_STEPS, max(1, PASSES * len(texts) // BATCH))
+            raise DataError("--extend", rule, options.words, remedy)
+    pretraining = None
+    if options.texts is not None:
+        steps = options.steps or min(MAX_STEPS, max(1, DEFAULT_PASSES * len(texts) // BATCH))
         because = "masked tokens are said" if masked else "the next token is said"
         notify(Decision("pretraining", f"{count_phrase(steps, 'update')}", because, prominent=True))
-        made = pretrain(
-            whole, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, is_new=is_new
+        pretraining = pretrain(
+            model_with_head, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, is_new=is_new
         )
-    _save(source, whole, base, tokenizer, folder)
-    return made, words
+    _save(source, model_with_head, base, tokenizer, folder)
+    return pretraining, words
 
 
-def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
+def _load_model(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
     """The model with a head that pretrains, the plain one that is saved, and which weights of the
     first are new."""
     import transformers
 
-    config, kind = configuration(source), transformers.AutoModelForCausalLM
+    config, auto_class = configuration(source), transformers.AutoModelForCausalLM
     if not masked:
-        whole = load_pretrained(kind, source, config, "a causal language model", seed=seed)
-        return whole, whole, lambda name: False
+        model_with_head = load_pretrained(auto_class, source, config, "a causal language model", seed=seed)
+        return model_with_head, model_with_head, lambda name: False
 
     def pooler(key: str) -> bool:
         return key.startswith("pooler.")
 
     base = load_pretrained(transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler)
-    known = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
+    has_own_head = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
     prefix = f"{base.base_model_prefix}."
 
     def is_new(name: str) -> bool:
-        return not known and not name.startswith(prefix)
+        return not has_own_head and not name.startswith(prefix)
 
-    whole = load_pretrained(
+    model_with_head = load_pretrained(
         transformers.AutoModelForMaskedLM,
         source,
         configuration(source),
@@ -247,18 +247,18 @@ def _loaded(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]:
         seed=seed,
         new=lambda key: not key.startswith(prefix),
     )
-    return whole, base, is_new
+    return model_with_head, base, is_new
 
 
 def _save(
-    source: Source, whole: Any, base: Any, tokenizer: PreTrainedTokenizerBase, folder: Path
+    source: Source, model_with_head: Any, base: Any, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
     """A plain folder, with what the first one said of lengths, licence and language."""
-    if base is not whole:
-        size = whole.get_input_embeddings().weight.shape[0]
+    if base is not model_with_head:
+        size = model_with_head.get_input_embeddings().weight.shape[0]
         base.resize_token_embeddings(size, mean_resizing=False)
         # Its pooling layer is in no masked language model, and stays as it was.
-        base.load_state_dict(whole.base_model.state_dict(), strict=False)
+        base.load_state_dict(model_with_head.base_model.state_dict(), strict=False)
     with disk_errors(folder), quiet_transformers():
         base.cpu().eval().save_pretrained(folder)
         forget_limits(tokenizer)
@@ -267,49 +267,49 @@ def _save(
         if limits.is_file():
             shutil.copy(limits, folder / LIMITS_OF_SENTENCES)
         card = card_of(source)
-        head = {"license": card.licence, "language": list(card.languages)}
-        stated = [f"{key}: {json.dumps(value)}" for key, value in head.items() if value]
+        front_matter = {"license": card.licence, "language": list(card.languages)}
+        stated = [f"{key}: {json.dumps(value)}" for key, value in front_matter.items() if value]
         lines = ["---", *stated, "---", "", f"# {source.name}, adapted by Holdfast", ""]
         (folder / CARD).write_text("\n".join(lines), encoding="utf-8")
 
 
-def tried(
+def compare_adapted(
     divided: Divided, recipe: Recipe, adapted: str
 ) -> tuple[tuple[float, float, float], int, str]:
     """By how much less a validation row costs the adapted model than the other, both fine-tuned."""
     rows = []
     for name in (recipe.model.name, adapted):
-        found = [_costs(divided, recipe, name, seed) for seed in range(SEEDS)]
-        rows.append(np.mean([costs for costs, _ in found], axis=0))
-        units = found[0][1]
-        said = f"{np.nanmean(rows[-1]):.4f} a validation row once fine-tuned, {SEEDS} seeds"
-        what = "the model as it was" if name == recipe.model.name else "the adapted model"
-        notify(Decision(what, "tried", said, prominent=True))
-    both = np.isfinite(rows[0]) & np.isfinite(rows[1])
-    plain, other = rows[0][both], rows[1][both]
-    groups = np.unique(units[both], return_inverse=True)[1]
-    made = paired_bootstrap(
-        plain,
-        other,
+        costs_by_seed = [_validation_costs(divided, recipe, name, seed) for seed in range(SEEDS)]
+        rows.append(np.mean([costs for costs, _ in costs_by_seed], axis=0))
+        units = costs_by_seed[0][1]
+        score_text = f"{np.nanmean(rows[-1]):.4f} a validation row once fine-tuned, {SEEDS} seeds"
+        label = "the model as it was" if name == recipe.model.name else "the adapted model"
+        notify(Decision(label, "tried", score_text, prominent=True))
+    finite = np.isfinite(rows[0]) & np.isfinite(rows[1])
+    base_losses, adapted_losses = rows[0][finite], rows[1][finite]
+    groups = np.unique(units[finite], return_inverse=True)[1]
+    gap = paired_bootstrap(
+        base_losses,
+        adapted_losses,
         seed=generator(recipe.seed, "adapted or not"),
         groups=groups if len(np.unique(groups)) < len(groups) else None,
     )
     unit = "bits a byte" if recipe.task in DECODER_TASKS else "nats"
-    return (made.value, made.low, made.high), int(both.sum()), unit
+    return (gap.value, gap.low, gap.high), int(finite.sum()), unit
 
 
-def _costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
+def _validation_costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
     """What each validation row costs a fit of ``train`` [n], and the rows' units [n]."""
-    own = recipe.with_changes(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
-    prepared, train, valid = prepare_divided(own, divided.splits, extend=False)
+    seeded = recipe.with_changes(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
+    prepared, train, valid = prepare_divided(seeded, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid
-    losses, kept = fitted.measure(examples)
-    if own.task in DECODER_TASKS:
-        costs = -text_rows(examples, losses, kept, fitted.training_plan.loaded.tokenizer)
+    losses, outputs = fitted.measure(examples)
+    if seeded.task in DECODER_TASKS:
+        costs = -bits_per_byte_rows(examples, losses, outputs, fitted.training_plan.loaded.tokenizer)
     elif prepared.rows.columns.one_class:
-        temperature, _ = best_temperature(kept, examples.labels)
-        costs = losses_at(kept, examples.labels, temperature)
+        temperature, _ = best_temperature(outputs, examples.labels)
+        costs = losses_at(outputs, examples.labels, temperature)
     else:
         costs = losses
     return costs, prepared.units[valid]

@@ -1,5 +1,5 @@
 """A model that may be chosen: what it knows of the rows already, by its probes or a short
-fine-tune, and what stands beside its score: its size, its licence and languages, and whether rows
+fine-tune, and what else is known of it: its size, its licence and languages, and whether rows
 fit into what it reads.
 """
 
@@ -20,7 +20,7 @@ from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
-from holdfast.fits.compose import make_ready
+from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import fit
 from holdfast.metrics.comparison import METRICS, entity_rows
 from holdfast.models.adapters.quantize import weight_bytes
@@ -35,13 +35,13 @@ from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.search.choice.evidence import (
     FOLDS,
-    Frozen,
+    FrozenEvidence,
     TextEvidence,
-    deal,
+    assign_folds,
+    bits_per_byte_rows,
     frozen_evidence,
-    label_rows,
+    score_rows,
     text_evidence,
-    text_rows,
 )
 from holdfast.search.choice.order import estimate
 
@@ -84,7 +84,7 @@ class ModelFacts:
         return asdict(self) | {"languages": list(self.languages), "doubts": list(self.doubts)}
 
 
-def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
+def model_facts(prepared: PreparedData, positions: Ints) -> ModelFacts:
     """Of a candidate that was prepared, by the rows at these ``positions``."""
     loaded, recipe = prepared.loaded, prepared.recipe
     pictures = recipe.task in IMAGE_TASKS
@@ -99,7 +99,7 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
     files = [path for path in source.folder.iterdir() if path.suffix in WEIGHTS]
     texts = [] if pictures else sample_texts(prepared.rows.take(positions), recipe.seed)
     pieces, unknown = fertility(loaded.tokenizer, texts) if texts else (None, None)
-    made = ModelFacts(
+    facts = ModelFacts(
         parameters=int(loaded.facts["parameters"]),
         disk_mb=sum(path.stat().st_size for path in files) / MB,
         memory_mb=weight_bytes(loaded.network) / MB,
@@ -111,7 +111,7 @@ def beside(prepared: PreparedData, positions: Ints) -> ModelFacts:
         unknown=unknown,
         rows_in=detect_language(texts),
     )
-    return replace(made, doubts=doubts_of(made))
+    return replace(facts, doubts=find_doubts(facts))
 
 
 def fertility(
@@ -120,51 +120,51 @@ def fertility(
     """Tokens a word, special ones apart (``None`` for writing without spaces), and the share of
     tokens that stand for what the vocabulary has no piece for."""
     words = [word for text in texts for word in WORD.findall(text)]
-    # It says of a long text that a model would not read all of it, which is asked elsewhere.
+    # It says of a long text that a model would not read all of it, which is checked elsewhere.
     with quiet_transformers():
         ids = [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
     if not words or not ids:
         return None, 0.0
-    known = sorted(set(ids))
-    lost = {
+    distinct_ids = sorted(set(ids))
+    unknown_ids = {
         i
-        for i, token in zip(known, tokenizer.convert_ids_to_tokens(known), strict=True)
+        for i, token in zip(distinct_ids, tokenizer.convert_ids_to_tokens(distinct_ids), strict=True)
         if i == tokenizer.unk_token_id or BYTE.fullmatch(str(token))
     }
-    spaced = sum(map(len, words)) / len(words) <= LONGEST_WORD
-    share = sum(i in lost for i in ids) / len(ids)
-    return (len(ids) / len(words) if spaced else None), share
+    has_spaces = sum(map(len, words)) / len(words) <= LONGEST_WORD
+    share = sum(i in unknown_ids for i in ids) / len(ids)
+    return (len(ids) / len(words) if has_spaces else None), share
 
 
 def cut_share(examples: object) -> float | None:
     """The share of rows whose end is not read; ``None`` where rows have no length."""
-    found = getattr(examples, "source_cut", getattr(examples, "cut", None))
-    if found is None or not len(found):
+    cut_tokens = getattr(examples, "source_cut", getattr(examples, "cut", None))
+    if cut_tokens is None or not len(cut_tokens):
         return None
-    return float((np.asarray(found) > 0).mean())
+    return float((np.asarray(cut_tokens) > 0).mean())
 
 
-def doubts_of(made: ModelFacts) -> tuple[str, ...]:
+def find_doubts(facts: ModelFacts) -> tuple[str, ...]:
     """What does not fit, in words."""
-    said = []
-    if (other := language_mismatch(made.languages, made.rows_in)) is not None:
-        said.append(other)
-    if made.tokens_per_word is not None and made.tokens_per_word > MANY_PIECES:
-        said.append(
-            f"{made.tokens_per_word:.1f} tokens a word: its vocabulary is not of this language or "
+    doubts = []
+    if (other := language_mismatch(facts.languages, facts.rows_in)) is not None:
+        doubts.append(other)
+    if facts.tokens_per_word is not None and facts.tokens_per_word > MANY_PIECES:
+        doubts.append(
+            f"{facts.tokens_per_word:.1f} tokens a word: its vocabulary is not of this language or "
             "domain"
         )
-    if made.unknown is not None and made.unknown > MANY_UNKNOWN:
-        said.append(f"{made.unknown:.1%} of the tokens are unknown to it")
-    if made.cut is not None and made.cut > MANY_CUT:
-        said.append(f"{made.cut:.0%} of the rows are longer than its {made.max_length} tokens")
-    return tuple(said)
+    if facts.unknown is not None and facts.unknown > MANY_UNKNOWN:
+        doubts.append(f"{facts.unknown:.1%} of the tokens are unknown to it")
+    if facts.cut is not None and facts.cut > MANY_CUT:
+        doubts.append(f"{facts.cut:.0%} of the rows are longer than its {facts.max_length} tokens")
+    return tuple(doubts)
 
 
 # A probe learns from no more rows, and of sentences from no more words: more would say little more.
-MOST_ROWS, MOST_WORDS = 600, 4000
+MAX_PROBE_ROWS, MAX_PROBE_WORDS = 600, 4000
 # A short fine-tune takes this share of the updates that ``train`` would.
-SHORT, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
+SHORT_FIT_SHARE, LEAST_STEPS, MOST_STEPS = 0.1, 5, 200
 METRIC_WORDS = {
     "accuracy": "accuracy",
     "f1_micro": "micro F1",
@@ -175,7 +175,7 @@ METRIC_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class ShortFit:
     """A short fine-tune: ``rows`` [validation rows] its scores (NaN for one of which nothing is
     read), ``units`` which of them are copies or of one group, ``score`` their mean, after ``steps``
     updates."""
@@ -189,169 +189,169 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """A model that was asked about: ``found`` row by row by a frozen probe, or by the texts that it
-    was to write, with ``evidence`` the score that it has by that; ``short`` where it was fine-tuned
-    for a while. Scores are as the metric has them."""
+    """A model that was assessed: ``row_evidence`` row by row by a frozen probe, or by the texts
+    that it was to write, with ``evidence`` the score that it has by that; ``short`` where it was
+    fine-tuned for a while. Scores are as the metric has them."""
 
     name: str
-    beside: ModelFacts
+    facts: ModelFacts
     rows_per_s: float
     seconds: float
     evidence: Estimate
-    found: Frozen | TextEvidence
-    short: Short | None = None
+    row_evidence: FrozenEvidence | TextEvidence
+    short: ShortFit | None = None
 
     @property
-    def frozen(self) -> Frozen | None:
+    def frozen(self) -> FrozenEvidence | None:
         """The probe of a model that does not write."""
-        return self.found if isinstance(self.found, Frozen) else None
+        return self.row_evidence if isinstance(self.row_evidence, FrozenEvidence) else None
 
     @property
     def texts(self) -> TextEvidence | None:
         """The texts of a model that writes."""
-        return self.found if isinstance(self.found, TextEvidence) else None
+        return self.row_evidence if isinstance(self.row_evidence, TextEvidence) else None
 
     @property
-    def what(self) -> str:
+    def evidence_text(self) -> str:
         """What ``evidence`` is the score of."""
-        if isinstance(self.found, Frozen):
+        if isinstance(self.row_evidence, FrozenEvidence):
             return f"linear probe, {FOLDS}-fold cross-validation"
-        return f"after {count_phrase(self.found.steps, 'update')} of LoRA"
+        return f"after {count_phrase(self.row_evidence.steps, 'update')} of LoRA"
 
-    def told(self) -> Decision:
-        """A line as soon as it was asked: the next one takes seconds to minutes."""
-        found = self.found
-        if isinstance(found, Frozen):
-            said = (
-                f"a probe (best on layer {found.layer.name}) scores {found.score:.3f} out of fold"
+    def decision(self) -> Decision:
+        """A line as soon as it was assessed: the next one takes seconds to minutes."""
+        evidence = self.row_evidence
+        if isinstance(evidence, FrozenEvidence):
+            text = (
+                f"a probe (best on layer {evidence.layer.name}) scores {evidence.score:.3f} out of fold"
             )
         else:
-            said = f"{found.before:.3f} bits a byte, {found.after:.3f} {self.what}"
-        because = "; ".join([said, *self.beside.doubts])
+            text = f"{evidence.before:.3f} bits a byte, {evidence.after:.3f} {self.evidence_text}"
+        because = "; ".join([text, *self.facts.doubts])
         return Decision(f"candidate {self.name}", f"{self.seconds:.1f} s", because, prominent=True)
 
     def to_json(self, predicted: Mapping[str, object]) -> dict[str, Any]:
-        made: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
-        made["evidence"] = {"what": self.what, **self.evidence.to_json()}
-        if isinstance(self.found, Frozen):
-            made |= self.found.to_json()
+        fields: dict[str, Any] = {"name": self.name, "predicted": dict(predicted)}
+        fields["evidence"] = {"what": self.evidence_text, **self.evidence.to_json()}
+        if isinstance(self.row_evidence, FrozenEvidence):
+            fields |= self.row_evidence.to_json()
         else:
-            made["bits_per_byte"] = self.found.to_json()
+            fields["bits_per_byte"] = self.row_evidence.to_json()
         short = self.short
-        made["short"] = short and {
+        fields["short"] = short and {
             "score": short.score,
             "steps": short.steps,
             "seconds": round(short.seconds, 2),
         }
         speed = {"rows_per_s": round(self.rows_per_s, 1), "seconds": round(self.seconds, 2)}
-        return {**made, **speed, **self.beside.to_json()}
+        return {**fields, **speed, **self.facts.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRows:
-    """The divided rows that every candidate is asked about, and as what."""
+    """The split rows that every candidate is assessed on, and for which task."""
 
     divided: Divided
     recipe: Recipe
-    kind: str
+    label_type: str
 
     @classmethod
     def of(cls, divided: Divided) -> ChoiceRows:
         task = divided.recipe.task
-        label = divided.table.columns.label_kind or "class"
-        kinds = dict.fromkeys(GENERATIVE_TASKS, "text") | dict.fromkeys(TAGGING_TASKS, "tags")
-        made = divided.recipe
-        if task in GENERATIVE_TASKS and made.model.adapter.kind is None:
-            made = made.with_changes(model={"adapter": {"kind": "lora"}})
-        return cls(divided, made, kinds.get(str(task), label))
+        label_type = divided.table.columns.label_kind or "class"
+        label_types = dict.fromkeys(GENERATIVE_TASKS, "text") | dict.fromkeys(TAGGING_TASKS, "tags")
+        choice_recipe = divided.recipe
+        if task in GENERATIVE_TASKS and choice_recipe.model.adapter.kind is None:
+            choice_recipe = choice_recipe.with_changes(model={"adapter": {"kind": "lora"}})
+        return cls(divided, choice_recipe, label_types.get(str(task), label_type))
 
     @property
-    def writes(self) -> bool:
-        return self.kind == "text"
+    def is_generative(self) -> bool:
+        return self.label_type == "text"
 
     @property
     def metric(self) -> tuple[str, bool]:
         """Its name, and whether more is better; where less is, scores have their sign turned."""
-        return METRICS[self.kind]
+        return METRICS[self.label_type]
 
     @property
-    def word(self) -> str:
+    def metric_text(self) -> str:
         """The metric in words."""
         return METRIC_WORDS[self.metric[0]]
 
-    def prepared(self, name: str) -> tuple[PreparedData, Ints, Ints]:
+    def prepare(self, name: str) -> tuple[PreparedData, Ints, Ints]:
         """The rows as a candidate reads them, without what is added to them."""
         recipe = self.recipe.with_changes(model={"name": name})
         return prepare_divided(recipe, self.divided.splits, self.divided.findings, extend=False)
 
-    def extended(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
-        """With what a fit of ``train`` would learn from beside them."""
+    def extend(self, prepared: PreparedData, train: Ints, valid: Ints) -> PreparedData:
+        """With what a fit of ``train`` would learn from in addition."""
         known = self.divided.tables
         wide = with_general(prepared, known)
         return with_added(wide, train, valid, self.divided.unlabelled, known)
 
 
-def candidate_of(rows: ChoiceRows, name: str) -> ModelCandidate:
+def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
     """What a model knows already. Raises what preparing it raises, ``DataError`` where the rows
-    hold nothing that could be told of."""
+    hold nothing that could be predicted."""
     start = time.perf_counter()
-    prepared, train, valid = rows.prepared(name)
-    found: Frozen | TextEvidence
-    if rows.writes:
-        found, positions = text_evidence(prepared, train, valid), valid
+    prepared, train, valid = rows.prepare(name)
+    evidence: FrozenEvidence | TextEvidence
+    if rows.is_generative:
+        evidence, positions = text_evidence(prepared, train, valid), valid
     else:
-        positions = asked_rows(prepared, np.union1d(train, valid))
+        positions = sample_rows(prepared, np.union1d(train, valid))
         labels = np.asarray(prepared.rows.column("label"))[positions]
-        folds = deal(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
-        found = frozen_evidence(prepared, positions, folds)
-    if not np.isfinite(found.rows).any():
-        rule = f"hold nothing that {rows.word} could be told of"
+        folds = assign_folds(prepared.units[positions], labels, FOLDS, prepared.recipe.seed)
+        evidence = frozen_evidence(prepared, positions, folds)
+    if not np.isfinite(evidence.rows).any():
+        rule = f"hold nothing that {rows.metric_text} could be told of"
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
-    facts = beside(prepared, positions)
+    facts = model_facts(prepared, positions)
     metric, higher = rows.metric
-    score = estimate(found.rows, found.units, metric, None if rows.writes else FOLDS)
-    if not higher and score.value is not None:
-        low, high = (None if end is None else -end for end in (score.high, score.low))
-        score = replace(score, value=-score.value, low=low, high=high)
+    estimated = estimate(evidence.rows, evidence.units, metric, None if rows.is_generative else FOLDS)
+    if not higher and estimated.value is not None:
+        low, high = (None if end is None else -end for end in (estimated.high, estimated.low))
+        estimated = replace(estimated, value=-estimated.value, low=low, high=high)
     seconds = time.perf_counter() - start
-    return ModelCandidate(name, facts, found.rows_per_s, seconds, score, found)
+    return ModelCandidate(name, facts, evidence.rows_per_s, seconds, estimated, evidence)
 
 
-def asked_rows(prepared: PreparedData, everything: Ints) -> Ints:
+def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
     """Of all rows at most 600, of sentences with a tag a word at most 4,000 words: a fixed sample
     that hangs on no model, in the rows' order."""
-    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(everything))
-    some = everything[order[:MOST_ROWS]]
+    order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(positions))
+    sample = positions[order[:MAX_PROBE_ROWS]]
     if "tokens" in prepared.rows.rows.column_names:
-        words = np.array([len(one) for one in prepared.rows.take(some).column("tokens")])
-        within = np.cumsum(words) <= MOST_WORDS
-        within[: 2 * FOLDS] = True
-        some = some[within]
-    return np.sort(some)
+        words = np.array([len(one) for one in prepared.rows.take(sample).column("tokens")])
+        fits_budget = np.cumsum(words) <= MAX_PROBE_WORDS
+        fits_budget[: 2 * FOLDS] = True
+        sample = sample[fits_budget]
+    return np.sort(sample)
 
 
-def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> Short:
+def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> ShortFit:
     """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
     start = time.perf_counter()
-    planned = sum(phase.steps for phase in make_ready(prepared, train, valid).plan.phases)
-    steps = min(max(round(SHORT * planned), LEAST_STEPS), MOST_STEPS, planned)
+    planned_steps = sum(phase.steps for phase in make_training_plan(prepared, train, valid).plan.phases)
+    steps = min(max(round(SHORT_FIT_SHARE * planned_steps), LEAST_STEPS), MOST_STEPS, planned_steps)
     settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
     fitted = fit(prepared, train, valid, settings)
-    found = fitted_rows(rows.kind, fitted)
+    row_scores = validation_scores(rows.label_type, fitted)
     scores = np.full(len(valid), np.nan)
     # A sentence of which no word is read is no example.
     examples: Any = fitted.training_plan.valid
-    scores[np.arange(len(valid)) if len(found) == len(valid) else examples.kept] = found
+    scores[np.arange(len(valid)) if len(row_scores) == len(valid) else examples.kept] = row_scores
     units, seconds = prepared.units[valid], time.perf_counter() - start
-    return Short(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
+    return ShortFit(scores, units, float(np.nanmean(scores)), fitted.trained.last_step, seconds)
 
 
-def fitted_rows(kind: str, fitted: FittedModel) -> Floats:
+def validation_scores(label_type: str, fitted: FittedModel) -> Floats:
     """The scores of a fit's validation rows, higher better, as ``Candidate.rows`` has them."""
     examples: Any = fitted.training_plan.valid
-    losses, kept = fitted.measure(examples)
-    if kind == "text":
-        return text_rows(examples, losses, kept, fitted.training_plan.loaded.tokenizer)
-    if kind == "tags":
-        return entity_rows(kept[:, 2:5])
-    return label_rows(kind, kept, np.asarray(examples.labels), 0.0)
+    losses, outputs = fitted.measure(examples)
+    if label_type == "text":
+        return bits_per_byte_rows(examples, losses, outputs, fitted.training_plan.loaded.tokenizer)
+    if label_type == "tags":
+        return entity_rows(outputs[:, 2:5])
+    return score_rows(label_type, outputs, np.asarray(examples.labels), 0.0)

@@ -1,7 +1,7 @@
 """What a model knows of rows before any training, or after a few updates.
 
 Of a classifier: a linear probe on each of its layers, out of fold, with the H-score and LogME
-beside it. One pass over the rows serves all layers. A row is what the layer's states are on average
+as well. One pass over the rows serves all layers. A row is what the layer's states are on average
 over its places; for tags each word is its first piece. Folds keep copies and groups together.
 
 Of a model that writes: the bits that each byte of texts costs it, before and after a few updates of
@@ -28,7 +28,7 @@ from holdfast.contract.fit import PreparedData
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
-from holdfast.fits.frozen import below_head, outputs_of, pooled
+from holdfast.fits.frozen import below_head, capture_outputs, pooled
 from holdfast.metrics.comparison import bits_rows, entity_rows, number_rows, right_rows, set_rows
 from holdfast.models.base import Layer
 from holdfast.models.compute.processor import use_onednn
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 # Of a deep model so many layers, evenly, the last among them.
-MOST_LAYERS = 8
+MAX_LAYERS = 8
 HEAD = "pooled"
 
 
@@ -75,9 +75,9 @@ class LayerScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FrozenEvidence:
     """``layers`` in their order, the last being what the head reads, ``best`` the place of the
-    one that a probe reads best. ``rows`` [n] are the scores of the rows that were asked for (NaN
+    one that a probe reads best. ``rows`` [n] are the scores of the rows that were requested (NaN
     for one of which nothing is read), of each fold by the layer that is best on the other folds:
     their mean has no luck of the choice among layers. ``units`` [n] say which rows are copies or of
     one group; ``rows_per_s`` passed the network."""
@@ -126,7 +126,7 @@ class Frozen:
 
 @dataclass(frozen=True, slots=True)
 class LayerFeatures:
-    """What the layers give of rows, one line each: of a text or picture, or of each word. ``owner``
+    """What the layers give of rows, one line each: of a text or image, or of each word. ``owner``
     [lines] is the line's example, ``tags`` [lines] the word's tag."""
 
     states: dict[str, Floats]
@@ -135,7 +135,7 @@ class LayerFeatures:
     rows_per_s: float
 
 
-def deal(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
+def assign_folds(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
     """A fold for every row [n], the same for rows of one unit, units of each label dealt in turn.
     Fewer units than folds: a fold each."""
     _, first, of_row = np.unique(units, return_index=True, return_inverse=True)
@@ -146,83 +146,83 @@ def deal(units: Ints, labels: Ints, folds: int, seed: int) -> Ints:
     return np.asarray(place[of_row])
 
 
-def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> Frozen:
+def frozen_evidence(prepared: PreparedData, positions: Ints, folds: Ints) -> FrozenEvidence:
     """The evidence of ``positions`` among what is prepared; ``folds`` [n] of them."""
     examples: Any = prepared.examples.take(positions)
-    passed = pass_layers(prepared, examples)
+    features = pass_layers(prepared, examples)
     # A sentence of which no word is read is no example.
-    at = np.arange(len(positions)) if len(examples) == len(positions) else examples.kept
-    of_line = folds[at][passed.owner]
-    kind = "tags" if passed.tags is not None else prepared.rows.columns.label_kind
-    targets, classes = _targets(examples, passed, kind)
+    with_words = np.arange(len(positions)) if len(examples) == len(positions) else examples.kept
+    line_folds = folds[with_words][features.owner]
+    label_type = "tags" if features.tags is not None else prepared.rows.columns.label_kind
+    targets, classes = _targets(examples, features, label_type)
     layers, rows = [], []
-    for name, states in passed.states.items():
-        answers = ridge_out_of_fold(states, targets, of_line).predictions
-        if passed.tags is not None:
-            scores = _sentence_rows(passed, len(examples), answers, prepared.rows.names)
+    for name, states in features.states.items():
+        predictions = ridge_out_of_fold(states, targets, line_folds).predictions
+        if features.tags is not None:
+            scores = _sentence_rows(features, len(examples), predictions, prepared.rows.names)
         else:
             truth: npt.NDArray[Any] = np.asarray(examples.labels) if classes is None else classes
-            truth = targets[:, 0] if kind == "number" else truth
-            scores = label_rows(kind, answers, truth, 0.5)
-        whole = np.full(len(positions), np.nan)
-        whole[at] = scores
-        rows.append(whole)
+            truth = targets[:, 0] if label_type == "number" else truth
+            scores = score_rows(label_type, predictions, truth, 0.5)
+        by_position = np.full(len(positions), np.nan)
+        by_position[with_words] = scores
+        rows.append(by_position)
         explained = h_score(states, classes) if classes is not None else None
         layers.append(
             LayerScore(name, float(np.mean(scores)), explained, log_evidence(states, targets))
         )
-    known = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
-    best = int(np.argmax(known))
-    apart = chosen_apart(np.stack(rows), folds)
+    layer_scores = [layer.score if np.isfinite(layer.score) else -np.inf for layer in layers]
+    best = int(np.argmax(layer_scores))
+    chosen_scores = out_of_fold_scores(np.stack(rows), folds)
     units = prepared.units[positions]
-    return Frozen(tuple(layers), best, apart, units, passed.rows_per_s)
+    return FrozenEvidence(tuple(layers), best, chosen_scores, units, features.rows_per_s)
 
 
-def chosen_apart(rows: Floats, folds: Ints) -> Floats:
+def out_of_fold_scores(rows: Floats, folds: Ints) -> Floats:
     """The scores [n] of each fold by the layer with the best mean of ``rows`` [layers, n] on the
     other folds; the first of equals, and the best of all where there are no other rows."""
-    made = np.full(rows.shape[1], np.nan)
+    scores = np.full(rows.shape[1], np.nan)
     for fold in np.unique(folds):
-        inside = folds == fold
-        others = rows[:, ~inside] if (~inside).any() else rows
-        read = np.isfinite(others)
-        counts = read.sum(axis=1)
-        sums = np.where(read, others, 0.0).sum(axis=1)
+        in_fold = folds == fold
+        others = rows[:, ~in_fold] if (~in_fold).any() else rows
+        scored = np.isfinite(others)
+        counts = scored.sum(axis=1)
+        sums = np.where(scored, others, 0.0).sum(axis=1)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
-        made[inside] = rows[int(np.argmax(means)), inside]
-    return made
+        scores[in_fold] = rows[int(np.argmax(means)), in_fold]
+    return scores
 
 
 def _targets(
-    examples: LabelledExamples, passed: LayerFeatures, kind: str | None
+    examples: LabelledExamples, features: LayerFeatures, label_type: str | None
 ) -> tuple[Floats, Ints | None]:
     """What the probe learns [lines, C], and class indices [lines] where there are some."""
-    labels = passed.tags if passed.tags is not None else np.asarray(examples.labels)
-    if kind == "several":
+    labels = features.tags if features.tags is not None else np.asarray(examples.labels)
+    if label_type == "several":
         return labels.astype(np.float64), None
-    if kind == "number":
-        wide = labels.astype(np.float64).reshape(-1, 1)
-        return (wide - wide.mean()) / (wide.std() or 1.0), None
+    if label_type == "number":
+        values = labels.astype(np.float64).reshape(-1, 1)
+        return (values - values.mean()) / (values.std() or 1.0), None
     present, classes = np.unique(labels, return_inverse=True)
     return np.eye(len(present))[classes], classes
 
 
-def label_rows(kind: str | None, said: Floats, labels: npt.NDArray[Any], least: float) -> Floats:
-    """The scores of rows [n] by what is ``said`` [n, C] of their ``labels``: of several those that
-    are said by more than ``least``, a number, or else the likeliest class."""
-    if kind == "several":
-        return set_rows(said > least, labels)
-    return number_rows(said[:, 0], labels) if kind == "number" else right_rows(said, labels)
+def score_rows(label_type: str | None, outputs: Floats, labels: npt.NDArray[Any], threshold: float) -> Floats:
+    """The scores of rows [n] by what is ``outputs`` [n, C] of their ``labels``: of several those
+    that are said by more than ``threshold``, a number, or else the likeliest class."""
+    if label_type == "several":
+        return set_rows(outputs > threshold, labels)
+    return number_rows(outputs[:, 0], labels) if label_type == "number" else right_rows(outputs, labels)
 
 
 def _sentence_rows(
-    passed: LayerFeatures, sentences: int, answers: Floats, names: Sequence[str]
+    features: LayerFeatures, sentences: int, answers: Floats, names: Sequence[str]
 ) -> Floats:
-    assert passed.tags is not None
-    said = np.unique(passed.tags)[answers.argmax(axis=1)]
-    counts = np.bincount(passed.owner, minlength=sentences)
-    found = entity_counts(passed.tags, said, counts, TagTable.of(names))
-    return entity_rows(found.reshape(len(counts), 3, -1).sum(axis=2))
+    assert features.tags is not None
+    predicted = np.unique(features.tags)[answers.argmax(axis=1)]
+    counts = np.bincount(features.owner, minlength=sentences)
+    entity_totals = entity_counts(features.tags, predicted, counts, TagTable.of(names))
+    return entity_rows(entity_totals.reshape(len(counts), 3, -1).sum(axis=2))
 
 
 def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
@@ -243,26 +243,26 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
     owner: list[Ints] = []
     tags: list[Ints] = []
     start = time.perf_counter()
-    with outputs_of(_some(below_head(network))) as outputs, torch.inference_mode():
-        for chosen in batches_by_length(lengths, np.arange(len(examples)), tokens):
-            batch = device_batch(task, examples, chosen, device)
-            words = "where" in batch
+    with capture_outputs(_at_most(below_head(network))) as outputs, torch.inference_mode():
+        for batch_rows in batches_by_length(lengths, np.arange(len(examples)), tokens):
+            batch = device_batch(task, examples, batch_rows, device)
+            tags_words = "where" in batch
             with accelerator.autocast():
-                last = word_features(network, batch) if words else features_of(network, batch)
-            mask = None if words else batch.get("attention_mask")
+                head_input = word_features(network, batch) if tags_words else features_of(network, batch)
+            mask = None if tags_words else batch.get("attention_mask")
             for name, states in outputs().items():
-                given = _words(states, batch) if words else pooled(states, mask)
-                parts.setdefault(name, []).append(given.float().cpu().numpy())
-            parts.setdefault(HEAD, []).append(last.float().cpu().numpy())
-            counts = batch["counts"].cpu().numpy() if words else np.ones(len(chosen), np.int64)
-            owner.append(np.repeat(chosen, counts))
-            tags += [batch["tags"].cpu().numpy()] if words else []
+                row_states = _words(states, batch) if tags_words else pooled(states, mask)
+                parts.setdefault(name, []).append(row_states.float().cpu().numpy())
+            parts.setdefault(HEAD, []).append(head_input.float().cpu().numpy())
+            counts = batch["counts"].cpu().numpy() if tags_words else np.ones(len(batch_rows), np.int64)
+            owner.append(np.repeat(batch_rows, counts))
+            tags += [batch["tags"].cpu().numpy()] if tags_words else []
     speed = len(examples) / max(time.perf_counter() - start, 1e-9)
     lines = np.concatenate(owner)
     order = np.argsort(lines, kind="stable")
-    whole = {name: np.concatenate(some)[order] for name, some in parts.items()}
-    marks = np.concatenate(tags)[order] if tags else None
-    return LayerFeatures(whole, lines[order], marks, speed)
+    states_by_layer = {name: np.concatenate(some)[order] for name, some in parts.items()}
+    line_tags = np.concatenate(tags)[order] if tags else None
+    return LayerFeatures(states_by_layer, lines[order], line_tags, speed)
 
 
 def _words(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -271,16 +271,16 @@ def _words(states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor
     return states.flatten(0, 1)[batch["where"]]
 
 
-def _some(layers: Sequence[Layer]) -> list[Layer]:
+def _at_most(layers: Sequence[Layer]) -> list[Layer]:
     """At most eight of them: the hooks of the others would cost memory, and say little more."""
-    if len(layers) <= MOST_LAYERS:
+    if len(layers) <= MAX_LAYERS:
         return list(layers)
-    places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MOST_LAYERS).round().astype(int)
+    places: npt.NDArray[Any] = np.linspace(0, len(layers) - 1, MAX_LAYERS).round().astype(int)
     return [layers[place] for place in np.unique(places)]
 
 
 # Validation rows that are read, and updates before they are read again.
-MOST_ROWS, FEW = 300, 10
+MAX_ROWS, FEW_UPDATES = 300, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ class TextEvidence:
     """Bits a byte ``before`` any update and ``after`` ``steps`` of them; ``rows`` [validation rows]
     are those after, each with its sign turned, NaN for one without a token of an answer; ``units``
     say which of them are copies or of one group.
-    ``perplexity`` (a token of its own) stands beside, before."""
+    ``perplexity`` (per token of the model) is that before any update."""
 
     before: float
     after: float
@@ -311,46 +311,46 @@ def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvide
     """Of at most 300 of the ``valid`` rows, the same for every model; ``train`` rows are learned
     from."""
     order = generator(prepared.recipe.seed, "rows of candidates").permutation(len(valid))
-    asked = np.sort(np.asarray(valid)[order[:MOST_ROWS]])
-    settings = {"train.max_steps": FEW, "train.evaluations": 1, "control.policy": "off"}
-    fitted = fit(prepared, train, asked, settings)
+    sampled = np.sort(np.asarray(valid)[order[:MAX_ROWS]])
+    settings = {"train.max_steps": FEW_UPDATES, "train.evaluations": 1, "control.policy": "off"}
+    fitted = fit(prepared, train, sampled, settings)
     examples: Any = fitted.training_plan.valid
     tokenizer = prepared.loaded.tokenizer
-    after = text_rows(examples, *fitted.measure(examples), tokenizer)
+    after = bits_per_byte_rows(examples, *fitted.measure(examples), tokenizer)
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    losses, kept = observer.measure(fitted.base_network(), examples, np.arange(len(examples)))
-    before = text_rows(examples, losses, kept, tokenizer)
-    counts = kept[:, 0].astype(np.float64)
-    mean = float((losses * counts).sum() / max(counts.sum(), 1.0))
+    losses, outputs = observer.measure(fitted.base_network(), examples, np.arange(len(examples)))
+    before = bits_per_byte_rows(examples, losses, outputs, tokenizer)
+    counts = outputs[:, 0].astype(np.float64)
+    mean_loss = float((losses * counts).sum() / max(counts.sum(), 1.0))
     return TextEvidence(
         before=-float(np.nanmean(before)),
         after=-float(np.nanmean(after)),
         steps=fitted.trained.last_step,
-        perplexity=float(np.exp(min(mean, 700.0))),
+        perplexity=float(np.exp(min(mean_loss, 700.0))),
         rows=after,
-        units=prepared.units[asked],
+        units=prepared.units[sampled],
         rows_per_s=len(examples) / max(observer.seconds, 1e-9),
     )
 
 
-def text_rows(
-    examples: EncodedTokens | EncodedPairs, losses: Floats, kept: Floats, tokenizer: Any
+def bits_per_byte_rows(
+    examples: EncodedTokens | EncodedPairs, losses: Floats, outputs: Floats, tokenizer: Any
 ) -> Floats:
     """Bits a byte of each row of the table, its sign turned: ``losses`` [examples] in nats a token,
-    ``kept`` [examples, 2] its target tokens first. A row may have several examples, or none."""
-    nats = losses * kept[:, 0].astype(np.float64)
+    ``outputs`` [examples, 2] its target tokens first. A row may have several examples, or none."""
+    nats = losses * outputs[:, 0].astype(np.float64)
     # Which row of the table each example is of, and how many rows there are.
-    at = np.asarray(examples.positions if hasattr(examples, "positions") else examples.kept)
+    row_of_example = np.asarray(examples.positions if hasattr(examples, "positions") else examples.kept)
     rows = len(examples.table_rows)
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in _target_ids(examples)]
     sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.float64)
-    whole, bytes_ = np.zeros(rows), np.zeros(rows)
-    np.add.at(whole, at, nats)
-    np.add.at(bytes_, at, sizes)
-    some = np.isin(np.arange(rows), at) & (bytes_ > 0)
-    found = np.full(rows, np.nan)
-    found[some] = -bits_rows(whole[some], bytes_[some])
-    return found
+    total_nats, bytes_ = np.zeros(rows), np.zeros(rows)
+    np.add.at(total_nats, row_of_example, nats)
+    np.add.at(bytes_, row_of_example, sizes)
+    scored = np.isin(np.arange(rows), row_of_example) & (bytes_ > 0)
+    row_bits = np.full(rows, np.nan)
+    row_bits[scored] = -bits_rows(total_nats[scored], bytes_[scored])
+    return row_bits
 
 
 def _target_ids(examples: Any) -> list[list[int]]:
@@ -358,5 +358,5 @@ def _target_ids(examples: Any) -> list[list[int]]:
         ids, offsets = examples.target_ids, examples.target_offsets
         return [part.tolist() for part in np.split(ids, offsets[1:-1])]
     parts = np.split(examples.ids, examples.offsets[1:-1])
-    marks = np.split(examples.targets, examples.offsets[1:-1])
-    return [ids[mark].tolist() for ids, mark in zip(parts, marks, strict=True)]
+    masks = np.split(examples.targets, examples.offsets[1:-1])
+    return [ids[mark].tolist() for ids, mark in zip(parts, masks, strict=True)]

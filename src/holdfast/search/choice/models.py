@@ -1,12 +1,12 @@
 """``holdfast choose``: which of several models to fine-tune on these rows, without fine-tuning all.
 
-The rows are read and divided as ``train`` would have it. Every candidate is loaded and asked what
-it knows already (``evidence.py``): a classifier by a linear probe on each of its frozen layers, a
-model that writes by the bits a byte that texts cost it, before and after a few updates of LoRA. The
-best two are then fine-tuned for a short while, as ``train`` does it, judged by validation rows.
-``order.py`` says which model comes first by both, and whether these rows show it. Test rows are
-never opened, and nothing is written but what ``adaptation.py`` makes of the chosen model, where
-that was asked for.
+The rows are read and split as ``train`` would have it. Every candidate is loaded and measured for
+what it knows already (``evidence.py``): a classifier by a linear probe on each of its frozen
+layers, a model that writes by the bits a byte that texts cost it, before and after a few updates of
+LoRA. The best two are then fine-tuned for a short while, as ``train`` does it, judged by validation
+rows. ``order.py`` says which model comes first by both, and whether these rows show it. Test rows
+are never opened, and nothing is written but what ``adaptation.py`` makes of the chosen model, where
+that was requested.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from holdfast.core.wording import count_phrase
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe
-from holdfast.search.bench import as_a_run
 from holdfast.search.choice.adaptation import (
     AdaptationOptions,
     AdaptedModel,
     adapt_model,
-    check_adapting,
+    check_adaptation,
 )
-from holdfast.search.choice.candidate import ChoiceRows, ModelCandidate, candidate_of, short_fit
+from holdfast.search.choice.candidate import ChoiceRows, ModelCandidate, assess_candidate, short_fit
 from holdfast.search.choice.order import (
     LEVEL,
     MARGIN,
     ModelOrder,
     cheapest_as_good,
     difference,
-    rank,
+    rank_models,
 )
+from holdfast.search.context import run_environment
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # Candidates that are fine-tuned for a short while.
-TRIED = 2
+SHORT_FITS = 2
 # Why no score after fine-tuning is given.
 NOT_PREDICTED = (
     "the score after fine-tuning is not predicted: no interval for it has been shown to hold on "
@@ -72,7 +72,7 @@ class Choice:
     ``told_apart`` says whether the 95 % interval of its lead over the next excludes 0. The
     ``candidates`` stand best first, each with its measured ``evidence``. ``predicted``, in the same
     order, has no value: a score after fine-tuning is not predicted, and ``why`` says why.
-    ``metric`` names the score. ``rows`` are those that were asked about. ``adapted`` is what became
+    ``metric`` names the score. ``rows`` are those that were assessed. ``adapted`` is what became
     of the chosen model, where it was to be adapted.
     """
 
@@ -119,41 +119,41 @@ class Choice:
 def choose_model(
     recipe: Recipe,
     models: Sequence[str],
-    held: Mapping[str, pa.Table] = MappingProxyType({}),
-    adapting: AdaptationOptions | None = None,
+    in_memory: Mapping[str, pa.Table] = MappingProxyType({}),
+    adaptation: AdaptationOptions | None = None,
 ) -> Choice:
-    """Choose among ``models`` (names or folders) for the rows of a recipe; ``held`` are rows in
-    memory, see ``prepare.sources``. The chosen one is then adapted, where that is asked for.
+    """Choose among ``models`` (names or folders) for the rows of a recipe; ``in_memory`` are rows
+    in memory, see ``prepare.sources``. The chosen one is then adapted, where that is requested.
 
     Raises what ``train`` raises of its rows and settings, ``RecipeError`` where no model is named,
     ``ModelError`` where none can be used.
     """
-    with as_a_run(recipe, held) as recipe:
-        start, names = time.perf_counter(), _named(models)
-        recipe = _settled(recipe, names)
-        if adapting is not None:
-            check_adapting(adapting, recipe.task)
-            recipe = recipe.with_changes(data={"unlabelled": adapting.texts})
+    with run_environment(recipe, in_memory) as recipe:
+        start, names = time.perf_counter(), _model_names(models)
+        recipe = _with_inferred_task(recipe, names)
+        if adaptation is not None:
+            check_adaptation(adaptation, recipe.task)
+            recipe = recipe.with_changes(data={"unlabelled": adaptation.texts})
         divided = load_and_divide(recipe)
         texts = divided.unlabelled
-        if adapting is not None:
-            check_adapting(adapting, divided.recipe.task)
+        if adaptation is not None:
+            check_adaptation(adaptation, divided.recipe.task)
             # None of the texts copies a row that is held out; a fit does not learn from these as
             # it would from ``data.unlabelled``.
-            bare = divided.recipe.with_changes(data={"unlabelled": None})
-            divided = replace(divided, recipe=bare, unlabelled=())
+            without_texts = divided.recipe.with_changes(data={"unlabelled": None})
+            divided = replace(divided, recipe=without_texts, unlabelled=())
         rows = ChoiceRows.of(divided)
-        found, left_out = _asked(rows, names)
-        tried = _tried(rows, found)
-        choice = _choice(rows, tried, left_out, time.perf_counter() - start)
-        if adapting is None:
+        candidates, left_out = _assess_all(rows, names)
+        fine_tuned = _fine_tune_best(rows, candidates)
+        choice = _make_choice(rows, fine_tuned, left_out, time.perf_counter() - start)
+        if adaptation is None:
             return choice
-        chosen = divided.recipe.with_changes(model={"name": choice.chosen})
-        adapted = adapt_model(divided, chosen, texts, adapting)
+        chosen_recipe = divided.recipe.with_changes(model={"name": choice.chosen})
+        adapted = adapt_model(divided, chosen_recipe, texts, adaptation)
         return replace(choice, adapted=adapted, seconds=time.perf_counter() - start)
 
 
-def _named(models: Sequence[str]) -> list[str]:
+def _model_names(models: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in models if name.strip()))
     if not names:
         remedy = "Name one or more, with commas between: --models embedded,bert-base-uncased"
@@ -161,120 +161,120 @@ def _named(models: Sequence[str]) -> list[str]:
     return names
 
 
-def _settled(recipe: Recipe, names: Sequence[str]) -> Recipe:
+def _with_inferred_task(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """The recipe with the task that the rows, and the first model that can do it, say."""
     problems: list[InputError] = []
     for name in names:
-        asked = recipe.with_changes(model={"name": name})
+        candidate_recipe = recipe.with_changes(model={"name": name})
         try:
-            resolve_task(asked)
+            resolve_task(candidate_recipe)
         except InputError as error:
             problems.append(error)
         else:
-            return asked
+            return candidate_recipe
     raise problems[0]
 
 
-def _asked(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandidate], list[LeftOut]]:
+def _assess_all(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandidate], list[LeftOut]]:
     """What each candidate knows already."""
-    found: list[ModelCandidate] = []
+    candidates: list[ModelCandidate] = []
     left_out: list[LeftOut] = []
     for name in names:
         try:
-            candidate = candidate_of(rows, name)
+            candidate = assess_candidate(rows, name)
         except InputError as error:
             left_out.append(LeftOut(name, f"{error.what} {error.rule}"))
             notify(Decision(f"candidate {name}", "left out", str(error), prominent=True))
             continue
-        found.append(candidate)
-        notify(candidate.told())
-    if not found:
+        candidates.append(candidate)
+        notify(candidate.decision())
+    if not candidates:
         reasons = "; ".join(f"{one.name}: {one.because}" for one in left_out)
         rule = f"names none that can be fine-tuned on these rows: {reasons}"
         remedy = "Name a model folder, a model of the Hugging Face hub (owner/name), or embedded."
         raise ModelError("--models", rule, None, remedy)
-    return found, left_out
+    return candidates, left_out
 
 
-def _tried(rows: ChoiceRows, found: list[ModelCandidate]) -> list[ModelCandidate]:
+def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[ModelCandidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
-    best = sorted(range(len(found)), key=lambda i: -np.nanmean(found[i].found.rows))[:TRIED]
+    best = sorted(range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].row_evidence.rows))[:SHORT_FITS]
     for place in best:
-        name = found[place].name
-        prepared, train, valid = rows.prepared(name)
-        short = short_fit(rows, rows.extended(prepared, train, valid), train, valid)
+        name = candidates[place].name
+        prepared, train, valid = rows.prepare(name)
+        short = short_fit(rows, rows.extend(prepared, train, valid), train, valid)
         score = short.score if rows.metric[1] else -short.score
         because = f"{score:.3f} on {count_phrase(len(valid), 'validation row')}"
         took = f"{count_phrase(short.steps, 'update')}, {short.seconds:.1f} s"
         notify(Decision(f"short fine-tune of {name}", took, because, prominent=True))
-        found[place] = replace(found[place], short=short)
-    return found
+        candidates[place] = replace(candidates[place], short=short)
+    return candidates
 
 
-def _choice(
-    rows: ChoiceRows, found: Sequence[ModelCandidate], left_out: Sequence[LeftOut], seconds: float
+def _make_choice(
+    rows: ChoiceRows, candidates: Sequence[ModelCandidate], left_out: Sequence[LeftOut], seconds: float
 ) -> Choice:
-    scores = np.stack([one.found.rows for one in found])
-    short = {i: one.short.rows for i, one in enumerate(found) if one.short is not None}
-    units = found[0].found.units
-    valid = next((one.short.units for one in found if one.short is not None), None)
-    ranking = rank(scores, units, short, valid)
-    taken, because = _decided(rows, found, ranking)
-    none = {"value": None, "low": None, "high": None, "level": LEVEL, "why": NOT_PREDICTED}
+    scores = np.stack([one.row_evidence.rows for one in candidates])
+    short = {i: one.short.rows for i, one in enumerate(candidates) if one.short is not None}
+    units = candidates[0].row_evidence.units
+    valid_units = next((one.short.units for one in candidates if one.short is not None), None)
+    ranking = rank_models(scores, units, short, valid_units)
+    selected, because = _select(rows, candidates, ranking)
+    no_prediction = {"value": None, "low": None, "high": None, "level": LEVEL, "why": NOT_PREDICTED}
     return Choice(
-        chosen=found[taken].name,
+        chosen=candidates[selected].name,
         because=because,
-        told_apart=taken == ranking.order[0] and ranking.significant,
+        told_apart=selected == ranking.order[0] and ranking.significant,
         task=str(rows.recipe.task),
         metric=rows.metric[0],
         higher=rows.metric[1],
         rows=int(np.isfinite(scores[0]).sum()),
         valid=len(rows.divided.splits.valid),
-        candidates=tuple(found[place] for place in ranking.order),
-        predicted=(none,) * len(found),
+        candidates=tuple(candidates[place] for place in ranking.order),
+        predicted=(no_prediction,) * len(candidates),
         left_out=tuple(left_out),
         calibrated=CALIBRATED,
         seconds=seconds,
     )
 
 
-def _decided(
-    rows: ChoiceRows, found: Sequence[ModelCandidate], ranking: ModelOrder
+def _select(
+    rows: ChoiceRows, candidates: Sequence[ModelCandidate], ranking: ModelOrder
 ) -> tuple[int, str]:
     """Which is taken, and why in a sentence."""
-    scores, units = np.stack([one.found.rows for one in found]), found[0].found.units
+    scores, units = np.stack([one.row_evidence.rows for one in candidates]), candidates[0].row_evidence.units
     best = ranking.order[0]
-    score = _score_words(rows, found[best])
+    score = _score_text(rows, candidates[best])
     lead = ranking.lead
     if lead is None:
-        return best, f"{found[best].name}, the only one that could be asked: {score}."
+        return best, f"{candidates[best].name}, the only one that could be asked: {score}."
     second = ranking.order[1]
-    by = "a short fine-tune of both" if ranking.by_short else "this score"
+    judged_by = "a short fine-tune of both" if ranking.by_short else "this score"
     count = count_phrase(lead.n, "validation row" if ranking.by_short else "row")
-    gap = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
+    gap_text = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
     if ranking.significant:
-        return best, f"{found[best].name}: {score}. By {by} it is {gap} better than " + (
-            f"{found[second].name}, the next."
+        return best, f"{candidates[best].name}: {score}. By {judged_by} it is {gap_text} better than " + (
+            f"{candidates[second].name}, the next."
         )
-    margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.writes else 1.0)
-    taken = cheapest_as_good(scores, units, [one.rows_per_s for one in found], margin)
-    if taken == best:
+    margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.is_generative else 1.0)
+    selected = cheapest_as_good(scores, units, [one.rows_per_s for one in candidates], margin)
+    if selected == best:
         return best, (
-            f"{found[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show that it is better "
-            f"than {found[second].name}, the next: difference {gap}."
+            f"{candidates[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show that it is better "
+            f"than {candidates[second].name}, the next: difference {gap_text}."
         )
-    against = difference(scores[best], scores[taken], units)
-    times = found[taken].rows_per_s / found[best].rows_per_s
-    return taken, (
-        f"{found[taken].name}: {_score_words(rows, found[taken])}. {found[best].name} scores "
+    against = difference(scores[best], scores[selected], units)
+    times = candidates[selected].rows_per_s / candidates[best].rows_per_s
+    return selected, (
+        f"{candidates[selected].name}: {_score_text(rows, candidates[selected])}. {candidates[best].name} scores "
         f"{against.value:.3f} better (95 % CI {against.low:.3f} to {against.high:.3f}), which "
-        f"{count_phrase(against.n, 'row')} do not show to be a difference, and {found[taken].name} "
+        f"{count_phrase(against.n, 'row')} do not show to be a difference, and {candidates[selected].name} "
         f"passes {times:.1f} times as many rows a second."
     )
 
 
-def _score_words(rows: ChoiceRows, candidate: ModelCandidate) -> str:
+def _score_text(rows: ChoiceRows, candidate: ModelCandidate) -> str:
     """What was measured of a candidate, with its interval."""
-    found = candidate.evidence
-    span = "no interval" if found.low is None else f"95 % CI {found.low:.3f} to {found.high:.3f}"
-    return f"{rows.word} {found.value:.3f} ({span}; {candidate.what})"
+    estimate = candidate.evidence
+    span = "no interval" if estimate.low is None else f"95 % CI {estimate.low:.3f} to {estimate.high:.3f}"
+    return f"{rows.metric_text} {estimate.value:.3f} ({span}; {candidate.evidence_text})"

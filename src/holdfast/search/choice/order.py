@@ -30,7 +30,7 @@ LEVEL = 0.95
 # What may be lost, in the score or as a share of the bits, where a cheaper model is as good.
 MARGIN = 0.01
 # A model is cheaper where it passes so many times the rows in the same time.
-CHEAPER = 1.5
+CHEAPER_SPEEDUP = 1.5
 # The interval of a mean of groups is Student's: the draws are of no use.
 RESAMPLES = 100
 
@@ -50,7 +50,7 @@ class ModelOrder:
         return self.lead is not None and self.lead.low > 0
 
 
-def rank(
+def rank_models(
     rows: Floats,
     units: Ints,
     short: dict[int, Floats] | None = None,
@@ -63,46 +63,46 @@ def rank(
     groups). A row that one model does not read (NaN) counts in no comparison; raises ``Defect``
     where no row is left.
     """
-    means = known(rows).mean(axis=1)
+    means = common_rows(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
     if len(order) == 1:
         return ModelOrder((0,), None, False)
     first, second = order[:2]
     if short is not None and valid_units is not None and {first, second} <= short.keys():
-        found = difference(short[first], short[second], valid_units)
-        if found.low > 0 or found.high < 0:
-            if found.high < 0:
+        lead = difference(short[first], short[second], valid_units)
+        if lead.low > 0 or lead.high < 0:
+            if lead.high < 0:
                 order[:2] = second, first
-                found = difference(short[second], short[first], valid_units)
-            return ModelOrder(tuple(order), found, True)
+                lead = difference(short[second], short[first], valid_units)
+            return ModelOrder(tuple(order), lead, True)
     return ModelOrder(tuple(order), difference(rows[first], rows[second], units), False)
 
 
-def known(rows: Floats) -> Floats:
+def common_rows(rows: Floats) -> Floats:
     """The columns of ``rows`` [models, n] that every model has a score of."""
-    wide = np.asarray(rows, np.float64)
-    found = np.asarray(wide[:, np.isfinite(wide).all(axis=0)])
-    if not found.shape[1]:
+    scores = np.asarray(rows, np.float64)
+    common = np.asarray(scores[:, np.isfinite(scores).all(axis=0)])
+    if not common.shape[1]:
         raise Defect("a comparison of models", "needs a row that every model has a score of")
-    return found
+    return common
 
 
 def difference(one: Floats, other: Floats, units: Ints) -> Difference:
     """mean(one − other) over the rows that both have a score of, with Student's 95 % interval over
     units (a jackknife); without limits for fewer than two units."""
-    both = np.isfinite(one) & np.isfinite(other)
+    scored = np.isfinite(one) & np.isfinite(other)
     seed = generator(0, "difference of models")
     return paired_bootstrap(
-        one[both],
-        other[both],
+        one[scored],
+        other[scored],
         seed=seed,
-        groups=codes(units[both]),
+        groups=unit_codes(units[scored]),
         level=LEVEL,
         resamples=RESAMPLES,
     )
 
 
-def codes(units: Ints) -> Ints:
+def unit_codes(units: Ints) -> Ints:
     """Whole numbers from 0 on."""
     return np.asarray(np.unique(units, return_inverse=True)[1], dtype=np.int64)
 
@@ -111,23 +111,23 @@ def estimate(rows: Floats, units: Ints, metric: str, folds: int | None) -> Estim
     """The mean of ``rows`` [n] with its 95 % interval: Wilson's over units for accuracy, else
     Student's; answers out of ``folds`` have the wider one of ``metrics/score.py``, for the
     probe that learns from all rows."""
-    read = np.isfinite(rows)
-    some, units = np.asarray(rows[read], np.float64), codes(units[read])
-    value = float(some.mean())
+    scored = np.isfinite(rows)
+    values, units = np.asarray(rows[scored], np.float64), unit_codes(units[scored])
+    value = float(values.mean())
     if metric == "accuracy":
-        low, high = wilson_by_groups(some > 0.5, units, LEVEL)
+        low, high = wilson_by_groups(values > 0.5, units, LEVEL)
     else:
-        found = difference(some, np.zeros_like(some), units)
-        low, high = found.low, found.high
+        interval = difference(values, np.zeros_like(values), units)
+        low, high = interval.low, interval.high
         if low == high:
             return Estimate(value, level=LEVEL, why="all rows have the same score: no spread")
     if math.isnan(low):
         return Estimate(value, level=LEVEL, why="one group of rows does not show how groups differ")
-    made = Estimate(value, low, high, LEVEL)
+    estimated = Estimate(value, low, high, LEVEL)
     if folds is None:
-        return made
+        return estimated
     # R² has no lower end; the other scores of probes lie between 0 and 1.
-    return widened(made, metric, folds, (-math.inf, 1.0) if metric == "r2" else None)
+    return widened(estimated, metric, folds, (-math.inf, 1.0) if metric == "r2" else None)
 
 
 def cheapest_as_good(
@@ -136,12 +136,12 @@ def cheapest_as_good(
     """The fastest model of those whose score is at most ``margin`` below the best one's ``rows``
     [models, n], a difference whose interval includes 0; the best itself where none is faster by
     half."""
-    means = known(rows).mean(axis=1)
+    means = common_rows(rows).mean(axis=1)
     order = sorted(range(len(rows)), key=lambda i: -means[i])
-    best = taken = order[0]
+    best = cheapest = order[0]
     for other in order[1:]:
         gap = difference(rows[best], rows[other], units)
         as_good = gap.value <= margin and gap.low <= 0
-        if as_good and rows_per_s[other] > CHEAPER * rows_per_s[taken]:
-            taken = other
-    return taken
+        if as_good and rows_per_s[other] > CHEAPER_SPEEDUP * rows_per_s[cheapest]:
+            cheapest = other
+    return cheapest

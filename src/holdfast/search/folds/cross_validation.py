@@ -2,9 +2,9 @@
 model of all rows comes out.
 
     folds ── each the one fit: its training rows teach, its validation rows decide steps and state,
-      │      its held rows only score
-      ├─ scores of the held rows → metrics with intervals (``scores.py``)
-      ├─ looks at the validation rows, joined → the looks of the fit on all rows
+      │      its held-out rows only score
+      ├─ scores of the held-out rows → metrics with intervals (``scores.py``)
+      ├─ evaluations on validation rows, joined → those of the fit on all rows
       └─ at which share of their way they were best → where that fit ends
 
 All rows are folded. What copies or a group hold together is never parted; classes, each of several
@@ -35,20 +35,20 @@ from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
-from holdfast.fits.compose import make_ready
-from holdfast.fits.fit import fit_ready
-from holdfast.fits.row_use import LearningRows, against_folds, all_training
+from holdfast.fits.compose import make_training_plan
+from holdfast.fits.fit import run_fit
+from holdfast.fits.row_use import LearningRows, all_training, folds_conflict
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
-from holdfast.prepare.split_options import way_of
+from holdfast.prepare.split_options import split_strategy
 from holdfast.recipe import Recipe
 from holdfast.runs.start import RunFolder
-from holdfast.search.bench import Bench, TrialFold
-from holdfast.search.folds.scores import cv_block, folds_table, told_of_fold
+from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
-from holdfast.search.learner import engine_of
+from holdfast.search.learner import make_engine
 from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
 from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
@@ -70,7 +70,7 @@ class FoldPlan:
     folds: tuple[TrialFold, ...]
     how: str
 
-    def of_repeat(self, repeat: int) -> tuple[TrialFold, ...]:
+    def for_repeat(self, repeat: int) -> tuple[TrialFold, ...]:
         return tuple(one for one in self.folds if one.repeat == repeat)
 
 
@@ -81,106 +81,106 @@ def fold_rows(recipe: Recipe, prepared: PreparedData, divided: Divided, share: f
     Raises ``SplitError`` where rows, classes, blocks or times are too few for so many folds.
     """
     seed = derive_seed(recipe.seed, "cross-validation")
-    # Said when the rows were divided.
+    # Reported when the rows were split.
     with decisions_to(None):
-        way = way_of(recipe, divided.table)
-    made = _folds(recipe, prepared, divided, way, seed)
-    found = []
-    for fold in made:
+        strategy = split_strategy(recipe, divided.table)
+    folds = _make_folds(recipe, prepared, divided, strategy, seed)
+    trial_folds = []
+    for fold in folds:
         valid = fold.train[:0]
-        if share and way.by == "time":
-            valid = _newest(prepared, _ages(prepared, divided, way), fold, share)
+        if share and strategy.by == "time":
+            valid = _newest_units(prepared, _ages(prepared, divided, strategy), fold, share)
         elif share:
-            valid = _of_next(prepared, made, fold, share, seed)
+            valid = _from_next_fold(prepared, folds, fold, share, seed)
         train = np.setdiff1d(fold.train, valid)
-        _check(prepared, fold, train)
-        found.append(TrialFold(train, valid, fold.held_out, fold.number, fold.repeat))
-    return FoldPlan(tuple(found), made.description)
+        _check_fold(prepared, fold, train)
+        trial_folds.append(TrialFold(train, valid, fold.held_out, fold.number, fold.repeat))
+    return FoldPlan(tuple(trial_folds), folds.description)
 
 
-def _folds(
-    recipe: Recipe, prepared: PreparedData, divided: Divided, way: SplitStrategy, seed: int
+def _make_folds(
+    recipe: Recipe, prepared: PreparedData, divided: Divided, strategy: SplitStrategy, seed: int
 ) -> Folds:
     units, cv, rows = prepared.units, recipe.cv, prepared.rows
     labels = np.asarray(rows.column("label"))
     assert cv.folds is not None
-    if way.by == "time":
+    if strategy.by == "time":
         if cv.repeats > 1:
             rule = "go by time, of which there is one order: they cannot be dealt anew"
             raise RecipeError("--repeats", rule, cv.repeats, "Leave it out.")
-        return time_folds(units, _ages(prepared, divided, way), cv.folds)
-    how = ""
-    if way.blocks is not None:
-        blocks = way.blocks[divided.table.positions_of(np.asarray(rows.column("row")))]
+        return time_folds(units, _ages(prepared, divided, strategy), cv.folds)
+    how_text = ""
+    if strategy.blocks is not None:
+        blocks = strategy.blocks[divided.table.positions_of(np.asarray(rows.column("row")))]
         of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
         units = majority_blocks(of_row, blocks)
         labels = np.zeros(len(rows), dtype=np.int64)
-        how = f"whole {way.by}s held out; "
-    several = "labels" in rows.rows.column_names and not how
+        how_text = f"whole {strategy.by}s held out; "
+    has_label_sets = "labels" in rows.rows.column_names and not how_text
     try:
-        made = make_folds(
+        dealt_folds = make_folds(
             units,
             labels,
             cv.folds,
             seed,
             repeats=cv.repeats,
-            class_names=prepared.rows.classes if not how else (),
-            label_matrix=label_matrix(rows) > 0 if several else None,
+            class_names=prepared.rows.classes if not how_text else (),
+            label_matrix=label_matrix(rows) > 0 if has_label_sets else None,
         )
     except SplitError as error:
         rule = f"{error.rule}, in {cv.folds} folds"
         raise SplitError(error.what, rule, error.value, MORE_ROWS) from error
-    return Folds(made.folds, how + made.description)
+    return Folds(dealt_folds.folds, how_text + dealt_folds.description)
 
 
-def _ages(prepared: PreparedData, divided: Divided, way: SplitStrategy) -> Ages:
-    assert way.ages is not None
-    return np.asarray(way.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))])
+def _ages(prepared: PreparedData, divided: Divided, strategy: SplitStrategy) -> Ages:
+    assert strategy.ages is not None
+    return np.asarray(strategy.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))])
 
 
-def _of_next(prepared: PreparedData, made: Folds, fold: Fold, share: float, seed: int) -> Ints:
+def _from_next_fold(prepared: PreparedData, folds: Folds, fold: Fold, share: float, seed: int) -> Ints:
     """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
     units for it."""
-    of_repeat = [one for one in made if one.repeat == fold.repeat]
+    of_repeat = [one for one in folds if one.repeat == fold.repeat]
     rows = of_repeat[(fold.number + 1) % len(of_repeat)].held_out
     rows = np.intersect1d(rows, fold.train)
-    part = share * len(fold.train) / max(1, len(rows))
-    if part >= 1 and len(of_repeat) > 2:
+    valid_share = share * len(fold.train) / max(1, len(rows))
+    if valid_share >= 1 and len(of_repeat) > 2:
         return rows
-    part = min(part, 0.5)
+    valid_share = min(valid_share, 0.5)
     units, labels = prepared.units[rows], np.asarray(prepared.rows.column("label"))[rows]
-    own = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
+    fold_seed = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
     try:
-        _, chosen = holdout_split(units, labels, part, own, class_names=prepared.rows.classes)
+        _, validation = holdout_split(units, labels, valid_share, fold_seed, class_names=prepared.rows.classes)
     except SplitError:
         # A class with one unit there: rows judge without it, as long as they learn it.
-        _, chosen = holdout_split(units, np.zeros_like(labels), part, own)
-    return rows[chosen]
+        _, validation = holdout_split(units, np.zeros_like(labels), valid_share, fold_seed)
+    return rows[validation]
 
 
-def _newest(prepared: PreparedData, ages: Ages, fold: Fold, share: float) -> Ints:
+def _newest_units(prepared: PreparedData, ages: Ages, fold: Fold, share: float) -> Ints:
     """The newest units of the training rows, about this share of them."""
     rows = fold.train
     units = np.unique(prepared.units[rows], return_inverse=True)[1]
     newest = np.full(int(units.max()) + 1, -np.inf)
     np.maximum.at(newest, units, ages[rows])
     order = np.argsort(-newest, kind="stable")
-    taken = np.cumsum(np.bincount(units)[order])
-    count = int(np.searchsorted(taken, share * len(rows))) + 1
+    cumulative = np.cumsum(np.bincount(units)[order])
+    count = int(np.searchsorted(cumulative, share * len(rows))) + 1
     # At least one unit of two learns.
     count = max(1, min(count, len(order) - 1))
     return rows[np.isin(units, order[:count])]
 
 
-def _check(prepared: PreparedData, fold: Fold, train: Ints) -> None:
+def _check_fold(prepared: PreparedData, fold: Fold, train: Ints) -> None:
     """Refuse a fold that has nothing to learn from, or not every class of what it answers."""
     labels = np.asarray(prepared.rows.column("label"))
     one_class = prepared.rows.columns.one_class
     missing = np.setdiff1d(labels[fold.held_out], labels[train]) if one_class else labels[:0]
     if len(missing):
-        what = f"the class {prepared.rows.classes[int(missing[0])]!r}"
+        class_name = f"the class {prepared.rows.classes[int(missing[0])]!r}"
         rule = f"has no row to learn from in fold {fold.number + 1} of those that hold it out"
-        raise SplitError(what, rule, None, MORE_ROWS)
+        raise SplitError(class_name, rule, None, MORE_ROWS)
     if not len(train):
         raise SplitError("the rows", "leave nothing to learn from", None, MORE_ROWS)
 
@@ -203,45 +203,45 @@ class CrossValidation:
     def name(self) -> str:
         return "cv"
 
-    def asked(self, recipe: Recipe) -> Recipe:
+    def checked_recipe(self, recipe: Recipe) -> Recipe:
         """All rows are folded: none are set aside, unless test rows are given.
 
         Raises ``RecipeError`` for what folds do not go together with.
         """
-        _refuse(recipe, self.nested)
+        _refuse_conflicts(recipe, self.nested)
         shares = {"test": 0.0} if recipe.data.test is None else {}
         split = {**recipe.data.split.model_dump(), **shares}
-        asked = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
-        return recipe.with_changes(data={"split": split}, cv=asked)
+        cv_settings = {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
+        return recipe.with_changes(data={"split": split}, cv=cv_settings)
 
-    def described(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         return {"folds": self.folds, "repeats": self.repeats, "nested": self.nested}
 
     def learn(self, recipe: Recipe, divided: Divided) -> FoldLearner:
         """Prepare all rows, and fold them."""
-        given = int("test" in divided.splits.records["split"].to_pylist())
-        if recipe.data.valid is not None or len(divided.given) > given:
+        given_parts = int("test" in divided.splits.records["split"].to_pylist())
+        if recipe.data.valid is not None or len(divided.given) > given_parts:
             rule = "divides the rows itself, and validation rows are given"
             remedy = "Give all rows as one file, or leave data.valid out."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
-        bare, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
-        if recipe.cv.nested and (against := against_folds(bare, divided)):
+        prepared, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
+        if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
             raise RecipeError(
                 "--nested", against, None, "Leave it out: validation rows then judge."
             )
-        bare = with_general(bare, divided.tables)
-        everything = np.union1d(train, valid)
+        prepared = with_general(prepared, divided.tables)
+        positions = np.union1d(train, valid)
         folds = max(2, self.folds - 1) if recipe.cv.nested else 0
-        share = 0.0 if folds else len(valid) / len(everything)
-        plan = fold_rows(bare.recipe, bare, divided, share)
-        splits = all_training(divided.splits, bare.rows, FOLDED)
+        share = 0.0 if folds else len(valid) / len(positions)
+        plan = fold_rows(prepared.recipe, prepared, divided, share)
+        splits = all_training(divided.splits, prepared.rows, FOLDED)
         divided = replace(divided, splits=splits)
-        names = bare.recipe.data.names
-        learning = LearningRows(bare, everything, everything, folds, divided, names)
+        names = prepared.recipe.data.names
+        learning = LearningRows(prepared, positions, positions, folds, divided, names)
         return FoldLearner(self, learning, plan)
 
 
-def asked_for(
+def cross_validation_of(
     recipe: Recipe,
     folds: int | None,
     repeats: int | None,
@@ -253,16 +253,16 @@ def asked_for(
 
     Raises ``RecipeError`` for an engine that is none.
     """
-    engine_of(engine, address)
-    own = recipe.cv
+    make_engine(engine, address)
+    cv = recipe.cv
     return CrossValidation(
-        folds or own.folds or FOLDS, repeats or own.repeats, nested or own.nested, engine, address
+        folds or cv.folds or FOLDS, repeats or cv.repeats, nested or cv.nested, engine, address
     )
 
 
-def _refuse(recipe: Recipe, nested: bool) -> None:
+def _refuse_conflicts(recipe: Recipe, nested: bool) -> None:
     data = recipe.data
-    hindering = {
+    blocking = {
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
         "data.synthesize": data.synthesize is not None,
@@ -271,70 +271,72 @@ def _refuse(recipe: Recipe, nested: bool) -> None:
         "train.folds": bool(recipe.train.folds),
         "train.max_minutes": recipe.train.max_minutes is not None,
     }
-    if found := [name for name, there in hindering.items() if there]:
-        rule = f"does not go together with {' and '.join(found)}"
+    if conflicts := [name for name, there in blocking.items() if there]:
+        rule = f"does not go together with {' and '.join(conflicts)}"
         remedy = "Leave it out."
-        if "train.folds" in found:
+        if "train.folds" in conflicts:
             remedy = "Leave it out: --nested has folds within each fold choose."
         raise RecipeError("holdfast cv", rule, None, remedy)
 
 
 class FoldLearner:
-    """What cross-validation makes of a division: its folds, and then the model of all rows."""
+    """What cross-validation makes of a split: its folds, and then the model of all rows."""
 
-    def __init__(self, asked: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
-        self._asked, self.learning, self.plan = asked, learning, plan
+    def __init__(self, procedure: CrossValidation, learning: LearningRows, plan: FoldPlan) -> None:
+        self._asked, self.learning, self.fold_plan = procedure, learning, plan
         self.divided = learning.divided
         self._blocks: dict[str, Any] = {}
 
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
 
-    def foreseen(self) -> Mapping[str, Any]:
+    def plan(self) -> Mapping[str, Any]:
         """The folds as they would be dealt."""
         fits = 1 + self.learning.folds
         return {
             "rows": len(self.learning.everything),
-            "how": self.plan.how,
-            "fits": (len(self.plan.folds) + 1) * fits,
+            "how": self.fold_plan.how,
+            "fits": (len(self.fold_plan.folds) + 1) * fits,
             "folds": [
                 {
                     "fold": one.number,
                     "repeat": one.repeat,
-                    **{name: len(getattr(one, name)) for name in ("train", "valid", "held")},
+                    "train": len(one.train),
+                    "valid": len(one.valid),
+                    "held": len(one.held_out),
                 }
-                for one in self.plan.folds
+                for one in self.fold_plan.folds
             ],
         }
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
-        start, plan, bench = time.perf_counter(), self.plan, Bench.of(self.learning)
-        own = f"{len(plan.of_repeat(0))} folds of {len(bench.rows):,} rows"
-        told = Decision("cross-validation", own, plan.how, prominent=True)
-        notify(told)
-        rows = {f"fold-{one.repeat}-{one.number}": one for one in plan.folds}
-        jobs = (one.job(key, {}, may_fail=False) for key, one in rows.items())
-        store = FitStore(into.kept_in if into else None, bench.mark)
-        engine = engine_of(self._asked.engine, self._asked.address)
+        start, plan, context = time.perf_counter(), self.fold_plan, SearchContext.from_learning_rows(self.learning)
+        summary = f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows"
+        decision = Decision("cross-validation", summary, plan.how, prominent=True)
+        notify(decision)
+        rows = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
+        jobs = (fold.job(key, {}, may_fail=False) for key, fold in rows.items())
+        store = FitStore(into.checkpoints if into else None, context.fingerprint)
+        engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
-        for done in engine.run(bench, jobs, store=store):
-            by_key[done.key] = done
-            notify(told_of_fold(rows[done.key], done, len(plan.of_repeat(0))))
-        pairs = [(one, by_key[key]) for key, one in rows.items()]
-        spent = time.perf_counter() - start
+        for result in engine.run(context, jobs, store=store):
+            by_key[result.key] = result
+            notify(fold_decision(rows[result.key], result, len(plan.for_repeat(0))))
+        pairs = [(fold, by_key[key]) for key, fold in rows.items()]
+        seconds = time.perf_counter() - start
         if into is not None:
             write_parquet(into.run / FOLDS_FILE, folds_table(pairs))
-        fitted = self._final(bench, pairs, told, into, listeners)
-        block, valid = cv_block(bench, pairs, plan.how, fitted, spent)
+        fitted = self._final(context, pairs, decision, into, listeners)
+        block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
         self._blocks = {"cv": block, "valid": valid}
-        return replace(fitted, out_of_fold=_answered(bench, pairs))
+        return replace(fitted, out_of_fold=_out_of_fold_predictions(context, pairs))
 
     def _final(
         self,
-        bench: Bench,
+        context: SearchContext,
         pairs: Sequence[tuple[TrialFold, FitResult]],
-        told: Decision,
+        decision: Decision,
         into: RunFolder | None,
         listeners: Sequence[Listener],
     ) -> FittedModel:
@@ -342,85 +344,85 @@ class FoldLearner:
         known = learning.divided.tables
         everything = learning.everything
         prepared = with_added(learning.bare, everything, everything[:0], (), known)
-        as_asked = prepared.recipe.with_changes(data={"names": learning.names})
+        original = prepared.recipe.with_changes(data={"names": learning.names})
         prepared = replace(
             prepared,
-            recipe=as_asked,
-            decisions=(*prepared.decisions, replace(told, prominent=False)),
+            recipe=original,
+            decisions=(*prepared.decisions, replace(decision, prominent=False)),
         )
         if learning.folds:
             return replace(learning, prepared=prepared).fit(into, listeners)
         start = time.perf_counter()
-        first = [(one, done) for one, done in pairs if one.repeat == 0]
-        judged = np.concatenate([one.valid for one, _ in first])
-        kept_in = into.kept_in if into else None
-        ready = make_ready(prepared, everything, judged, (), kept_in, cross_fitted=True)
+        first_repeat = [(one, done) for one, done in pairs if one.repeat == 0]
+        judging_rows = np.concatenate([one.valid for one, _ in first_repeat])
+        checkpoints = into.checkpoints if into else None
+        training_plan = make_training_plan(prepared, everything, judging_rows, (), checkpoints, cross_fitted=True)
         # Weights that are tried at the end are judged by validation rows, and the model of all rows
         # has none.
-        found = [x.name for x in method_parts(ready.recipe).listeners() if isinstance(x, Offers)]
-        if found:
+        weight_offers = [x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)]
+        if weight_offers:
             rule = "does not go together with weights tried at the end, which validation rows judge"
-            raise RecipeError("holdfast cv", rule, f"methods.{found[0]}", "Leave it out.")
+            raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def looks(ready: TrainingPlan, accelerator: object, place: object) -> FoldMeasurements:
-            return joined(first, ready, share, len(pairs))
+        def fold_looks(training_plan: TrainingPlan, accelerator: object, place: object) -> FoldMeasurements:
+            return join_evaluations(first_repeat, training_plan, share, len(pairs))
 
-        return fit_ready(ready, start, into=into, listeners=listeners, folds=looks)
+        return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
 
 
-def joined(
-    pairs: Sequence[tuple[TrialFold, FitResult]], ready: TrainingPlan, share: float, folds: int
+def join_evaluations(
+    pairs: Sequence[tuple[TrialFold, FitResult]], training_plan: TrainingPlan, share: float, folds: int
 ) -> FoldMeasurements:
-    """The folds' looks at their validation rows as looks of the fit on all rows, each at the same
-    share of the way; a fold that had stopped says what it said last. The fit ends at the look that
-    is nearest to this ``share``."""
-    plan = ready.plan
-    looks = []
+    """The folds' evaluations as evaluations of the fit on all rows, each at the same
+    share of the way; a fold that had stopped repeats its last one. The fit ends at the evaluation
+    that is nearest to this ``share``."""
+    plan = training_plan.plan
+    evaluations = []
     for step in plan.evaluate_at:
-        at = step / plan.steps
+        progress = step / plan.steps
         places = [
-            int(np.argmin(np.abs(done.looks.steps / max(1, done.planned) - at)))
+            int(np.argmin(np.abs(done.evaluations.steps / max(1, done.planned) - progress)))
             for _, done in pairs
         ]
-        looks.append(_look([done for _, done in pairs], places, ready))
-    ends = min(plan.evaluate_at, key=lambda step: abs(step / plan.steps - share))
+        evaluations.append(_join_measured([done for _, done in pairs], places, training_plan))
+    last_step = min(plan.evaluate_at, key=lambda step: abs(step / plan.steps - share))
     because = (
         f"the {folds} folds were best at {share:.0%} of their way (the median), and no row is left "
         "to judge the model of all rows"
     )
-    return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(looks), ends, because)
+    return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(evaluations), last_step, because)
 
 
-def _look(dones: Sequence[FitResult], places: Sequence[int], ready: TrainingPlan) -> Measurements:
-    looks = [(done.looks, place) for done, place in zip(dones, places, strict=True)]
-    losses = np.concatenate([one.losses[i] for one, i in looks])
-    logits = [one.logits[i] for one, i in looks if one.logits is not None]
-    if len(logits) == len(looks):
-        every = np.arange(len(ready.valid))
-        return ready.task.measure(losses, np.concatenate(logits), ready.valid, every)
-    right = [one.correct[i] for one, i in looks if one.correct is not None]
-    sizes = np.array([one.losses.shape[1] for one, _ in looks], dtype=np.float64)
+def _join_measured(fold_results: Sequence[FitResult], places: Sequence[int], training_plan: TrainingPlan) -> Measurements:
+    evaluations_at = [(done.evaluations, place) for done, place in zip(fold_results, places, strict=True)]
+    losses = np.concatenate([one.losses[i] for one, i in evaluations_at])
+    logits = [one.logits[i] for one, i in evaluations_at if one.logits is not None]
+    if len(logits) == len(evaluations_at):
+        all_rows = np.arange(len(training_plan.valid))
+        return training_plan.task.measure(losses, np.concatenate(logits), training_plan.valid, all_rows)
+    correct = [one.correct[i] for one, i in evaluations_at if one.correct is not None]
+    sizes = np.array([one.losses.shape[1] for one, _ in evaluations_at], dtype=np.float64)
 
     def mean(values: Sequence[float]) -> float:
         return float((np.asarray(values) * sizes).sum() / sizes.sum())
 
-    found = [one.metrics[i] for one, i in looks]
+    fold_metrics = [one.metrics[i] for one, i in evaluations_at]
     return Measurements(
         losses,
-        {name: mean([one[name] for one in found]) for name in found[0]},
-        mean([one.refined[i] for one, i in looks]),
-        mean([one.temperature[i] for one, i in looks]),
-        np.concatenate(right) if len(right) == len(looks) else None,
+        {name: mean([one[name] for one in fold_metrics]) for name in fold_metrics[0]},
+        mean([one.refined[i] for one, i in evaluations_at]),
+        mean([one.temperature[i] for one, i in evaluations_at]),
+        np.concatenate(correct) if len(correct) == len(evaluations_at) else None,
     )
 
 
-def _answered(bench: Bench, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldPredictions:
+def _out_of_fold_predictions(context: SearchContext, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldPredictions:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 
-    first = [done.answered.answers for one, done in pairs if one.repeat == 0]
-    columns = pa.concat_tables(first)
-    places: Ints = bench.rows.positions_of(columns["row"].to_numpy())
+    tables = [done.held_out_scores.predictions for one, done in pairs if one.repeat == 0]
+    columns = pa.concat_tables(tables)
+    places: Ints = context.rows.positions_of(columns["row"].to_numpy())
     order = np.argsort(places, kind="stable")
-    return OutOfFoldPredictions(bench.rows.take(places[order]), columns.take(pa.array(order)))
+    return OutOfFoldPredictions(context.rows.take(places[order]), columns.take(pa.array(order)))

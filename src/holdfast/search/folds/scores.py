@@ -25,7 +25,7 @@ from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
 from holdfast.report.numbers import metric_name, number
 from holdfast.report.view.score import headline_metric
-from holdfast.search.bench import Bench, TrialFold
+from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.job import FitResult
 from holdfast.stats.folds import corrected_t, nested
 from holdfast.stats.temperature import losses_at
@@ -48,28 +48,28 @@ FOR = (
 
 
 def cv_block(
-    bench: Bench, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
+    context: SearchContext, pairs: Pairs, how: str, fitted: FittedModel, seconds: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """``cv`` of ``result.json``, and ``valid``, which says what is known of rows out of fold."""
     repeats = len({one.repeat for one, _ in pairs})
     folds = len(pairs) // repeats
-    metrics = _estimates(bench, pairs, fitted, folds)
-    rows = sum(len(one.held) for one, _ in pairs if one.repeat == 0)
+    metrics = _estimates(context, pairs, fitted, folds)
+    rows = sum(len(one.held_out) for one, _ in pairs if one.repeat == 0)
     headline = headline_metric(metrics)
     block = {
         "folds": folds,
         "repeats": repeats,
-        "nested": bench.recipe.cv.nested,
-        "rows": len(bench.rows),
+        "nested": context.recipe.cv.nested,
+        "rows": len(context.rows),
         "answered": rows,
         "how": how,
         "metric": headline,
         "metrics": metrics,
-        "commonest": _commonest(bench, pairs, headline),
-        "interval": {"of": FOR, "ways": _ways(len(pairs), folds)},
-        "per_fold": [_per_fold(one, done) for one, done in pairs],
-        "spread": _spread(pairs, repeats),
-        "verdicts": verdicts([done.verdict for _, done in pairs]),
+        "commonest": _majority_share(context, pairs, headline),
+        "interval": {"of": FOR, "ways": _interval_methods(len(pairs), folds)},
+        "per_fold": [_fold_row(one, done) for one, done in pairs],
+        "spread": _score_spread(pairs, repeats),
+        "verdicts": verdict_counts([done.verdict for _, done in pairs]),
         "final": {
             "rows": len(fitted.training_plan.splits.train_rows),
             "step": fitted.trained.best_step,
@@ -91,24 +91,24 @@ def cv_block(
     return block, valid
 
 
-def _estimates(bench: Bench, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
+def _estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
     """Each metric with its interval, how that came about, and the corrected resampled t."""
-    ready = fitted.training_plan
-    own = {one.name: (one.low, one.high) for one in ready.extra_metrics}
-    pooled = _pooled(bench, pairs, fitted)
+    training_plan = fitted.training_plan
+    metric_bounds = {one.name: (one.low, one.high) for one in training_plan.extra_metrics}
+    pooled = _pooled_estimates(context, pairs, fitted)
     metrics: dict[str, Any] = {}
-    for name, found in _by_folds(pairs, own).items():
-        why = {"why": found.why} if found.why else {}
-        t = {"low": found.low, "high": found.high, "level": LEVEL, **why}
-        chosen, way = (pooled[name], ROWS) if name in pooled else (found, CORRECTED)
-        metrics[name] = {**to_json(chosen), "how": way, "corrected_t": to_json(t)}
-    if bench.recipe.cv.nested:
-        for name, block in _nested(pairs, folds).items():
+    for name, by_folds in _fold_estimates(pairs, metric_bounds).items():
+        why = {"why": by_folds.why} if by_folds.why else {}
+        corrected = {"low": by_folds.low, "high": by_folds.high, "level": LEVEL, **why}
+        estimate, method = (pooled[name], ROWS) if name in pooled else (by_folds, CORRECTED)
+        metrics[name] = {**to_json(estimate), "how": method, "corrected_t": to_json(corrected)}
+    if context.recipe.cv.nested:
+        for name, block in _nested_estimates(pairs, folds).items():
             metrics[name]["nested"] = block
     return metrics
 
 
-def _ways(fits: int, folds: int) -> dict[str, str]:
+def _interval_methods(fits: int, folds: int) -> dict[str, str]:
     """How the intervals come about."""
     return {
         ROWS: f"each row counts once, as 1 ÷ {RATE_EFFECT:g} of a fresh one (of the loss as "
@@ -118,31 +118,31 @@ def _ways(fits: int, folds: int) -> dict[str, str]:
     }
 
 
-def _commonest(bench: Bench, pairs: Pairs, metric: str) -> float | None:
-    """The share of the rows that were answered which have their commonest class: what guessing
+def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float | None:
+    """The share of the rows that were answered which have their most frequent class: what guessing
     would score. ``None`` where an answer is none of a row's classes."""
-    if metric != "accuracy" or bench.recipe.task not in CLASSIFICATION_TASKS:
+    if metric != "accuracy" or context.recipe.task not in CLASSIFICATION_TASKS:
         return None
-    held = np.concatenate([one.held for one, _ in pairs if one.repeat == 0])
+    held_out = np.concatenate([one.held_out for one, _ in pairs if one.repeat == 0])
     _, counts = np.unique(
-        np.asarray(bench.rows.take(held).column("label"), str), return_counts=True
+        np.asarray(context.rows.take(held_out).column("label"), str), return_counts=True
     )
-    return float(counts.max() / len(held))
+    return float(counts.max() / len(held_out))
 
 
-def told_of_fold(one: TrialFold, done: FitResult, folds: int) -> Decision:
+def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
     """A fold that is done, in a line."""
-    scores = done.answered.scores["metrics"]
+    scores = result.held_out_scores.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
-    shown = "undefined" if value is None else number(value, name)
-    at = one.number + 1 if one.repeat == 0 else f"{one.number + 1}, repeat {one.repeat + 1}"
+    value_text = "undefined" if value is None else number(value, name)
+    fold_number = fold.number + 1 if fold.repeat == 0 else f"{fold.number + 1}, repeat {fold.repeat + 1}"
     because = (
-        f"{count_phrase(len(one.held), 'row')} that chose nothing of it; kept the state of step "
-        f"{done.best_step} of {done.planned}, in {done.seconds:.0f} s; {done.verdict['label']}"
+        f"{count_phrase(len(fold.held_out), 'row')} that chose nothing of it; kept the state of step "
+        f"{result.best_step} of {result.planned}, in {result.seconds:.0f} s; {result.verdict['label']}"
     )
-    whole = f"fold {at}" if one.repeat else f"fold {at} of {folds}"
-    return Decision(whole, f"{metric_name(name)} {shown}", because, prominent=True)
+    title = f"fold {fold_number}" if fold.repeat else f"fold {fold_number} of {folds}"
+    return Decision(title, f"{metric_name(name)} {value_text}", because, prominent=True)
 
 
 def folds_table(pairs: Pairs) -> pa.Table:
@@ -151,62 +151,62 @@ def folds_table(pairs: Pairs) -> pa.Table:
 
     parts = []
     for one, done in pairs:
-        made = done.answered.answers
-        for at, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
-            made = made.add_column(at, name, pa.array([value] * len(made), pa.int64()))
-        parts.append(made)
+        predictions = done.held_out_scores.predictions
+        for index, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
+            predictions = predictions.add_column(index, name, pa.array([value] * len(predictions), pa.int64()))
+        parts.append(predictions)
     return pa.concat_tables(parts)
 
 
-def verdicts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def verdict_counts(fold_verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How many folds have which verdict, and in a sentence."""
-    counts = Counter(str(one["label"]) for one in found)
+    counts = Counter(str(one["label"]) for one in fold_verdicts)
     parts: list[str] = []
     for label, count in counts.most_common():
-        since = [one["since_step"] for one in found if one["label"] == label]
-        known = [step for step in since if step]
+        since_steps = [one["since_step"] for one in fold_verdicts if one["label"] == label]
+        known = [step for step in since_steps if step]
         word = label.replace("_", " ")
-        at = f" from step {int(np.median(known))} on" if known else ""
+        from_step = f" from step {int(np.median(known))} on" if known else ""
         median = " (the median)" if len(set(known)) > 1 else ""
-        whole = f"{count} of {count_phrase(len(found), 'fold')}" if not parts else str(count)
-        parts.append(f"{whole} {word}{at}{median}")
+        count_text = f"{count} of {count_phrase(len(fold_verdicts), 'fold')}" if not parts else str(count)
+        parts.append(f"{count_text} {word}{from_step}{median}")
     return {"sentence": ", ".join(parts) + ".", "labels": dict(counts.most_common())}
 
 
-def _metrics(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
+def _metrics_by_fold(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
     """Each metric in every fold."""
-    blocks = [done.answered.scores["metrics"] for _, done in pairs]
+    blocks = [done.held_out_scores.scores["metrics"] for _, done in pairs]
     names = [name for name in blocks[0] if all(name in one for one in blocks)]
     return {name: [one[name] for one in blocks] for name in names}
 
 
-def _values(pairs: Pairs) -> dict[str, list[float]]:
+def _complete_values(pairs: Pairs) -> dict[str, list[float]]:
     """Each metric's value in every fold, where all have one."""
-    found = {name: [one["value"] for one in folds] for name, folds in _metrics(pairs).items()}
-    return {name: values for name, values in found.items() if None not in values}
+    values_by_metric = {name: [one["value"] for one in folds] for name, folds in _metrics_by_fold(pairs).items()}
+    return {name: values for name, values in values_by_metric.items() if None not in values}
 
 
-def _by_folds(
-    pairs: Pairs, ends: Mapping[str, tuple[float, float]] = MappingProxyType({})
+def _fold_estimates(
+    pairs: Pairs, bounds: Mapping[str, tuple[float, float]] = MappingProxyType({})
 ) -> dict[str, Estimate]:
     """Every metric as the mean over the folds, with the corrected resampled t, within what the
-    metric can be; ``ends`` are those of a user's own."""
-    held = float(np.mean([len(one.held) for one, _ in pairs]))
-    learned = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
-    found, values = {}, _values(pairs)
-    for name, folds in _metrics(pairs).items():
+    metric can be; ``bounds`` are those of a user's own."""
+    held_out_rows = float(np.mean([len(one.held_out) for one, _ in pairs]))
+    training_rows = float(np.mean([len(one.train) + len(one.valid) for one, _ in pairs]))
+    estimates, values = {}, _complete_values(pairs)
+    for name, folds in _metrics_by_fold(pairs).items():
         if name not in values:
-            none = [one.get("why") or "no reason given" for one in folds if one["value"] is None]
-            why = f"none in {len(none)} of {len(folds)} folds: {none[0]}"
-            found[name] = Estimate(None, why=why)
+            missing = [one.get("why") or "no reason given" for one in folds if one["value"] is None]
+            why = f"none in {len(missing)} of {len(folds)} folds: {missing[0]}"
+            estimates[name] = Estimate(None, why=why)
             continue
-        t = corrected_t(np.array(values[name]), learned, held, LEVEL)
-        low, high = np.clip((t.low, t.high), *(ends.get(name) or _ends(name))).tolist()
-        found[name] = Estimate(t.value, low, high, LEVEL)
-    return found
+        t = corrected_t(np.array(values[name]), training_rows, held_out_rows, LEVEL)
+        low, high = np.clip((t.low, t.high), *(bounds.get(name) or _bounds(name))).tolist()
+        estimates[name] = Estimate(t.value, low, high, LEVEL)
+    return estimates
 
 
-def _ends(name: str) -> tuple[float, float]:
+def _bounds(name: str) -> tuple[float, float]:
     """The least and the most that a metric of ours can be: t knows nothing of them, and of three
     folds is wide."""
     if name in ("r2", "spearman", "mcc"):
@@ -214,107 +214,107 @@ def _ends(name: str) -> tuple[float, float]:
     return 0.0, 1.0 if name.startswith(SHARES) else math.inf
 
 
-def _pooled(bench: Bench, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
+def _pooled_estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
-    rows, ready = bench.rows, fitted.training_plan
-    several = {"labels", "tags"} & set(rows.rows.column_names)
-    chances = "probabilities" in pairs[0][1].answered.answers.column_names
-    if not rows.columns.one_class or several or not chances:
+    rows, training_plan = context.rows, fitted.training_plan
+    label_sets = {"labels", "tags"} & set(rows.rows.column_names)
+    has_probabilities = "probabilities" in pairs[0][1].held_out_scores.predictions.column_names
+    if not rows.columns.one_class or label_sets or not has_probabilities:
         return {}
-    made = []
+    by_repeat = []
     for repeat in sorted({one.repeat for one, _ in pairs}):
-        some = [done for one, done in pairs if one.repeat == repeat]
-        outputs, seed = _outputs(bench, some), fitted.recipe.seed
+        results = [done for one, done in pairs if one.repeat == repeat]
+        outputs, seed = _outputs(context, results), fitted.recipe.seed
         scores = score_out_of_fold(
-            outputs, rows.classes, len(some), seed=seed, extra_metrics=ready.extra_metrics
+            outputs, rows.classes, len(results), seed=seed, extra_metrics=training_plan.extra_metrics
         )
-        made.append(scores)
+        by_repeat.append(scores)
     return {
-        name: _mean([scores.metrics[name] for scores in made])
-        for name in made[0].metrics
-        if all(name in scores.metrics for scores in made)
+        name: _mean_estimate([scores.metrics[name] for scores in by_repeat])
+        for name in by_repeat[0].metrics
+        if all(name in scores.metrics for scores in by_repeat)
     }
 
 
-def _outputs(bench: Bench, folds: Sequence[FitResult]) -> Outputs:
+def _outputs(context: SearchContext, folds: Sequence[FitResult]) -> Outputs:
     """What the folds said, as the outputs of one model."""
     import pyarrow as pa
 
-    columns = pa.concat_tables([done.answered.answers for done in folds])
+    columns = pa.concat_tables([done.held_out_scores.predictions for done in folds])
     order = np.argsort(columns["row"].to_numpy(), kind="stable")
     columns = columns.take(pa.array(order))
     rows = columns["row"].to_numpy()
-    table = bench.rows.take(bench.rows.positions_of(rows))
+    table = context.rows.take(context.rows.positions_of(rows))
     labels = np.asarray(table.column("label"))
-    chances = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
-    logits = np.log(np.maximum(chances, np.finfo(np.float64).tiny))
+    probabilities = np.array(columns["probabilities"].to_pylist(), dtype=np.float64)
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups_of(table))
 
 
-def _mean(found: Sequence[Estimate]) -> Estimate:
+def _mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """One estimate, or the mean of those of several repeats; undefined where one is."""
-    first = found[0]
-    if len(found) == 1 or any(one.value is None for one in found):
+    first = estimates[0]
+    if len(estimates) == 1 or any(one.value is None for one in estimates):
         return first
 
     def mean(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
         return float(np.mean(known)) if len(known) == len(values) else None
 
-    value, low, high = (mean([getattr(one, name) for one in found]) for name in ENDS)
+    value, low, high = (mean([getattr(one, name) for one in estimates]) for name in ENDS)
     return replace(first, value=value, low=low, high=high)
 
 
-def _nested(pairs: Pairs, folds: int) -> dict[str, Any]:
+def _nested_estimates(pairs: Pairs, folds: int) -> dict[str, Any]:
     """Nested cross-validation's intervals: the folds within each fold stand in ``FitResult``.
     They chose the state by the same losses, which are therefore too good by what choosing gains:
     that moves the value a part of it towards the worse."""
     if folds < 3:
         return {}
-    outer = [done.answered.losses for _, done in pairs]
-    found = {"loss": nested(outer, [done.losses for _, done in pairs], folds)}
-    right: list[Floats] = []
+    outer = [done.held_out_scores.losses for _, done in pairs]
+    estimates = {"loss": nested(outer, [done.losses for _, done in pairs], folds)}
+    outer_correct: list[Floats] = []
     for _, done in pairs:
-        columns = done.answered.answers
-        given, said = (columns[name].to_pylist() for name in ("label", "prediction"))
-        hits = [a == b for a, b in zip(given, said, strict=True)]
-        right.append(np.array(hits, dtype=np.float64))
+        columns = done.held_out_scores.predictions
+        labels, predicted = (columns[name].to_pylist() for name in ("label", "prediction"))
+        matches = [a == b for a, b in zip(labels, predicted, strict=True)]
+        outer_correct.append(np.array(matches, dtype=np.float64))
     inner = [done.correct for _, done in pairs if done.correct is not None]
-    if len(inner) == len(right):
-        found["accuracy"] = nested(right, inner, folds)
+    if len(inner) == len(outer_correct):
+        estimates["accuracy"] = nested(outer_correct, inner, folds)
     return {
         name: to_json({"value": one.value, "low": one.low, "high": one.high, "level": LEVEL})
-        for name, one in found.items()
+        for name, one in estimates.items()
     }
 
 
-def _per_fold(one: TrialFold, done: FitResult) -> dict[str, Any]:
+def _fold_row(fold: TrialFold, result: FitResult) -> dict[str, Any]:
     return {
-        "fold": one.number,
-        "repeat": one.repeat,
-        "n": len(one.held),
-        "train": len(one.train),
-        "valid": len(one.valid),
-        "metrics": done.answered.scores["metrics"],
-        "verdict": done.verdict,
-        "best_step": done.best_step,
-        "last_step": done.last_step,
-        "planned_steps": done.planned,
-        "stopped_because": done.ended,
-        "seconds": round(done.seconds, 3),
+        "fold": fold.number,
+        "repeat": fold.repeat,
+        "n": len(fold.held_out),
+        "train": len(fold.train),
+        "valid": len(fold.valid),
+        "metrics": result.held_out_scores.scores["metrics"],
+        "verdict": result.verdict,
+        "best_step": result.best_step,
+        "last_step": result.last_step,
+        "planned_steps": result.planned,
+        "stopped_because": result.ended,
+        "seconds": round(result.seconds, 3),
     }
 
 
-def _spread(pairs: Pairs, repeats: int) -> dict[str, Any]:
+def _score_spread(pairs: Pairs, repeats: int) -> dict[str, Any]:
     """How far the folds' scores lie apart, and the means of repeats, where there are some."""
-    found: dict[str, Any] = {}
-    for name, values in _values(pairs).items():
+    spreads: dict[str, Any] = {}
+    for name, values in _complete_values(pairs).items():
         by_repeat = np.array(values).reshape(repeats, -1).mean(axis=1)
-        found[name] = {
+        spreads[name] = {
             "folds": {"sd": _sd(values), "low": min(values), "high": max(values)},
             "repeats": {"sd": _sd(by_repeat.tolist()), "values": by_repeat.tolist()},
         }
-    return found
+    return spreads
 
 
 def _sd(values: Sequence[float]) -> float | None:

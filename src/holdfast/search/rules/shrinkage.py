@@ -3,8 +3,8 @@
 The score of a row is the probability that it gave to what was right, exp(−loss): it moves where an
 answer turns from hardly wrong to hardly right, while accuracy jumps. On 60 rows of the recorded
 arena (``benchmarks/arena/table.py``, 200 draws a set) its differences are 0.36 to 0.40 times as
-noisy beside what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3 points better
-on unseen rows than the best by accuracy (CR, TREC, BANKING77).
+noisy relative to what they measure, and the best of 31 settings by it is 0.3, 1.5 and 0.3 points
+better on unseen rows than the best by accuracy (CR, TREC, BANKING77).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WRONG, WRONG_SPREAD = 0.25, 0.2
 CENTRES = np.linspace(-0.08, 0.03, 12)
 SPREADS = np.array([0.003, 0.006, 0.012, 0.02, 0.03, 0.05])
 # A setting that answers every row as the default does has no spread to divide by.
-LEAST = 1e-8
+MIN_VARIANCE = 1e-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,12 +50,12 @@ class Shrunken:
     spreads: Floats
     weights: Floats
 
-    def at(self, key: str) -> int:
+    def index(self, key: str) -> int:
         """The place of a trial."""
         return self.keys.index(key)
 
 
-def scores_of(losses: Mapping[str, Floats]) -> dict[str, Floats]:
+def probability_scores(losses: Mapping[str, Floats]) -> dict[str, Floats]:
     """The score of each row of each trial (``probabilities``); a loss that is no number is 0.
 
     ``losses`` [n] in nats, the same rows in the same order for each trial, best after the
@@ -82,7 +82,7 @@ def probabilities(losses: Floats, ratio: bool | None = None) -> Floats:
     return np.asarray(np.exp(-mean) * (1 - (rows - mean)))
 
 
-def shrunken(scores: Mapping[str, Floats], default: str, units: Ints | None = None) -> Shrunken:
+def shrink_gains(scores: Mapping[str, Floats], default: str, units: Ints | None = None) -> Shrunken:
     """The gain of each trial over ``default``, by empirical Bayes over the trials.
 
     A trial's measured gain is its true one and noise, D_k ~ N(δ_k, s_k² ÷ n) with s_k the spread of
@@ -104,15 +104,15 @@ def shrunken(scores: Mapping[str, Floats], default: str, units: Ints | None = No
         raise Defect("the default of a search", "must be one of its trials", default)
     keys = tuple(scores)
     rows = np.stack([np.asarray(scores[key], dtype=np.float64) for key in keys])
-    gaps = rows - rows[keys.index(default)]
-    measured = gaps.mean(axis=1)
-    gaps = gaps if units is None else np.stack([by_groups(one, units) for one in gaps])
-    n, others = gaps.shape[1], np.array([key != default for key in keys])
-    variances = gaps.var(axis=1, ddof=1) / n if n > 1 else np.full(len(keys), 0.25)
-    means, noise = np.zeros(len(keys)), np.maximum(variances[others], LEAST)
-    means[others], centres, spreads, weights = _posterior(measured[others], noise)
-    errors = np.where(others, np.sqrt(variances), 0.0)
-    return Shrunken(keys, measured, errors, means, centres, spreads, weights)
+    differences = rows - rows[keys.index(default)]
+    raw_gains = differences.mean(axis=1)
+    differences = differences if units is None else np.stack([by_groups(one, units) for one in differences])
+    n, is_other = differences.shape[1], np.array([key != default for key in keys])
+    variances = differences.var(axis=1, ddof=1) / n if n > 1 else np.full(len(keys), 0.25)
+    means, noise = np.zeros(len(keys)), np.maximum(variances[is_other], MIN_VARIANCE)
+    means[is_other], centres, spreads, weights = _posterior(raw_gains[is_other], noise)
+    errors = np.where(is_other, np.sqrt(variances), 0.0)
+    return Shrunken(keys, raw_gains, errors, means, centres, spreads, weights)
 
 
 def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
@@ -121,14 +121,14 @@ def _posterior(gains: Floats, noise: Floats) -> Sequence[Floats]:
     prior = -0.5 * ((centre[:, 0] - CENTRE) / CENTRE_SPREAD) ** 2
     prior -= 0.5 * (np.log(spread[:, 0] / SPREAD) / np.log(SPREAD_RATIO)) ** 2
     total = spread**2 + noise
-    fine = (1 - WRONG) * _normal(gains - centre, total)
-    near = centre + spread**2 / total * (gains - centre)
-    chance, away = _wrong(gains, noise)
+    regular = (1 - WRONG) * _normal(gains - centre, total)
+    shrunken_gain = centre + spread**2 / total * (gains - centre)
+    wrong, wrong_mean = _wrong(gains, noise)
     # Far beyond both laws each of them is 0 in floating point.
-    both = np.maximum(fine + WRONG * chance, 1e-300)
-    weights = softmax(prior + np.log(both).sum(axis=1))
-    of_fine = fine / both
-    mean = of_fine * near + (1 - of_fine) * away
+    density = np.maximum(regular + WRONG * wrong, 1e-300)
+    weights = softmax(prior + np.log(density).sum(axis=1))
+    regular_share = regular / density
+    mean = regular_share * shrunken_gain + (1 - regular_share) * wrong_mean
     return weights @ mean, centre[:, 0], spread[:, 0], weights
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from holdfast.core.errors import Defect
 from holdfast.core.records import Floats, Ints
 from holdfast.core.wording import count_phrase, p_value_phrase
-from holdfast.search.rules.shrinkage import Shrunken, scores_of, shrunken
+from holdfast.search.rules.shrinkage import Shrunken, probability_scores, shrink_gains
 from holdfast.stats.intervals import design_effect, wilson
 from holdfast.stats.paired_tests import by_groups, paired_t
 from holdfast.stats.two_samples import weighted_holm
@@ -21,7 +21,7 @@ from holdfast.stats.two_samples import weighted_holm
 LEVEL = 0.05
 # By so much of the score a cheaper setting may be expected to be worse, and a gain below it is not
 # worth another setting. It costs less than a tenth of a point.
-WITHIN = 0.002
+MIN_GAIN = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Winner:
     """The setting that a search takes: its ``key``, and ``because`` in a sentence.
 
     ``noise``: no trial is shown to be better than the default, or by too little to count; the
-    default is taken. ``looked_best`` is the trial of the largest expected ``gain`` over the
+    default is taken. ``most_promising`` is the trial of the largest expected ``gain`` over the
     default, in shares of the score, and ``p_value`` that of "it is not better than the default",
     ``p_average`` that of "the average trial is not" (both corrected; 1 for the default itself).
     """
@@ -37,13 +37,13 @@ class Winner:
     key: str
     because: str
     noise: bool
-    looked_best: str
+    most_promising: str
     gain: float
     p_value: float
     p_average: float
 
 
-def winner(
+def select_winner(
     losses: Mapping[str, Floats],
     correct: Mapping[str, Floats] | None,
     costs: Mapping[str, float],
@@ -80,11 +80,11 @@ def winner(
     """
     for key in losses:
         if not costs.get(key, 0.0) > 0:
-            found_cost = f"{key}: {costs.get(key)}"
-            raise Defect("the cost of a trial", "must be there and above 0", found_cost)
-    scores = scores_of(losses)
-    found = shrunken(scores, default, units)
-    best, base = int(np.argmax(found.mean)), found.at(default)
+            cost_text = f"{key}: {costs.get(key)}"
+            raise Defect("the cost of a trial", "must be there and above 0", cost_text)
+    scores = probability_scores(losses)
+    gains = shrink_gains(scores, default, units)
+    best, base = int(np.argmax(gains.mean)), gains.index(default)
     rows = count_phrase(len(losses[default]), "validation row")
     if best == base:
         others = count_phrase(len(losses) - 1, "other setting")
@@ -94,23 +94,23 @@ def winner(
         return Winner(default, because, False, default, 0.0, 1.0, 1.0)
     p, average = p_values(scores, default, units)
     # By what share of the rows each predicts more correctly than the default.
-    answers = np.zeros(len(losses))
+    correct_gain = np.zeros(len(losses))
     if correct is not None:
         base_rate = np.mean(correct[default])
-        answers = np.array([float(np.mean(correct[key]) - base_rate) for key in losses])
-    shown = (np.minimum(p, average) <= level) & (answers >= 0) & (found.mean > WITHIN)
-    shown[base] = False
-    top, gain = found.keys[best], float(found.mean[best])
-    evidence = _Evidence(found, default, p, average)
-    if not shown.any():
-        because = f"{evidence.against(best, rows, answers[best], level)}, so {default} is kept"
-        return Winner(default, because, True, top, gain, float(p[best]), average)
-    lead = int(np.argmax(np.where(shown, found.mean, -np.inf)))
-    near = shown & (found.mean[lead] - found.mean <= WITHIN)
-    price = np.array([costs[key] for key in found.keys])
-    taken = int(np.argmin(np.where(near, price, np.inf)))
-    because = evidence.why(taken, lead, None if correct is None else answers[taken])
-    return Winner(found.keys[taken], because, False, top, gain, float(p[best]), average)
+        correct_gain = np.array([float(np.mean(correct[key]) - base_rate) for key in losses])
+    is_proven = (np.minimum(p, average) <= level) & (correct_gain >= 0) & (gains.mean > MIN_GAIN)
+    is_proven[base] = False
+    best_key, gain = gains.keys[best], float(gains.mean[best])
+    evidence = _Evidence(gains, default, p, average)
+    if not is_proven.any():
+        because = f"{evidence.kept_because(best, rows, correct_gain[best], level)}, so {default} is kept"
+        return Winner(default, because, True, best_key, gain, float(p[best]), average)
+    lead = int(np.argmax(np.where(is_proven, gains.mean, -np.inf)))
+    as_good = is_proven & (gains.mean[lead] - gains.mean <= MIN_GAIN)
+    cost = np.array([costs[key] for key in gains.keys])
+    selected = int(np.argmin(np.where(as_good, cost, np.inf)))
+    because = evidence.selected_because(selected, lead, None if correct is None else correct_gain[selected])
+    return Winner(gains.keys[selected], because, False, best_key, gain, float(p[best]), average)
 
 
 def p_values(
@@ -130,66 +130,66 @@ def p_values(
         return np.ones(len(scores)), 1.0
     rows = [scores[key] for key in others]
     rows += [np.mean(rows, axis=0)] if len(others) > 1 else []
-    raw = np.array([1 - paired_t(one, scores[default], groups=units).above for one in rows])
+    uncorrected = np.array([1 - paired_t(one, scores[default], groups=units).above for one in rows])
     weights = np.ones(len(rows))
     weights[len(others) :] = len(others)
-    found = weighted_holm(np.nan_to_num(raw, nan=1.0), weights)
-    of = dict(zip(others, found[: len(others)], strict=True))
-    return np.array([of.get(key, 1.0) for key in scores]), float(found[-1])
+    corrected = weighted_holm(np.nan_to_num(uncorrected, nan=1.0), weights)
+    by_key = dict(zip(others, corrected[: len(others)], strict=True))
+    return np.array([by_key.get(key, 1.0) for key in scores]), float(corrected[-1])
 
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
     """The tests by which trials are better than the default, in words."""
 
-    found: Shrunken
+    gains: Shrunken
     default: str
     p: Floats
     average: float
 
-    def of(self, place: int) -> str:
+    def test_text(self, place: int) -> str:
         """Of one trial: its own, or that of the average trial."""
         if self.p[place] <= self.average:
-            return self._test(self.p[place])
-        return f"{self.default} is worse than the average trial: {self._test(self.average)}"
+            return self._p_text(self.p[place])
+        return f"{self.default} is worse than the average trial: {self._p_text(self.average)}"
 
-    def why(self, taken: int, lead: int, answers: float | None) -> str:
+    def selected_because(self, selected: int, lead: int, correct_gain: float | None) -> str:
         """Why this trial is taken, where ``lead`` is the one of the largest expected gain."""
-        found = self.found
+        gains = self.gains
         because = (
-            f"it gives the labels {100 * found.measured[taken]:+.1f} points more probability than "
-            f"{self.default} ({self.of(taken)}), of which {100 * found.mean[taken]:+.1f} are "
+            f"it gives the labels {100 * gains.measured[selected]:+.1f} points more probability than "
+            f"{self.default} ({self.test_text(selected)}), of which {100 * gains.mean[selected]:+.1f} are "
             "expected to last"
         )
-        if answers is not None:
-            because += f"; {100 * answers:+.1f} points more of the validation rows are correct"
-        if taken != lead:
+        if correct_gain is not None:
+            because += f"; {100 * correct_gain:+.1f} points more of the validation rows are correct"
+        if selected != lead:
             because += (
-                f"; {found.keys[lead]} is expected to be better by less than {100 * WITHIN:g} "
+                f"; {gains.keys[lead]} is expected to be better by less than {100 * MIN_GAIN:g} "
                 "points, and costs more"
             )
         return because
 
-    def against(self, best: int, rows: str, answers: float, level: float) -> str:
+    def kept_because(self, best: int, rows: str, correct_gain: float, level: float) -> str:
         """Why the trial of the largest expected gain is not taken."""
-        top, gain = self.found.keys[best], float(self.found.mean[best])
+        top, gain = self.gains.keys[best], float(self.gains.mean[best])
         if min(self.p[best], self.average) > level:
             return (
                 f"{top} is expected to be {100 * gain:.1f} points better, but {rows} do not show "
-                f"that it is better than {self.default} ({self._test(self.p[best])})"
+                f"that it is better than {self.default} ({self._p_text(self.p[best])})"
             )
-        if answers < 0:
+        if correct_gain < 0:
             return (
-                f"{top} gives the labels more probability ({self.of(best)}), but predicts "
-                f"{-100 * answers:.1f} points fewer of the validation rows correctly"
+                f"{top} gives the labels more probability ({self.test_text(best)}), but predicts "
+                f"{-100 * correct_gain:.1f} points fewer of the validation rows correctly"
             )
         return (
-            f"{top} is better than {self.default} ({self.of(best)}), but by an expected "
-            f"{100 * gain:.2f} points, and less than {100 * WITHIN:g} is not worth another setting"
+            f"{top} is better than {self.default} ({self.test_text(best)}), but by an expected "
+            f"{100 * gain:.2f} points, and less than {100 * MIN_GAIN:g} is not worth another setting"
         )
 
-    def _test(self, p_value: float) -> str:
-        trials = count_phrase(len(self.found.keys) - 1, "trial")
+    def _p_text(self, p_value: float) -> str:
+        trials = count_phrase(len(self.gains.keys) - 1, "trial")
         return p_value_phrase(p_value, f"paired t-test, Holm's correction for {trials}")
 
 
@@ -217,9 +217,9 @@ class ExpectedScore(ScoreRange):
     optimism: ScoreRange
 
 
-def expected_test(
+def expected_score(
     score: Mapping[str, Floats],
-    chosen: str,
+    selected: str,
     default: str,
     *,
     losses: Mapping[str, Floats] | None = None,
@@ -227,7 +227,7 @@ def expected_test(
     level: float = 0.95,
     units: Ints | None = None,
 ) -> ExpectedScore:
-    """The score of ``chosen`` on rows to come, without the luck that choosing it has bought.
+    """The score of ``selected`` on rows to come, without the luck that choosing it has bought.
 
     Of the chosen setting's gain over the default in the probability of what was right, D, the part
     D − E(δ | all trials) is luck (``shrunken``). The score's own differences go with it, row by
@@ -244,7 +244,7 @@ def expected_test(
     ----------
     score : of each trial [n], the same validation rows: 1 and 0 for right and wrong, or any score
         whose mean is the metric (such as −loss).
-    chosen, default : of the trials.
+    selected, default : of the trials.
     losses : of each trial [n] in nats; without them ``score`` itself says what was luck.
     level : of the interval, in (0, 1).
     units : [n] of each row, whole numbers: rows of one unit (a group, copies) are no evidence of
@@ -252,53 +252,53 @@ def expected_test(
 
     Raises ``Defect`` for rows that differ between trials, or a key that is no trial.
     """
-    for key in (chosen, default):
+    for key in (selected, default):
         if key not in score:
             raise Defect("a setting of a search", "must be one of its trials", key)
     rows = {key: np.asarray(values, dtype=np.float64) for key, values in score.items()}
-    luck = _luck(rows, chosen, default, losses, units)
-    measured = float(rows[chosen].mean())
-    rate = bool(np.isin(rows[chosen], (0.0, 1.0)).all())
+    luck = _selection_luck(rows, selected, default, losses, units)
+    measured = float(rows[selected].mean())
+    rate = bool(np.isin(rows[selected], (0.0, 1.0)).all())
     value = min(1.0, max(0.0, measured - luck)) if rate else measured - luck
-    low, high = _interval(rows[chosen], value, rate, test_rows, level, units)
+    low, high = _interval(rows[selected], value, rate, test_rows, level, units)
     optimism = ScoreRange(measured - value, measured - high, measured - low)
     return ExpectedScore(value, low, high, measured, optimism)
 
 
-def _luck(
+def _selection_luck(
     rows: Mapping[str, Floats],
-    chosen: str,
+    selected: str,
     default: str,
     losses: Mapping[str, Floats] | None,
     units: Ints | None,
 ) -> float:
-    """By how much the mean of ``chosen`` is expected to fall on other rows."""
-    if chosen == default:
+    """By how much the mean of ``selected`` is expected to fall on other rows."""
+    if selected == default:
         return 0.0
-    known = scores_of(losses) if losses is not None else rows
-    found = shrunken(known, default, units)
-    place = found.at(chosen)
-    excess = float(found.measured[place] - found.mean[place])
+    row_probabilities = probability_scores(losses) if losses is not None else rows
+    gains = shrink_gains(row_probabilities, default, units)
+    place = gains.index(selected)
+    excess = float(gains.measured[place] - gains.mean[place])
     if losses is None:
         return excess
-    gap, by = rows[chosen] - rows[default], known[chosen] - known[default]
-    variance = float(by.var())
-    return float(np.mean((gap - gap.mean()) * by)) / variance * excess if variance > 0 else 0.0
+    gap, probability_gap = rows[selected] - rows[default], row_probabilities[selected] - row_probabilities[default]
+    variance = float(probability_gap.var())
+    return float(np.mean((gap - gap.mean()) * probability_gap)) / variance * excess if variance > 0 else 0.0
 
 
 def _interval(
-    rows: Floats, value: float, rate: bool, test_rows: int | None, level: float, units: Ints | None
+    rows: Floats, value: float, is_rate: bool, test_rows: int | None, level: float, units: Ints | None
 ) -> tuple[float, float]:
     from scipy.special import stdtrit
 
     count = len(rows)
     n = count if units is None else len(np.unique(units))
-    if rate:
+    if is_rate:
         # A mean over m rows of its own has their noise too: as if fewer rows had been seen.
-        seen = count if test_rows is None else count * test_rows / (count + test_rows)
-        seen /= 1.0 if units is None or n < 2 else design_effect(rows > 0, units)
+        effective = count if test_rows is None else count * test_rows / (count + test_rows)
+        effective /= 1.0 if units is None or n < 2 else design_effect(rows > 0, units)
         # Student's quantile: what was taken off as luck is itself worked out from these rows.
-        return wilson(value * seen, seen, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2)))
+        return wilson(value * effective, effective, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2)))
     if n < 2:
         return -math.inf, math.inf
     rows = rows if units is None else by_groups(rows, units)

@@ -28,9 +28,9 @@ from holdfast.models.compute.processor import quick_dropout
 from holdfast.monitor.evidence import raw_losses
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare, with_added
-from holdfast.prepare.sources import in_files, with_mix
+from holdfast.prepare.sources import as_files, with_mix
 from holdfast.recipe import Recipe, as_settings, override
-from holdfast.runs.start import MOVABLE, rows_digest
+from holdfast.runs.start import CHANGEABLE, rows_digest
 from holdfast.search.job import FitEvaluations, FitJob, FitResult, FitWatch, FoldScores
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
@@ -46,36 +46,36 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def as_a_run(recipe: Recipe, held: Mapping[str, pa.Table]) -> Iterator[Recipe]:
-    """The recipe, with ``held`` rows in files, and the process as every run has it: results depend
-    on it to the last bit."""
+def run_environment(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
+    """The recipe, with ``in_memory`` rows in files, and the process as every run has it: results
+    depend on it to the last bit."""
     with (
         terminate_like_interrupt(),
         flushed_subnormals(),
         quick_dropout(),
-        in_files(*with_mix(recipe, held)) as stored,
+        as_files(*with_mix(recipe, in_memory)) as stored,
     ):
         yield stored
 
 
-# Prepared models that are held at once: a search goes back and forth between few forms of one.
-HELD = 2
+# Prepared models kept in memory: a search goes back and forth between few forms of one.
+MAX_PREPARED = 2
 
 
-def of_a_fit(key: str) -> bool:
+def is_fit_setting(key: str) -> bool:
     """Whether a fit may set this for itself; for any other the rows or the model are prepared
-    anew."""
+    again."""
     return key.startswith(OF_A_FIT) and key not in PREPARED_WITH
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class SearchContext:
     """The rows and the recipe of a search, from which any number of fits begin.
 
-    ``train`` and ``valid`` are the run's own division, as positions among ``rows``; in ``folds``
+    ``train`` and ``valid`` are the run's own split, as positions among ``rows``; in ``folds``
     (``train.folds``) each fit is cross-fitted over all of them. ``known`` are all tables of the
-    run, of which no added row may be a copy. A bench can be sent to another process, where what it
-    has prepared is prepared anew.
+    run, of which no added row may be a copy. A context can be sent to another process, where what
+    it has prepared is prepared again.
     """
 
     recipe: Recipe
@@ -90,7 +90,7 @@ class Bench:
     _prepared: dict[str, PreparedData] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, learning: LearningRows) -> Bench:
+    def from_learning_rows(cls, learning: LearningRows) -> SearchContext:
         """That of a run whose rows are prepared."""
         bare = learning.bare
         return cls(
@@ -107,25 +107,25 @@ class Bench:
         )
 
     @property
-    def mark(self) -> str:
-        """Which rows and which recipe: a fit of another bench is never taken for one of this."""
-        told = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+    def fingerprint(self) -> str:
+        """Which rows and which recipe: a fit of another context is never taken for one of this."""
+        text = f"{rows_digest((self.rows, *self.known))} {self.recipe.to_yaml()}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
-    def study_mark(self) -> str:
+    def study_fingerprint(self) -> str:
         """Which rows and which recipe a study is of, wherever the files lie and whatever machine
         it is."""
-        plain = self.recipe.model_dump(mode="json")
-        for section, names in MOVABLE.items():
-            for name in names if names is not None else list(plain[section]):
-                plain[section].pop(name, None)
+        recipe = self.recipe.model_dump(mode="json")
+        for section, names in CHANGEABLE.items():
+            for name in names if names is not None else list(recipe[section]):
+                recipe[section].pop(name, None)
         for name in ("threads", "matmul"):
-            plain["train"].pop(name)
-        told = json.dumps(plain, sort_keys=True)
+            recipe["train"].pop(name)
+        settings_text = json.dumps(recipe, sort_keys=True)
         rows = rows_digest((self.rows, *self.known))
-        sides = f"{self.train.tolist()} {self.valid.tolist()}"
-        return hashlib.sha256(f"{rows} {sides} {told}".encode()).hexdigest()[:32]
+        positions = f"{self.train.tolist()} {self.valid.tolist()}"
+        return hashlib.sha256(f"{rows} {positions} {settings_text}".encode()).hexdigest()[:32]
 
     def prepared(self, settings: Mapping[str, object]) -> PreparedData:
         """The rows and the model as these ``settings`` have them, with nothing worked out from
@@ -133,14 +133,14 @@ class Bench:
 
         Raises what ``prepare`` raises.
         """
-        own = {key: value for key, value in settings.items() if not of_a_fit(key)}
-        key = _key(own)
+        model_settings = {key: value for key, value in settings.items() if not is_fit_setting(key)}
+        key = _key(model_settings)
         if key not in self._prepared:
-            while len(self._prepared) >= HELD:
+            while len(self._prepared) >= MAX_PREPARED:
                 self._prepared.pop(next(iter(self._prepared)))
-            recipe = override(self.recipe, as_settings(own))
-            made = prepare(recipe, self.rows, units=self.units, findings=self.findings)
-            self._prepared[key] = with_general(made, self.known)
+            recipe = override(self.recipe, as_settings(model_settings))
+            prepared = prepare(recipe, self.rows, units=self.units, findings=self.findings)
+            self._prepared[key] = with_general(prepared, self.known)
         return self._prepared[key]
 
     def extended(self, settings: Mapping[str, object], train: Ints, valid: Ints) -> PreparedData:
@@ -154,27 +154,27 @@ class Bench:
         listeners: Sequence[Listener] = (),
         *,
         into: FitFolder | None = None,
-        told: Sequence[Decision] = (),
+        decisions: Sequence[Decision] = (),
     ) -> FittedModel:
-        """One fit of the search: written nowhere, or the last one, ``into`` the run's folder, with
-        what was ``told`` on the way to it among its decisions."""
+        """One fit of the search: written nowhere, or the last one, ``into`` the run's folder,
+        with the earlier ``decisions`` among its own."""
 
         def extend(train: Ints, valid: Ints) -> PreparedData:
             return self.extended(job.settings, train, valid)
 
-        own = {key: value for key, value in job.settings.items() if of_a_fit(key)}
+        fit_settings = {key: value for key, value in job.settings.items() if is_fit_setting(key)}
         prepared = extend(job.train, job.train[:0] if self.folds else job.valid)
         # They were printed as they were made.
-        quiet = (replace(one, prominent=False) for one in told)
-        prepared = replace(prepared, decisions=(*prepared.decisions, *quiet))
+        not_prominent = (replace(one, prominent=False) for one in decisions)
+        prepared = replace(prepared, decisions=(*prepared.decisions, *not_prominent))
         if not self.folds:
-            return fit(prepared, job.train, job.valid, own, into=into, listeners=listeners)
+            return fit(prepared, job.train, job.valid, fit_settings, into=into, listeners=listeners)
         return cross_fit(
-            prepared, job.train, self.folds, own, extend=extend, into=into, listeners=listeners
+            prepared, job.train, self.folds, fit_settings, extend=extend, into=into, listeners=listeners
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
-        # Weights and encoded rows are made anew where the bench arrives.
+        # Weights and encoded rows are made again where the context arrives.
         bare = replace(self, _prepared={})
         return tuple(getattr(bare, name) for name in type(self).__slots__)
 
@@ -190,71 +190,71 @@ def _key(settings: Mapping[str, object]) -> str:
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialFold:
     """One of the fits by which settings are judged, or rows answered: it learns from ``train``, is
-    judged by ``valid`` (none where folds within it judge) and answers ``held``, positions among the
-    bench's rows. It is the ``number``-th fold of its ``repeat``."""
+    judged by ``valid`` (none where folds within it judge) and answers ``held_out``, positions among
+    the context's rows. It is the ``number``-th fold of its ``repeat``."""
 
     train: Ints
     valid: Ints
-    held: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    held_out: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     number: int = 0
     repeat: int = 0
 
     def job(self, key: str, settings: Mapping[str, Any], may_fail: bool = True) -> FitJob:
         """The fit of these settings."""
-        return FitJob(key, self.train, self.valid, self.held, settings, may_fail)
+        return FitJob(key, self.train, self.valid, self.held_out, settings, may_fail)
 
 
-def folds_of(bench: Bench, folds: int, seed: int) -> tuple[TrialFold, ...]:
+def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[TrialFold, ...]:
     """The fits by which settings are judged: so many, each answering other rows, or one, judged by
     the validation rows (0)."""
     if not folds:
-        return (TrialFold(bench.train, bench.valid),)
-    everything = np.union1d(bench.train, bench.valid)
-    rows, units = bench.rows.take(everything), bench.units[everything]
-    named = "label" in rows.rows.column_names
-    labels = np.asarray(rows.column("label")) if named else np.zeros(len(rows), dtype=np.int64)
-    dealt = make_folds(units, strata(labels, units, folds), folds, seed)
-    return tuple(TrialFold(everything[one.train], everything[one.held_out]) for one in dealt)
+        return (TrialFold(context.train, context.valid),)
+    positions = np.union1d(context.train, context.valid)
+    rows, units = context.rows.take(positions), context.units[positions]
+    has_labels = "label" in rows.rows.column_names
+    labels = np.asarray(rows.column("label")) if has_labels else np.zeros(len(rows), dtype=np.int64)
+    folds_dealt = make_folds(units, strata(labels, units, folds), folds, seed)
+    return tuple(TrialFold(positions[fold.train], positions[fold.held_out]) for fold in folds_dealt)
 
 
 def strata(labels: Ints, units: Ints, folds: int) -> Ints:
     """What folds hold in proportion: each label of at least so many units by itself, the others
-    together; where even these are fewer, with the commonest."""
-    owners = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
-    often = [label for label, count in owners.items() if count >= folds]
-    found = np.where(np.isin(labels, often), labels, -1)
-    rest = len(np.unique(units[found == -1]))
-    if 0 < rest < folds and often:
-        found[found == -1] = max(often, key=lambda label: owners[label])
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+    together; where even these are fewer, with the most frequent class."""
+    unit_counts = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
+    frequent = [label for label, count in unit_counts.items() if count >= folds]
+    classes = np.where(np.isin(labels, frequent), labels, -1)
+    rare_units = len(np.unique(units[classes == -1]))
+    if 0 < rare_units < folds and frequent:
+        classes[classes == -1] = max(frequent, key=lambda label: unit_counts[label])
+    return np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
-def units_of(bench: Bench, folds: Sequence[TrialFold]) -> Ints | None:
+def units_of(context: SearchContext, folds: Sequence[TrialFold]) -> Ints | None:
     """The unit (a group, copies) of each row that judges, fold by fold (cross-fitted, each training
     row does, out of fold); ``None`` where each row is its own."""
-    judging = [fold.train if bench.folds else fold.valid for fold in folds]
-    units: Ints = bench.units[np.concatenate(judging)]
+    judging = [fold.train if context.folds else fold.valid for fold in folds]
+    units: Ints = context.units[np.concatenate(judging)]
     return units if len(np.unique(units)) < len(units) else None
 
 
-def judged_by(folds: Sequence[TrialFold]) -> dict[str, int]:
+def judging_counts(folds: Sequence[TrialFold]) -> dict[str, int]:
     """How many rows judge settings, in how many fits."""
     return {"rows": sum(len(one.valid) for one in folds), "folds": len(folds)}
 
 
-def middle_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[str, Any]]]:
+def timing_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[str, Any]]]:
     """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
     as batches of one, by which the time of an answer is measured."""
     task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
     examples = prepared.definition.transform_examples(prepared.examples, prepared.loaded, prepared.rows)
     order = np.argsort(np.asarray(examples.lengths), kind="stable")
-    middle = max(0, len(order) // 2 - count // 2)
-    rows = order[middle : middle + count]
+    first = max(0, len(order) // 2 - count // 2)
+    rows = order[first : first + count]
     return task, [task.collate(examples, np.array([row])) for row in rows]
 
 
 class FitListener:
-    """A listener that shows each look of a job to the search's watch."""
+    """A listener that passes each evaluation of a job to the search's watch."""
 
     name = "search"
     place: Place = "tell"
@@ -266,39 +266,39 @@ class FitListener:
     def snapshot_taken(self, run: Run) -> None:
         if self.because is not None or run.stop_because is not None:
             return
-        self.because = self._watch.look(self._key, run.last_snapshot)
+        self.because = self._watch.stop_reason(self._key, run.last_snapshot)
         if self.because is not None:
             run.guard.act(Stop(self.because))
 
 
-def work(bench: Bench, job: FitJob, watch: FitWatch | None = None) -> FitResult:
+def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) -> FitResult:
     """Fit, and say what came of it."""
-    watched, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
+    listener, start = FitListener(job.key, watch) if watch else None, time.perf_counter()
     try:
-        fitted = bench.fit(job, (watched,) if watched else ())
+        fitted = context.fit(job, (listener,) if listener else ())
     except (TrainingError, RecipeError, ModelError, MachineError) as error:
         # A loss that is no number, more memory than there is, settings that exclude each other.
         if not job.may_fail:
             raise
-        none = np.zeros(0)
+        empty = np.zeros(0)
         return FitResult(
             key=job.key,
             settings=dict(job.settings),
-            looks=FitEvaluations(none.astype(np.int64), none[None], None, (), None, none, none),
-            losses=none,
+            evaluations=FitEvaluations(empty.astype(np.int64), empty[None], None, (), None, empty, empty),
+            losses=empty,
             seconds=time.perf_counter() - start,
             ended="failed",
             failed=f"{error.what}: {error.rule}",
         )
-    done = _done(job, fitted, watched.because if watched else None)
-    if not len(job.held):
-        return done
-    return replace(done, held=_answers(fitted, bench.rows.take(job.held)))
+    result = _fit_result(job, fitted, listener.because if listener else None)
+    if not len(job.held_out):
+        return result
+    return replace(result, held_out=_held_out_scores(fitted, context.rows.take(job.held_out)))
 
 
-def _answers(fitted: FittedModel, table: Table) -> FoldScores:
-    """What a fit's kept state says of other labelled rows, which it neither learned from nor was
-    judged by."""
+def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
+    """What a fit's best checkpoint says of other labelled rows, which it neither learned from nor
+    was judged by."""
     import pyarrow as pa
 
     from holdfast.runs.predictor import Predictor
@@ -308,40 +308,40 @@ def _answers(fitted: FittedModel, table: Table) -> FoldScores:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         saved = save_model(Path(folder), fitted)
     examples = fitted.encode(table)
-    sides = replace(fitted.training_plan.splits, train=examples, train_rows=TrainSplit(table))
-    # A kind answers for the rows of a side; these stand where the training rows do.
-    asked = replace(fitted, training_plan=replace(fitted.training_plan, splits=sides))
-    of_all = SplitRows(asked, saved, "train", np.arange(len(table)))
-    answers = pa.table(dict(fitted.training_plan.definition.prediction_columns(of_all)))
+    splits = replace(fitted.training_plan.splits, train=examples, train_rows=TrainSplit(table))
+    # A task predicts the rows of a split; these take the place of the training rows.
+    rescored = replace(fitted, training_plan=replace(fitted.training_plan, splits=splits))
+    all_rows = SplitRows(rescored, saved, "train", np.arange(len(table)))
+    predictions = pa.table(dict(fitted.training_plan.definition.prediction_columns(all_rows)))
     losses = fitted.measure(examples)[0]
     scores = Predictor.of(fitted).judge(table)()
-    return FoldScores(scores.to_json(), answers, losses)
+    return FoldScores(scores.to_json(), predictions, losses)
 
 
-def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
-    trained, kept = fitted.trained, fitted.best_evaluation
+def _fit_result(job: FitJob, fitted: FittedModel, stop_reason: str | None) -> FitResult:
+    trained, best = fitted.trained, fitted.best_evaluation
     history = trained.history
-    steps = [look.step for look in history]
-    looks = FitEvaluations(
+    steps = [snapshot.step for snapshot in history]
+    evaluations = FitEvaluations(
         np.array(steps, dtype=np.int64),
         np.array(raw_losses(history).T, dtype=np.float64),
-        _whole([look.valid_correct for look in history]),
-        tuple(dict(look.valid_metrics) for look in history),
-        _whole([look.valid_logits for look in history]),
-        np.array([look.refined_loss for look in history], dtype=np.float64),
-        np.array([look.temperature for look in history], dtype=np.float64),
+        _stacked([snapshot.valid_correct for snapshot in history]),
+        tuple(dict(snapshot.valid_metrics) for snapshot in history),
+        _stacked([snapshot.valid_logits for snapshot in history]),
+        np.array([snapshot.refined_loss for snapshot in history], dtype=np.float64),
+        np.array([snapshot.temperature for snapshot in history], dtype=np.float64),
     )
-    losses = np.asarray(raw_losses([kept])[:, 0], dtype=np.float64)
-    right = _whole([kept.valid_correct])
+    losses = np.asarray(raw_losses([best])[:, 0], dtype=np.float64)
+    correct = _stacked([best.valid_correct])
     return FitResult(
         key=job.key,
         settings=dict(job.settings),
-        looks=looks,
+        evaluations=evaluations,
         best=None if trained.selected_average is not None else steps.index(trained.best_step),
         losses=losses,
-        correct=None if right is None else right[0],
-        refined=_refined(fitted, kept, losses),
-        metrics=dict(kept.valid_metrics),
+        correct=None if correct is None else correct[0],
+        refined=_calibrated_losses(fitted, best, losses),
+        metrics=dict(best.valid_metrics),
         best_step=trained.best_step,
         last_step=trained.last_step,
         planned=fitted.job.plan.steps,
@@ -350,20 +350,20 @@ def _done(job: FitJob, fitted: FittedModel, stopped: str | None) -> FitResult:
         parameters=sum(p.numel() for p in fitted.network.parameters()),
         verdict=to_json(trained.verdict),
         ended=trained.stopped_because,
-        stopped=stopped,
+        stopped=stop_reason,
         recipe=fitted.recipe.public_settings(),
     )
 
 
-def _refined(fitted: FittedModel, kept: Snapshot, losses: Floats) -> Floats:
-    """The losses of the validation rows after the temperature that suits the kept state."""
-    logits, labels = kept.valid_logits, getattr(fitted.training_plan.valid, "labels", None)
-    if logits is None or labels is None or kept.valid_correct is None:
+def _calibrated_losses(fitted: FittedModel, best: Snapshot, losses: Floats) -> Floats:
+    """The losses of the validation rows after the temperature that suits the best checkpoint."""
+    logits, labels = best.valid_logits, getattr(fitted.training_plan.valid, "labels", None)
+    if logits is None or labels is None or best.valid_correct is None:
         return losses
-    return losses_at(logits, np.asarray(labels), kept.temperature)
+    return losses_at(logits, np.asarray(labels), best.temperature)
 
 
-def _whole(marks: list[object]) -> Floats | None:
-    if any(one is None for one in marks):
+def _stacked(arrays: list[object]) -> Floats | None:
+    if any(one is None for one in arrays):
         return None
-    return np.array(marks, dtype=np.float64)
+    return np.array(arrays, dtype=np.float64)

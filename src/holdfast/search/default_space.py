@@ -1,8 +1,8 @@
 """The space of a search that names none: by task, model and rows, each setting with its reason.
 
-Only what the recipe leaves open is searched. The rate and the length of the training come first,
-since they decide most; the rest are settings of which no value is best on every set. Every range
-holds what ``train`` would take, so that the first trial is a point of the space.
+Only what the recipe leaves open is searched. The learning rate and the length of the training come
+first, since they decide most; the rest are settings of which no value is best on every set. Every
+range holds what ``train`` would take, so that the first trial is a point of the space.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED_MODEL
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.search.space import Dimension, OnlyWhere, Space, ordered
-from holdfast.search.space_request import KIND, OF_ADAPTERS
+from holdfast.search.space import Condition, Dimension, Space, dependencies_first
+from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
 
-# How far to both sides of the rate that is known to work, inside the region that is.
+# How far to both sides of the learning rate that is known to work, inside the region that is.
 RATE_FACTOR = 4.0
 LENGTH_FACTOR = 3.0
 CONTRAST = "methods.contrast"
-# Layers below which a rate for each layer says nothing.
-LEAST_LAYERS = 4
+# Layers below which a learning rate for each layer is of no use.
+MIN_LAYERS = 4
 # Rows below which classes have too few for batches of several.
-LEAST_FOR_CONTRAST = 16
+MIN_ROWS_FOR_CONTRAST = 16
 TEXT_FORM, PICTURE_FORM = "swap", "usual"
 
 
@@ -35,7 +35,7 @@ TEXT_FORM, PICTURE_FORM = "swap", "usual"
 class SpaceFacts:
     """What the default space is made by.
 
-    ``recipe`` is as it was asked, ``default`` with every setting that ``train`` would take.
+    ``recipe`` is as it was requested, ``default`` with every setting that ``train`` would take.
     ``region`` are the learning rates that are known to work; ``contrast_only``: the default plan is
     contrast and no fine-tuning. ``layers`` of the network without its head.
     """
@@ -49,7 +49,7 @@ class SpaceFacts:
     contrast_only: bool
 
     @property
-    def writes(self) -> bool:
+    def is_generative(self) -> bool:
         return self.default.task in GENERATIVE_TASKS
 
     @property
@@ -59,37 +59,37 @@ class SpaceFacts:
         return self.default.task in (None, *CLASSIFICATION_TASKS) and one
 
     @property
-    def pictures(self) -> bool:
+    def is_image_task(self) -> bool:
         return self.default.task in IMAGE_TASKS
 
 
-def usual_space(facts: SpaceFacts) -> Space:
+def default_space(facts: SpaceFacts) -> Space:
     """The default space."""
-    found = [*_training(facts), *_network(facts), *_adapter(facts), *_forms(facts)]
-    free = [one for one in found if is_open(facts.recipe, one.key)]
-    keys = {one.key for one in free}
+    dimensions = [*_training(facts), *_network(facts), *_adapter(facts), *_augmentations(facts)]
+    open_dimensions = [one for one in dimensions if is_unset(facts.recipe, one.key)]
+    keys = {one.key for one in open_dimensions}
     # Without a condition on what the recipe has settled.
-    reached = [
+    independent = [
         replace(one, when=None) if one.when is not None and one.when.key not in keys else one
-        for one in free
+        for one in open_dimensions
     ]
-    return Space(ordered(reached), own=False)
+    return Space(dependencies_first(independent), user_defined=False)
 
 
-def is_open(recipe: Recipe, key: str) -> bool:
+def is_unset(recipe: Recipe, key: str) -> bool:
     """Whether the recipe says nothing of this key."""
     first, _, rest = key.partition(".")
     if first in ("methods", "enrich"):
-        name, _, own = rest.partition(".")
-        said = getattr(recipe, first).get(name)
-        if own and isinstance(said, Mapping):
-            return own not in said
-        return said is None or (bool(own) and said is True)
+        name, _, setting = rest.partition(".")
+        value = getattr(recipe, first).get(name)
+        if setting and isinstance(value, Mapping):
+            return setting not in value
+        return value is None or (bool(setting) and value is True)
     return bool(attrgetter(key)(recipe) == attrgetter(key)(Recipe()))
 
 
 def _choice(
-    key: str, choices: Iterable[object], because: str, when: OnlyWhere | None = None
+    key: str, choices: Iterable[object], because: str, when: Condition | None = None
 ) -> Dimension:
     return Dimension(key, "choice", choices=tuple(choices), when=when, because=because)
 
@@ -104,19 +104,19 @@ def _training(facts: SpaceFacts) -> Iterator[Dimension]:
         within = ", inside the region that is known to work"
     because = f"the default {rate:g} and up to {RATE_FACTOR:g} times less or more{within}"
     yield Dimension("train.learning_rate", "number", low, high, log=True, because=because)
-    contrasts = facts.has_head_of_classes and facts.train_rows >= LEAST_FOR_CONTRAST
-    tuned = OnlyWhere(CONTRAST, (False,)) if facts.contrast_only else None
+    contrasts = facts.has_head_of_classes and facts.train_rows >= MIN_ROWS_FOR_CONTRAST
+    tuned = Condition(CONTRAST, (False,)) if facts.contrast_only else None
     epochs = 12.0 if facts.contrast_only else max(1.0, train.epochs)
     low, high = max(1.0, epochs / LENGTH_FACTOR), epochs * LENGTH_FACTOR
     because = f"about {epochs:g} passes are usual here; a third of them and three times as many"
-    if tuned is None or (contrasts and is_open(facts.recipe, CONTRAST)):
+    if tuned is None or (contrasts and is_unset(facts.recipe, CONTRAST)):
         yield Dimension("train.epochs", "number", low, high, log=True, when=tuned, because=because)
     because = "whether a run ends when its validation loss has not improved at 4 looks"
     yield _choice("train.patience", (None, 4), because)
     if contrasts:
         yield from _contrast(facts)
-    wanted = {4, 8, 16} if facts.writes else {8, 16, 32}
-    sizes = sorted({one for one in wanted if one <= facts.train_rows / 4} | {train.batch_size})
+    usual_sizes = {4, 8, 16} if facts.is_generative else {8, 16, 32}
+    sizes = sorted({one for one in usual_sizes if one <= facts.train_rows / 4} | {train.batch_size})
     if len(sizes) > 1:
         because = "smaller batches are noisier updates, more of them a pass"
         yield _choice("train.batch_size", sizes, because)
@@ -136,33 +136,33 @@ def _training(facts: SpaceFacts) -> Iterator[Dimension]:
 
 
 def _contrast(facts: SpaceFacts) -> Iterator[Dimension]:
-    said = facts.default.methods.get("contrast")
-    first = ("off", "with") if said in (None, False) else ("on", "without")
-    because = f"contrast is {first[0]} by default for so many rows; the search tries {first[1]}"
+    contrast = facts.default.methods.get("contrast")
+    words = ("off", "with") if contrast in (None, False) else ("on", "without")
+    because = f"contrast is {words[0]} by default for so many rows; the search tries {words[1]}"
     yield _choice(CONTRAST, (True, False), because)
-    steps = int(said.get("steps", 50)) if isinstance(said, Mapping) else 40
+    steps = int(contrast.get("steps", 50)) if isinstance(contrast, Mapping) else 40
     low, high = max(5, round(steps / 2)), steps * 2
-    on, because = OnlyWhere(CONTRAST, (True,)), f"{steps} updates are usual for so many rows"
-    yield Dimension(f"{CONTRAST}.steps", "whole", low, high, log=True, when=on, because=because)
+    when, because = Condition(CONTRAST, (True,)), f"{steps} updates are usual for so many rows"
+    yield Dimension(f"{CONTRAST}.steps", "whole", low, high, log=True, when=when, because=because)
     key, because = f"{CONTRAST}.temperature", "0.05 to 0.3 are usual, 0.1 the default"
-    yield Dimension(key, "number", 0.05, 0.3, log=True, when=on, because=because)
+    yield Dimension(key, "number", 0.05, 0.3, log=True, when=when, because=because)
 
 
 def _network(facts: SpaceFacts) -> Iterator[Dimension]:
     because = "the model's own by default; none for few updates, more for many"
     yield _choice("model.dropout", (None, 0.0, 0.2), because)
-    if facts.layers >= LEAST_LAYERS and facts.recipe.model.adapter.kind is None:
+    if facts.layers >= MIN_LAYERS and facts.recipe.model.adapter.kind is None:
         because = f"lower rates for the lower of {facts.layers} layers keep what they know"
         yield _choice("train.layer_decay", (1.0, 0.9, 0.75), because)
         usual = facts.default.model.freeze
-        choices = dict.fromkeys((usual, 0.5, *(() if facts.writes else ("auto",))))
+        choices = dict.fromkeys((usual, 0.5, *(() if facts.is_generative else ("auto",))))
         because = "the lower half frozen is cheaper, and learns less by heart"
         yield _choice("model.freeze", choices, because)
     pooling = facts.default.model.pooling
     # A model that reads its own way by default may know no other. The embedded one was made for the
     # mean: its own way lost 8 to 80 points in every recorded run (benchmarks/arena).
     other = pooling != "own" and facts.recipe.model.name != EMBEDDED_MODEL
-    if facts.has_head_of_classes and not facts.pictures and other:
+    if facts.has_head_of_classes and not facts.is_image_task and other:
         because = "how token vectors become that of a text: by the default, or its own way"
         yield _choice("model.pooling", (pooling, "own"), because)
 
@@ -170,51 +170,51 @@ def _network(facts: SpaceFacts) -> Iterator[Dimension]:
 def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
     kind, when = facts.recipe.model.adapter.kind, None
     if kind is None:
-        if not facts.writes or facts.parameters < SMALL_PARAMETERS:
+        if not facts.is_generative or facts.parameters < SMALL_PARAMETERS:
             return
         because = "all weights or a low-rank update of them, which learns less and forgets less"
-        yield _choice(KIND, (None, "lora"), because)
-        when = OnlyWhere(KIND, ("lora",))
-    if kind is None or kind in OF_ADAPTERS["model.adapter.rank"]:
+        yield _choice(ADAPTER_KIND, (None, "lora"), because)
+        when = Condition(ADAPTER_KIND, ("lora",))
+    if kind is None or kind in ADAPTER_KEYS["model.adapter.rank"]:
         because = "16 is usual; how much an adapter can learn goes with its rank"
         yield Dimension("model.adapter.rank", "whole", 2, 64, log=True, when=when, because=because)
 
 
-def _forms(facts: SpaceFacts) -> Iterator[Dimension]:
+def _augmentations(facts: SpaceFacts) -> Iterator[Dimension]:
     if facts.default.task in CLASSIFICATION_TASKS:
-        name = PICTURE_FORM if facts.pictures else TEXT_FORM
+        name = PICTURE_FORM if facts.is_image_task else TEXT_FORM
         because = "other forms of training rows are of use on some sets, and harm on others"
         yield _choice(f"enrich.{name}", (False, True), because)
 
 
 def default_point(space: Space, default: ResolvedRecipe) -> dict[str, Any] | None:
     """Where in the space ``train``'s own settings lie; ``None`` where they lie outside."""
-    plain = default.model_dump(mode="json")
-    chosen: dict[str, Any] = {}
-    for one in space:
-        if one not in space.active(chosen):
+    values = default.model_dump(mode="json")
+    point: dict[str, Any] = {}
+    for dimension in space:
+        if dimension not in space.active(point):
             continue
-        value = _value(plain, one.key)
-        if one.kind != "choice" and isinstance(value, (int, float)):
+        value = _value(values, dimension.key)
+        if dimension.value_type != "choice" and isinstance(value, (int, float)):
             # What a range was rounded to must not lose its default.
-            slack = 1e-6 * max(abs(one.low), abs(one.high))
-            if one.low - slack <= value <= one.high + slack:
-                value = min(max(value, one.low), one.high)
-        if not one.holds(value):
+            slack = 1e-6 * max(abs(dimension.low), abs(dimension.high))
+            if dimension.low - slack <= value <= dimension.high + slack:
+                value = min(max(value, dimension.low), dimension.high)
+        if not dimension.contains(value):
             return None
-        chosen[one.key] = value
-    return chosen
+        point[dimension.key] = value
+    return point
 
 
-def _value(plain: Mapping[str, Any], key: str) -> Any:
+def _value(values: Mapping[str, Any], key: str) -> Any:
     first, _, rest = key.partition(".")
     if first in ("methods", "enrich"):
-        name, _, own = rest.partition(".")
-        said = plain[first].get(name, False)
-        if own:
-            return said.get(own) if isinstance(said, Mapping) else None
-        return said is not False
-    value: Any = plain
+        name, _, setting = rest.partition(".")
+        section = values[first].get(name, False)
+        if setting:
+            return section.get(setting) if isinstance(section, Mapping) else None
+        return section is not False
+    value: Any = values
     for name in key.split("."):
         value = value[name] if isinstance(value, Mapping) else None
     return value
