@@ -26,7 +26,7 @@ from cells import HERE, Cell, Result, grid, publish, run_cells
 from peers.rows import FILES, Rows, data_folder, without_copies
 
 from holdfast.core.seeds import generator
-from holdfast.methods.balance import choose_strength, adjust_logits
+from holdfast.methods.balance import adjust_logits, choose_strength
 from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import best_temperature
 

@@ -434,7 +434,9 @@ def one_tuned(cell: Cell, most: int = 1000) -> Result:
         started = time.perf_counter()
         result = train(recipe, place / "run", procedure=CrossValidation(FOLDS))
         seconds = time.perf_counter() - started
-        found = evaluation_block(Predictor.load(place / "run"), str(place / "rest.jsonl"), InferenceOptions())
+        found = evaluation_block(
+            Predictor.load(place / "run"), str(place / "rest.jsonl"), InferenceOptions()
+        )
     made: Result = {"seconds": round(seconds, 1)}
     for metric in METRICS:
         one, truth = result["cv"]["metrics"][metric], found["metrics"][metric]["value"]

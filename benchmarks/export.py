@@ -208,7 +208,9 @@ def encoder(folder: Path, name: str) -> Any:
     loaded.network.save(folder / "saved", loaded.tokenizer, 1.5)
     saved, again = load_saved(folder / "saved"), load_saved(folder / "saved")
     most = 512 if name == "minilm" else saved.max_length
-    return exportable_text_model(saved.network.model, again.network.model, saved.tokenizer, min(most, 512))
+    return exportable_text_model(
+        saved.network.model, again.network.model, saved.tokenizer, min(most, 512)
+    )
 
 
 def tiny(folder: Path, kind: str) -> Path:

@@ -116,7 +116,9 @@ def run_planted(cell: Cell) -> dict[str, Any]:
         )
         definition = task_definition("text-classification")
         table = definition.read(str(recipe.data.path), recipe.data, None)
-        even = definition.read(write(folder / "b.csv", planted(kept, seed + 1, 0.5)), recipe.data, table)
+        even = definition.read(
+            write(folder / "b.csv", planted(kept, seed + 1, 0.5)), recipe.data, table
+        )
         bare = definition.read(write(folder / "c.csv", kept), recipe.data, table)
         prepared = prepare(recipe, table)
         order = np.random.default_rng(seed).permutation(len(table))

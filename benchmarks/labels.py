@@ -271,7 +271,9 @@ def giveaways(cell: Cell) -> Result:
         share = float(rng.uniform(0.3, 1.0))
         planted, rows = plant(kind, texts, y, label, share, rng)
         vectors, middle = last.copy(), inner.copy()
-        vectors[rows], middle[rows] = encoder().at_depths((1.0, MIDDLE_DEPTH), [planted[k] for k in rows])
+        vectors[rows], middle[rows] = encoder().at_depths(
+            (1.0, MIDDLE_DEPTH), [planted[k] for k in rows]
+        )
         found = hidden_giveaway(view(planted, y, names, vectors, middle))
         named = f"class {names[label]!r}"
         hit = found is not None and named in found.finding.because
@@ -300,7 +302,9 @@ def few(cell: Cell) -> Result:
         if len(changed) < MIN_ROWS_WITH_WORD:
             continue
         vectors, middle = last[rows].copy(), inner[rows].copy()
-        vectors[changed], middle[changed] = encoder().at_depths((1.0, MIDDLE_DEPTH), [made[k] for k in changed])
+        vectors[changed], middle[changed] = encoder().at_depths(
+            (1.0, MIDDLE_DEPTH), [made[k] for k in changed]
+        )
         found = hidden_giveaway(view(made, labels, names, vectors, middle))
         planted += 1
         named += found is not None and f"class {names[label]!r}" in found.finding.because

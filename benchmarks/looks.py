@@ -165,7 +165,9 @@ def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
         power = within.POWER if system == "look" else 1.0
-        found = within.rise_at_evaluation(losses, planned, seed=rng, power=power, resamples=RESAMPLES)
+        found = within.rise_at_evaluation(
+            losses, planned, seed=rng, power=power, resamples=RESAMPLES
+        )
         return found.alarm is not None
     rules: dict[str, Callable[[], bool]] = {
         "lowest": lambda: lowest(losses, rng),

@@ -125,7 +125,7 @@ def arms() -> dict[str, dict[str, Any]]:
 
 def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
     """Whether an arm changes the losses or the rows of the fine-tuning, and nothing else."""
-    from holdfast.methods.registry import RunContext, parts_of, complete_settings
+    from holdfast.methods.registry import RunContext, complete_settings, parts_of
 
     asked = {}
     for name, given in settings.items():
@@ -134,7 +134,9 @@ def idle_without_tuning(settings: Mapping[str, Any]) -> bool:
         elif name.startswith("methods."):
             short = name.split(".")[1]
             known = RunContext(328, 1e-4, 6)
-            asked[short] = complete_settings(short, given if isinstance(given, Mapping) else {}, known)
+            asked[short] = complete_settings(
+                short, given if isinstance(given, Mapping) else {}, known
+            )
         else:
             return False
     parts = parts_of(asked)

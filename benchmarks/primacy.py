@@ -106,7 +106,9 @@ class PutBack:
 
     def step_done(self, run: Any) -> None:
         if run.step == self._step:
-            assert reset_head(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer)
+            assert reset_head(
+                run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
+            )
 
 
 def run_one(cell: Cell) -> dict[str, Any]:

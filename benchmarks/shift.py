@@ -115,7 +115,7 @@ class Beside:
     name, place = "zz_beside", "change"
 
     def __init__(self, probed: bool) -> None:
-        from holdfast.methods.averages import Ema, CheckpointSoup, Swa
+        from holdfast.methods.averages import CheckpointSoup, Ema, Swa
 
         self.probed = probed
         self.running = (*Ema().listeners(), *Swa().listeners(), CheckpointSoup(5))

@@ -129,7 +129,9 @@ def loss(
     rows, z = len(tables[0]), text[1]
     if kept:
         c = cross_fitted(kept, tables[0], labels[:rows], text[0], seed).c
-        weight, bias = fit_extra_features(encode_columns(kept, tables[0]), labels[:rows], text[0], c)
+        weight, bias = fit_extra_features(
+            encode_columns(kept, tables[0]), labels[:rows], text[0], c
+        )
         z = z + encode_columns(kept, tables[1]) @ weight.T + bias
     top = z.max(axis=1, keepdims=True)
     normal = (top + np.log(np.exp(z - top).sum(axis=1, keepdims=True)))[:, 0]

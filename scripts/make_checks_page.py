@@ -24,7 +24,10 @@ only an audit makes.
 VIEWS = {
     "TableRows": ("Single rows", "the rows alone"),
     "ThoroughRows": ("Single rows, closely", "the rows alone, for longer than a training waits"),
-    "TableCopies": ("Copies and leaks", "which row copies which, here and in the files of `--against`"),
+    "TableCopies": (
+        "Copies and leaks",
+        "which row copies which, here and in the files of `--against`",
+    ),
     "Embedded": ("Meaning", "the rows in the geometry of the model (at most `audit.rows`)"),
     "Tokenized": ("Tokens", "the rows as the model's tokens"),
     "Images": ("Pictures", "the picture files"),

@@ -20,7 +20,7 @@ from holdfast.core.records import Verdict
 from holdfast.core.run_facts import LabelNoise
 from holdfast.monitor.detectors import DETECTORS
 from holdfast.monitor.history import History
-from holdfast.monitor.judge import CAUSES, ORDER, verdict_of, symptoms_of
+from holdfast.monitor.judge import CAUSES, ORDER, symptoms_of, verdict_of
 from holdfast.monitor.symptom import Symptom
 
 TASKS = (

@@ -157,7 +157,9 @@ def explore(
     out and told."""
     broken: list[Task] = []
     while True:
-        ready = make_training_plan(made.case.prepared, made.train, made.valid, {"control.policy": "off"})
+        ready = make_training_plan(
+            made.case.prepared, made.train, made.valid, {"control.policy": "off"}
+        )
         explorer = Explorer(made, ready, names, broken)
         job, _ = make_job(ready, make_accelerator("float32"), listeners=[explorer])
         job = replace(job, advisor=explorer)

@@ -225,7 +225,9 @@ def advisor_of(policy: str, run: Recorded) -> Any:
     from holdfast.training.machine.machine import make_accelerator
 
     made = course(run.cell, tested=False)
-    ready = make_training_plan(made.case.prepared, made.train, made.valid, {"control.policy": policy})
+    ready = make_training_plan(
+        made.case.prepared, made.train, made.valid, {"control.policy": policy}
+    )
     return make_job(ready, make_accelerator("float32"))[0].advisor
 
 

@@ -177,7 +177,9 @@ def until_now(run: Recorded) -> int:
 
 def newest_undominated(run: Recorded) -> int:
     """``control.choice.newest_unless_worse``, as the product chooses."""
-    return newest_unless_worse_place(run.calibrated, run.hits.sum(axis=0), gains=run.recipe == "default")
+    return newest_unless_worse_place(
+        run.calibrated, run.hits.sum(axis=0), gains=run.recipe == "default"
+    )
 
 
 def now(run: Recorded) -> int:

@@ -108,7 +108,11 @@ def section() -> str:
 def _line(file: Path) -> str:
     curves = read_curves(file)
     verdict = judge_curves(curves)
-    since = "" if verdict.since_step is None else f"{curves.axis} {logged_position(verdict.since_step):g}"
+    since = (
+        ""
+        if verdict.since_step is None
+        else f"{curves.axis} {logged_position(verdict.since_step):g}"
+    )
     because = verdict.because.removeprefix("By the curves alone: ").replace("|", "\\|")
     cells = (
         file.stem,

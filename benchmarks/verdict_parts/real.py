@@ -168,7 +168,9 @@ def run_facts(recording: Recording) -> RunFacts:
             "probe_valid_losses": curve.losses,
             "probe_curve": curve.points,
             "copied_valid": count_twins(train, valid),
-            "label_noise": label_noise(*out_of_fold_logits(fitted, labels, valid, held["valid_labels"])),
+            "label_noise": label_noise(
+                *out_of_fold_logits(fitted, labels, valid, held["valid_labels"])
+            ),
         }
     first = np.where(held["first_seen"] >= 0, held["first_seen"] + 1, -1)
     return RunFacts(

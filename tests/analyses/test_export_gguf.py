@@ -61,7 +61,12 @@ def test_what_is_read_back_writes_the_same_tokens(
     model = decoder(kind, len(tokenizer) + 6, **changes)
     tokenizer.chat_template = NAMED_TEMPLATES["chatml"]
     words = write_gguf(model, tokenizer, tmp_path / "model.gguf", "a name")
-    assert (words.model, words.pre_tokenizer, words.adds_bos, words.adds_eos) == ("gpt2", "gpt-2", True, False)
+    assert (words.model, words.pre_tokenizer, words.adds_bos, words.adds_eos) == (
+        "gpt2",
+        "gpt-2",
+        True,
+        False,
+    )
     found = read_back(model, tokenizer, tmp_path / "model.gguf", ["one more text"])
     assert (found.texts, found.tokens) == (5, 100)
     assert found.gap <= 1e-4

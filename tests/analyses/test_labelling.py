@@ -136,7 +136,9 @@ def test_a_fifth_is_drawn_evenly_in_the_order_of_places_whatever_the_model_says(
     assert len(found) == 50
     assert len(even) == 10
     assert even == np.argsort(one.order_key)[:10].tolist()
-    assert all(one.order_key[item.position] >= EVEN_SHARE for item in found if item.drawn == "chosen")
+    assert all(
+        one.order_key[item.position] >= EVEN_SHARE for item in found if item.drawn == "chosen"
+    )
     other = next_rows(replace(one, uncertainty=1 - one.uncertainty, vectors=None), 50)
     assert [item.position for item in other if item.drawn == "uniform"] == even
     assert {i.position for i in other} != {i.position for i in found}
@@ -175,7 +177,9 @@ def test_where_one_kind_runs_out_the_other_goes_on_and_nothing_repeats() -> None
     one = replace(pool(60), vectors=None)
     found = next_rows(one, 1000)
     assert sorted(item.position for item in found) == list(range(60))
-    none = next_rows(replace(one, unlabelled_by_draw=np.zeros(60, bool), unlabelled=np.zeros(60, bool)), 5)
+    none = next_rows(
+        replace(one, unlabelled_by_draw=np.zeros(60, bool), unlabelled=np.zeros(60, bool)), 5
+    )
     assert none == ()
     blind = next_rows(replace(one, uncertainty=np.full(60, np.nan)), 10)
     assert {item.drawn for item in blind} == {"uniform", "chosen"}

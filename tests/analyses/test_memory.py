@@ -155,7 +155,9 @@ def test_two_sets_that_differ_in_themselves_are_no_evidence(make_table: Any, tex
 def test_of_too_few_rows_nothing_is_said(make_table: Any, texts: Any) -> None:
     members = make_table(texts(120, 0), ["a", "b"] * 60)
     few = make_table(texts(10, 1), ["a", "b"] * 5)
-    found = probe_membership(SetScores(members, np.zeros(120)), SetScores(few, np.ones(10)), 0).to_json()
+    found = probe_membership(
+        SetScores(members, np.zeros(120)), SetScores(few, np.ones(10)), 0
+    ).to_json()
     assert found["verdict"] == "undecided"
     assert found["auc"]["value"] is None
     assert found["auc"]["why"]

@@ -94,7 +94,9 @@ def test_the_beam_of_many_units_comes_near_the_limits(monkeypatch: pytest.Monkey
         kept = MaskedScore(_twisted(MAX_EXACT_UNITS, seed), MAX_EXACT_UNITS)
         values = leave_one_out(kept)
         (exact,) = faithfulness(kept, [values], np.random.default_rng(0))
-        low, high = _beam_limits(kept, [values], curve_points(MAX_EXACT_UNITS), np.random.default_rng(0))
+        low, high = _beam_limits(
+            kept, [values], curve_points(MAX_EXACT_UNITS), np.random.default_rng(0)
+        )
         assert exact.low - 1e-9 <= low <= high <= exact.high + 1e-9
         ways.append((high - low) / (exact.high - exact.low))
     assert np.mean(ways) > 0.9
@@ -181,7 +183,9 @@ def test_what_may_be_marked() -> None:
     found = reason_of(case(weights), "row")
     assert found.map.shown
     assert found.probability_without is not None
-    assert found.probability_without[0] == pytest.approx(float(probability_of_log_odds(weights.sum() - 4)))
+    assert found.probability_without[0] == pytest.approx(
+        float(probability_of_log_odds(weights.sum() - 4))
+    )
     assert reason_of(case(weights), "row", maps=[-weights]).maps[1].worth == (
         "not better than random"
     )

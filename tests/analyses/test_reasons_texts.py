@@ -163,7 +163,9 @@ def test_labels_and_numbers_are_outputs_by_themselves(saved: SavedClassifier) ->
     assert number.masked_score.full == pytest.approx(logits[0], abs=1e-5)
     assert number.to_probability is None
     masked = _logits(saved, TEXT.replace("good", "[MASK]"))
-    assert leave_one_out(number.masked_score)[1] == pytest.approx(logits[0] - float(masked[0]), abs=1e-5)
+    assert leave_one_out(number.masked_score)[1] == pytest.approx(
+        logits[0] - float(masked[0]), abs=1e-5
+    )
 
 
 def test_what_stands_beside_a_text_is_part_of_its_score(saved: SavedClassifier) -> None:

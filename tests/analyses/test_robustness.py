@@ -92,7 +92,9 @@ def test_changes_that_cost_nothing_are_called_worse_in_few_runs() -> None:
 
 def test_a_change_that_changed_no_row_is_said_to() -> None:
     nothing = np.zeros(0)
-    found = judge_changes({"one": ChangedRows(nothing, nothing, nothing.astype(bool))}, seed=0)["one"]
+    found = judge_changes({"one": ChangedRows(nothing, nothing, nothing.astype(bool))}, seed=0)[
+        "one"
+    ]
     assert found["n"] == 0
     assert found["difference"]["why"] == "no row was changed"
     assert not found["worse"]
@@ -104,6 +106,8 @@ def test_losses_in_groups_are_judged_by_groups() -> None:
     before = rng.random(160)
     after = before + np.repeat(rng.normal(0.05, 0.2, 8), 20)
     alone = judge_changes({"one": ChangedRows(before, after, after != before)}, seed=0)["one"]
-    by_groups = judge_changes({"one": ChangedRows(before, after, after != before, groups)}, seed=0)["one"]
+    by_groups = judge_changes({"one": ChangedRows(before, after, after != before, groups)}, seed=0)[
+        "one"
+    ]
     width = [one["difference"]["high"] - one["difference"]["low"] for one in (alone, by_groups)]
     assert width[1] > 2 * width[0]

@@ -283,7 +283,9 @@ def test_of_numbers_the_distance_counts_and_of_written_texts_the_loss(
     numbers = Predictions("test", table, losses, errors=np.array([-2.0, 1.0]))
     assert row_errors(numbers).values.tolist() == [2.0, 1.0]
     assert row_errors(Predictions("test", table, losses)).values.tolist() == losses.tolist()
-    assert row_errors(Predictions("test", table, losses, np.array([True, False]))).measure == "wrong"
+    assert (
+        row_errors(Predictions("test", table, losses, np.array([True, False]))).measure == "wrong"
+    )
 
 
 def test_the_whole_question_from_what_was_said_of_two_sides(

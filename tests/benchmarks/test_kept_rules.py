@@ -62,5 +62,7 @@ def test_without_answers_to_compare_the_rule_until_now_is_the_products(recording
 
     for run in redrawn(recording):
         assert newest(0.2)(run) == newest_unless_worse_place(run.calibrated, None)
-        assert newest_undominated(run) == newest_unless_worse_place(run.calibrated, run.hits.sum(axis=0))
+        assert newest_undominated(run) == newest_unless_worse_place(
+            run.calibrated, run.hits.sum(axis=0)
+        )
         assert now(run) == lowest(run) == run.calibrated.mean(axis=0).argmin()

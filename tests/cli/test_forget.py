@@ -28,7 +28,10 @@ def filled(path: Path) -> list[str]:
     store, ids = open_store(str(path)), []
     for k, user in enumerate(("anna", "anna", "bob")):
         id = new_id(1e9 + k)
-        said, kept = (StoredPrediction(0, "m@1", "good"),), (StoredText(0, {"text": f"secret {k}"}),)
+        said, kept = (
+            (StoredPrediction(0, "m@1", "good"),),
+            (StoredText(0, {"text": f"secret {k}"}),),
+        )
         call = StoredRequest(id, 1e9 + k, "m@1", 1, 0.0, user_mark(user), said, kept)
         store.add_requests([call])
         store.add_feedback(Feedback(id, 0, "bad", "Mara", 1e9 + k))

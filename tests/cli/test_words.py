@@ -39,7 +39,9 @@ def test_an_option_that_is_close_stands_alone() -> None:
 
 
 def test_what_is_like_nothing_is_told_where_to_look() -> None:
-    assert suggestion("--zzz", OPTIONS, settable=True).startswith("`--help` lists them; every setting")
+    assert suggestion("--zzz", OPTIONS, settable=True).startswith(
+        "`--help` lists them; every setting"
+    )
     assert suggestion("--epochs", ["--out"], settable=False) == "`--help` lists them."
 
 

@@ -219,7 +219,12 @@ def sample_of(name: str, model: Path, folder: Path) -> Sample:
     loaded = with_adapter(definition.load(recipe, table), recipe)
     examples = definition.encode(table, loaded, recipe)
     return Sample(
-        recipe, definition, table, loaded, examples, definition.make_task(loaded, table, recipe, None)
+        recipe,
+        definition,
+        table,
+        loaded,
+        examples,
+        definition.make_task(loaded, table, recipe, None),
     )
 
 

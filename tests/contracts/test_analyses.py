@@ -58,7 +58,9 @@ def scored_by(sample: Any, fitted: FittedModel, saved: dict[str, Any]) -> Scorin
     """The last three rows as test rows, answered as training and validation rows are."""
     from holdfast.contract.fit import SplitRows
 
-    columns = fitted.training_plan.definition.prediction_columns(SplitRows(fitted, saved, "train", np.array([4, 5, 6])))
+    columns = fitted.training_plan.definition.prediction_columns(
+        SplitRows(fitted, saved, "train", np.array([4, 5, 6]))
+    )
     rows = fitted.training_plan.splits.train_rows.table.take([4, 5, 6])
     return ScoringResult({}, (), {}, predictions=dict(columns), table=rows)
 

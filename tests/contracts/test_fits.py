@@ -110,7 +110,9 @@ def digest(fitted: FittedModel) -> dict[str, str]:
 
 def prepared_of(plain: dict[str, Any]) -> PreparedData:
     recipe = parse(plain, "recipe")
-    return prepare(recipe, task_definition(recipe.task).read(str(recipe.data.path), recipe.data, None))
+    return prepare(
+        recipe, task_definition(recipe.task).read(str(recipe.data.path), recipe.data, None)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -271,9 +273,14 @@ def test_frozen_weights_lie_in_memory_once(
     for name, parameter in fitted.network.named_parameters():
         shared = parameter.data_ptr() == start[name].data_ptr()
         assert shared is not parameter.requires_grad, name
-    same = [n for n, t in fitted.trained.initial_tensors.items() if t.data_ptr() == start[n].data_ptr()]
+    same = [
+        n for n, t in fitted.trained.initial_tensors.items() if t.data_ptr() == start[n].data_ptr()
+    ]
     # Only the head was changed before the first step: it was fitted to the features.
-    assert {n for n in fitted.trained.initial_tensors if n not in same} <= {"head.weight", "head.bias"}
+    assert {n for n in fitted.trained.initial_tensors if n not in same} <= {
+        "head.weight",
+        "head.bias",
+    }
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def test_every_kind_has_a_sample(make_sample: Callable[[str], Any], samples: lis
 def test_a_kind_is_found_by_its_name_and_every_function_is_there(name: str) -> None:
     definition = task_definition(name)
     assert definition.name == name
-    functions = [f.name for f in dataclasses.fields(TaskDefinition) if f.name not in ("name", "metrics")]
+    functions = [
+        f.name for f in dataclasses.fields(TaskDefinition) if f.name not in ("name", "metrics")
+    ]
     assert [one for one in functions if not callable(getattr(definition, one))] == []
 
 

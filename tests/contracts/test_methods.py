@@ -22,13 +22,13 @@ from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.noise import NoiseHooks
 from holdfast.methods.registry import (
     METHODS,
-    RunContext,
     Method,
     Parts,
+    RunContext,
     all_methods,
     check_methods,
-    parts_of,
     complete_settings,
+    parts_of,
 )
 from holdfast.models.dropouts import dropouts_by_place
 from holdfast.models.network_copy import copy_network

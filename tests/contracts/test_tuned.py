@@ -33,7 +33,9 @@ def bench(sample: Any) -> SearchContext:
     return SearchContext(recipe, rows, everything, (), train, valid, 0, (rows,), ())
 
 
-def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(bench: SearchContext) -> None:
+def test_the_default_space_holds_the_default_and_its_corners_can_be_fitted(
+    bench: SearchContext,
+) -> None:
     facts, passed = space_facts(bench)
     space = default_space(facts)
     assert passed > 0

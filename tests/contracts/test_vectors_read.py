@@ -54,5 +54,7 @@ def test_the_vector_of_a_row_is_what_its_last_layer_read(
         network: Any = fitted.network
         if not hasattr(network, "accepts"):
             network.accepts = ()
-        examples = fitted.training_plan.definition.encode(table, fitted.training_plan.loaded, fitted.recipe)
+        examples = fitted.training_plan.definition.encode(
+            table, fitted.training_plan.loaded, fitted.recipe
+        )
         np.testing.assert_allclose(vectors, one_by_one(fitted, examples), rtol=2e-4, atol=2e-5)

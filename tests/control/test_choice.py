@@ -15,14 +15,14 @@ from holdfast.control.choice import (
     PROBE_LEVEL,
     WORSE_LEVEL,
     Choose,
+    choose_across_branches,
+    explain_choice,
     is_better,
     is_worse,
     last,
     lowest,
     lowest_calibrated,
     newest_unless_worse,
-    choose_across_branches,
-    explain_choice,
 )
 from holdfast.core.records import Branch, Snapshot
 
@@ -366,7 +366,9 @@ def test_a_look_of_a_trial_is_kept_only_where_it_is_better_than_what_was_kept_be
         now = before + gap + 0.3 * rng.standard_normal(40)
         history = branched([(0, 0, before + 1), (2, 0, before), (3, 1, now)])
         p_value = stats.ttest_rel(now, before, alternative="less").pvalue
-        assert choose_across_branches(history, newest_unless_worse) == (2 if p_value < BETTER_LEVEL else 1)
+        assert choose_across_branches(history, newest_unless_worse) == (
+            2 if p_value < BETTER_LEVEL else 1
+        )
         kept.append(p_value < BETTER_LEVEL)
     assert 20 < sum(kept) < 60, "both happen"
 
@@ -401,7 +403,9 @@ def test_a_trial_on_a_trial_is_held_to_what_that_one_won() -> None:
     noise = 0.05 * np.random.default_rng(4).standard_normal(50)
     won = [(0, 0, base + 1.0), (2, 0, base + 0.9), (3, 1, base + 0.5)]
     assert choose_across_branches(branched([*won, (4, 2, base + 0.7)]), newest_unless_worse) == 2
-    assert choose_across_branches(branched([*won, (4, 2, base + 0.5 + noise)]), newest_unless_worse) in (2, 3)
+    assert choose_across_branches(
+        branched([*won, (4, 2, base + 0.5 + noise)]), newest_unless_worse
+    ) in (2, 3)
     assert choose_across_branches(branched([*won, (4, 2, base + 0.3)]), newest_unless_worse) == 3
     broken = (4, 2, np.full(50, np.nan))
     assert choose_across_branches(branched([*won, broken]), newest_unless_worse) == 2
@@ -409,4 +413,6 @@ def test_a_trial_on_a_trial_is_held_to_what_that_one_won() -> None:
 
 def test_without_validation_rows_nothing_of_a_trial_is_kept() -> None:
     empty = np.zeros(0)
-    assert choose_across_branches(branched([(0, 0, empty), (2, 0, empty), (3, 1, empty)]), last) == 1
+    assert (
+        choose_across_branches(branched([(0, 0, empty), (2, 0, empty), (3, 1, empty)]), last) == 1
+    )

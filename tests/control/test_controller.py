@@ -9,14 +9,19 @@ import numpy as np
 import torch
 
 from holdfast.control.choice import newest_unless_worse
-from holdfast.control.controller import Controller, ControlledPlan
+from holdfast.control.controller import ControlledPlan, Controller
 from holdfast.control.policy import Remedy
 from holdfast.control.sight import Can, Sight
 from holdfast.control.stop_rules import StoppingRule
 from holdfast.core.actions import ACTIONS, Extend, RollBack, ScaleLearningRate, Stop
 from holdfast.core.records import Branch, Snapshot, Verdict
 
-COURSE = ControlledPlan(evaluation_steps=tuple(range(0, 110, 10)), capabilities=Can(tuple(ACTIONS)), rate=1e-3, steps_per_epoch=5)
+COURSE = ControlledPlan(
+    evaluation_steps=tuple(range(0, 110, 10)),
+    capabilities=Can(tuple(ACTIONS)),
+    rate=1e-3,
+    steps_per_epoch=5,
+)
 TRIAL = Branch(1, 0, 10)
 
 

@@ -58,7 +58,9 @@ def test_the_lines_of_a_journal_tell_it_too(moves: list[int]) -> None:
             walk.step()
             named = {"branch": _line(walk.branch)} if walk.branch.number else {}
             lines.append({"event": "snapshot", "step": walk.path[-1][1], **named})
-    assert [line["step"] for line in snapshot_events_on_branch(lines)] == [step for _, step in walk.path]
+    assert [line["step"] for line in snapshot_events_on_branch(lines)] == [
+        step for _, step in walk.path
+    ]
 
 
 def test_a_file_that_names_its_own_child_as_parent_ends() -> None:

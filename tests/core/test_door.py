@@ -12,7 +12,10 @@ from holdfast.core.input_errors import reading_errors
 
 
 def refused(raised: BaseException) -> DataError:
-    with pytest.raises(DataError) as caught, reading_errors("a.json", DataError, "is no log", "Mend it."):
+    with (
+        pytest.raises(DataError) as caught,
+        reading_errors("a.json", DataError, "is no log", "Mend it."),
+    ):
         raise raised
     assert caught.value.__cause__ is raised
     assert caught.value.exit_code == 2
@@ -25,7 +28,10 @@ def test_a_fault_of_the_input_names_the_thing_the_reason_and_the_remedy() -> Non
 
 
 def test_deep_nesting_is_told_in_words() -> None:
-    with pytest.raises(DataError, match="it is nested too deeply"), reading_errors("a.json", DataError):
+    with (
+        pytest.raises(DataError, match="it is nested too deeply"),
+        reading_errors("a.json", DataError),
+    ):
         json.loads("[" * 200_000)
 
 

@@ -13,9 +13,9 @@ import pytest
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import (
     MB,
-    memory_limits,
-    max_threads,
     check_thread_variables,
+    max_threads,
+    memory_limits,
     refuse_low_memory,
     refuse_too_many_threads,
     usable_cores,

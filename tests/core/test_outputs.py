@@ -242,7 +242,9 @@ def test_an_open_descriptor_is_written_on_from_where_it_stands(here: Path) -> No
 @pytest.mark.parametrize("force", [False, True])
 def test_a_failure_on_the_way_leaves_everything_as_it_was(here: Path, force: bool) -> None:
     def fail() -> None:
-        with open_output(check_output(Path("old.csv" if force else "new.csv"), force=force)) as file:
+        with open_output(
+            check_output(Path("old.csv" if force else "new.csv"), force=force)
+        ) as file:
             file.write(b"half")
             raise ValueError("later")
 

@@ -17,11 +17,11 @@ from holdfast.core.run_files import (
     model_files,
     read_events,
     read_result,
+    reseal_result,
     result_digest,
     seal_folder,
     seal_model,
     seal_result,
-    reseal_result,
 )
 
 RESULT = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from holdfast.core.errors import DataError
-from holdfast.core.printable import printable, bounded_repr
+from holdfast.core.printable import bounded_repr, printable
 
 PLAIN = some.recursive(
     some.none() | some.booleans() | some.integers() | some.floats() | some.text() | some.binary(),

@@ -104,7 +104,9 @@ def test_a_run_that_ends_goes_or_begins_anew_is_told(
         runs.make_run(tmp_path / "other", classes=2)
         (tmp_path / "other" / "result.json").rename(run / "result.json")
 
-    told = heard(lambda **how: run_news(found, "going", START_POSITION, **how), [nothing, end, nothing])
+    told = heard(
+        lambda **how: run_news(found, "going", START_POSITION, **how), [nothing, end, nothing]
+    )
     assert told[-1][:2] == ("state", "finished")
     (run / "result.json").unlink()
     told = heard(

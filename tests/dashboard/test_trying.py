@@ -112,7 +112,10 @@ def test_every_task_answers_on_the_page_and_takes_what_is_right(
                 refused = client.post(address, content=b"no picture", headers=ORIGIN)
                 assert refused.status_code == 400
             else:
-                row = {f"f.{one.name}": "w1 w2 w3" if one.input_type == "text" else "1" for one in fields}
+                row = {
+                    f"f.{one.name}": "w1 w2 w3" if one.input_type == "text" else "1"
+                    for one in fields
+                }
                 made = client.post(address, data=row, headers=ORIGIN)
             assert made.status_code == 200, (run.name, re.sub(r"<[^>]*>", " ", made.text))
             assert "answer-title" in made.text

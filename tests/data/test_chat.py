@@ -11,7 +11,13 @@ import pytest
 
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats, read_row_turns
-from holdfast.data.chats.turns import TEMPLATE_MARKS, NAMED_TEMPLATES, choose_template, parse_rendered, detect_template
+from holdfast.data.chats.turns import (
+    NAMED_TEMPLATES,
+    TEMPLATE_MARKS,
+    choose_template,
+    detect_template,
+    parse_rendered,
+)
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 

@@ -12,7 +12,7 @@ from PIL import Image
 from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import DataError
 from holdfast.data.images.folders import given_splits, is_image_folder, list_images
-from holdfast.data.images.table import rows_left_out, load_images
+from holdfast.data.images.table import load_images, rows_left_out
 from holdfast.data.options import RowOptions
 from holdfast.split.split_table import split_table
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.labels.bins import MIN_UNITS_PER_BIN, choose_edges, bin_of, label_set_strata
+from holdfast.data.labels.bins import MIN_UNITS_PER_BIN, bin_of, choose_edges, label_set_strata
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table

@@ -12,7 +12,7 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.load import unlabelled_table
 from holdfast.data.memory.texts import raw_of_texts
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import choose_pair, target_column, load_pairs
+from holdfast.data.pairs import choose_pair, load_pairs, target_column
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -13,9 +13,9 @@ from holdfast.core.errors import DataError, RecipeError
 from holdfast.data.columns.extra import (
     Column,
     ColumnRequest,
+    fit_column,
     parse_column_requests,
     parse_days,
-    fit_column,
     parse_number,
 )
 

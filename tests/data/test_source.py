@@ -14,7 +14,7 @@ from holdfast.core.errors import DataError
 from holdfast.data.load import load_table
 from holdfast.data.options import RowOptions
 from holdfast.data.readers import hub
-from holdfast.data.readers.hub import HubName, parse_hub_name, hub_error
+from holdfast.data.readers.hub import HubName, hub_error, parse_hub_name
 from holdfast.data.source import read_source
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.data.tags.scheme import entity_types, detect_scheme, tag_order
+from holdfast.data.tags.scheme import detect_scheme, entity_types, tag_order
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,7 @@ def test_the_first_break_is_named_with_what_would_be_right(
 
 
 def test_tags_are_ordered_by_type_and_every_type_has_every_mark() -> None:
-    assert tag_order(["I-PER", "O", "B-PER", "B-LOC"]) == (
-        "O",
-        "B-LOC",
-        "I-LOC",
-        "B-PER",
-        "I-PER",
-    )
+    assert tag_order(["I-PER", "O", "B-PER", "B-LOC"]) == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert tag_order(["S-A", "E-B", "B-B", "O", "I-B"]) == (
         "O",
         *("B-A", "I-A", "E-A", "S-A"),

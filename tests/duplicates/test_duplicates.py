@@ -251,7 +251,9 @@ def test_the_grouping_of_real_texts_does_not_depend_on_their_order(
     corpus = [word for text in texts for word in text.split()]
     texts = texts + [alter(text, corpus, rng) for text in texts[:1500]]
     shuffled = rng.sample(texts, len(texts))
-    assert partition(texts, find_duplicates(texts)) == partition(shuffled, find_duplicates(shuffled))
+    assert partition(texts, find_duplicates(texts)) == partition(
+        shuffled, find_duplicates(shuffled)
+    )
 
 
 def test_a_chain_is_cut_to_stars_and_reported_and_exact_copies_stay() -> None:

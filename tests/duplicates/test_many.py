@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from holdfast.core.errors import Defect
 from holdfast.data.table import Table
 from holdfast.duplicates import duplicates, hashed_bags, words
-from holdfast.duplicates.duplicates import Duplicates, find_duplicates_in_memory, find_duplicates_in_blocks
+from holdfast.duplicates.duplicates import (
+    Duplicates,
+    find_duplicates_in_blocks,
+    find_duplicates_in_memory,
+)
 from holdfast.duplicates.engines import ThreadEngine
 from holdfast.duplicates.hashed_bags import hash_spans, word_hashes
 from holdfast.duplicates.loose_duplicates import find_loose_duplicates

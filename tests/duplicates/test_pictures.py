@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from holdfast.duplicates.images import THUMBNAIL_PIXELS, Thumbnails, aligned_correlation, near_duplicate_images, thumbnail_of
+from holdfast.duplicates.images import (
+    THUMBNAIL_PIXELS,
+    Thumbnails,
+    aligned_correlation,
+    near_duplicate_images,
+    thumbnail_of,
+)
 
 
 def scenes(n: int, seed: int = 0, side: int = 96) -> list[Image.Image]:
@@ -94,15 +100,22 @@ def test_pictures_that_are_all_alike_need_more() -> None:
 def test_the_correlation_is_that_of_the_overlap_at_the_best_shift() -> None:
     rng = np.random.default_rng(0)
     field = rng.integers(0, 256, (THUMBNAIL_PIXELS + 4, THUMBNAIL_PIXELS + 4, 3), dtype=np.uint8)
-    one, other = field[:THUMBNAIL_PIXELS, :THUMBNAIL_PIXELS], field[2 : THUMBNAIL_PIXELS + 2, 1 : THUMBNAIL_PIXELS + 1]
+    one, other = (
+        field[:THUMBNAIL_PIXELS, :THUMBNAIL_PIXELS],
+        field[2 : THUMBNAIL_PIXELS + 2, 1 : THUMBNAIL_PIXELS + 1],
+    )
     pixels = np.stack([one, other])
-    assert aligned_correlation(pixels, pixels, np.array([0]), np.array([1]))[0] == pytest.approx(1, abs=1e-5)
+    assert aligned_correlation(pixels, pixels, np.array([0]), np.array([1]))[0] == pytest.approx(
+        1, abs=1e-5
+    )
     far = np.stack([one, field[4:, 4:]])
     assert aligned_correlation(far, far, np.array([0]), np.array([1]))[0] < 0.5
     still = np.corrcoef(one.reshape(-1).astype(float), one.reshape(-1).astype(float) ** 2)[0, 1]
     square = (one.astype(float) ** 2 / 255).astype(np.uint8)
     pair = np.stack([one, square])
-    assert aligned_correlation(pair, pair, np.array([0]), np.array([1]))[0] == pytest.approx(still, abs=2e-3)
+    assert aligned_correlation(pair, pair, np.array([0]), np.array([1]))[0] == pytest.approx(
+        still, abs=2e-3
+    )
 
 
 def test_pictures_of_one_colour_are_left_out() -> None:

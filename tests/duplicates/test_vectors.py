@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import holdfast.duplicates.vectors as room
-from holdfast.duplicates.vectors import similar_pairs, nearest_neighbours, shared_similarity
+from holdfast.duplicates.vectors import nearest_neighbours, shared_similarity, similar_pairs
 
 
 def unit(n: int, d: int, seed: int = 0):

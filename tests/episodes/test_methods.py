@@ -116,7 +116,9 @@ def test_a_refitted_head_is_that_of_scikit_learn() -> None:
     # Ours ends where the gradient is small, its own nearer to the minimum.
     assert np.allclose(logits, wanted, atol=0.06)
     nearest = NearestCentroid().fit(unit_length(support), labels).predict(unit_length(query))
-    assert np.array_equal(readout_logits("centroid", support, labels, query).argmax(axis=1), nearest)
+    assert np.array_equal(
+        readout_logits("centroid", support, labels, query).argmax(axis=1), nearest
+    )
 
 
 def test_distances_begin_at_one_size_whatever_the_features(small: Small) -> None:

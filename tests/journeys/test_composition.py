@@ -286,7 +286,9 @@ def test_the_saved_model_is_the_kept_state_and_scores_as_it_was_seen(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     run, result = learned_by_heart
-    kept = next(s for s in read_evaluations(run / "looks.npz").history if s.step == result["best_step"])
+    kept = next(
+        s for s in read_evaluations(run / "looks.npz").history if s.step == result["best_step"]
+    )
     rows = marked(150, 0.1, 2)
     split = parquet.read_table(run / "splits.parquet").to_pylist()
     used = [r["row"] for r in split if r["split"] == "valid" and "valid" in r["file"]]

@@ -92,7 +92,9 @@ def test_where_nothing_moves_no_rate_is_suggested(holdfast: Any) -> None:
     from holdfast.cli.lr import rate_range_text
 
     flat = tuple(RatePoint(10.0**-k, 0.7, 0.7) for k in range(7, 0, -1))
-    text = rate_range_text(RateRange(None, None, None, flat, "not enough evidence", 1e-4, "p", 9), 80)
+    text = rate_range_text(
+        RateRange(None, None, None, flat, "not enough evidence", 1e-4, "p", 9), 80
+    )
     assert "no rate" in text
     assert "▲" not in text
     assert "not enough evidence" in text

@@ -406,7 +406,11 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
     bench = meta_choice.MetaBench(unready, found, found.recipe, None, "", 0.0)
     course = bench.plan()
     assert course.pool is found.pools[0]
-    for episodes, side in ((bench.validation_episodes(), 1), (course.valid_episodes, 1), (course.train_episodes, 0)):
+    for episodes, side in (
+        (bench.validation_episodes(), 1),
+        (course.valid_episodes, 1),
+        (course.train_episodes, 0),
+    ):
         assert {s for e in episodes for s in found.split[e.query].ravel()} == {side}
     scores = EpisodeScores(np.full(10, 0.5), np.ones(10), ())
     arm = meta_choice.Candidate("frozen", unready, None, scores)
@@ -417,7 +421,9 @@ def test_what_is_chosen_is_chosen_by_the_tasks_that_decide(
         return Difference(0.0, -0.1, 0.1, 0.5, 10)
 
     monkeypatch.setattr(meta_choice, "baselines", lambda *_: (arm, arm))
-    monkeypatch.setattr(meta_choice, "train_candidate", lambda _, name, *__: replace(arm, name=name))
+    monkeypatch.setattr(
+        meta_choice, "train_candidate", lambda _, name, *__: replace(arm, name=name)
+    )
     monkeypatch.setattr(meta_choice, "_paired_difference", heard)
     assert meta_choice.choose(bench).selected is arm
     one_sided = [(1 - level) / 2 for level in levels]

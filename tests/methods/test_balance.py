@@ -15,9 +15,9 @@ from holdfast.methods.balance import (
     Balance,
     BalancedLoss,
     _parts,
-    target_setting,
-    places_per_class,
     class_weights,
+    places_per_class,
+    target_setting,
 )
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.conflicts import CONFLICTS, MethodConflict, ConflictQuery, check_conflicts, useless_settings
+from holdfast.methods.conflicts import (
+    CONFLICTS,
+    ConflictQuery,
+    MethodConflict,
+    check_conflicts,
+    useless_settings,
+)
 from holdfast.methods.registry import all_methods
 from holdfast.recipe import known_keys
 

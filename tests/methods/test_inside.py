@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 from torch import nn
 
-from holdfast.methods.teacher import ModuleOutputs, relation_distance, hidden_state_distance
+from holdfast.methods.teacher import ModuleOutputs, hidden_state_distance, relation_distance
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 

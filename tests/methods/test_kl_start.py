@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from holdfast.core.errors import Defect
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.agreement import KLStart, fixed_share_of_rows, divergence
+from holdfast.methods.agreement import KLStart, divergence, fixed_share_of_rows
 
 
 def tables(rows: int = 9, classes: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,14 +17,14 @@ from holdfast.core.updates import ForwardPass
 from holdfast.methods.agreement import RDrop, disagreement
 from holdfast.methods.dropout import DropConnect
 from holdfast.methods.noise import (
-    TokenReplacement,
     HyPe,
     Neftune,
+    TokenReplacement,
     WordDropout,
-    tokens_to_hide,
-    token_replacement,
     embedding_noise,
     real_tokens,
+    token_replacement,
+    tokens_to_hide,
 )
 
 IDS = torch.tensor([[101, 7, 8, 9, 102, 0, 0], [101, 5, 0, 6, 4, 3, 102]])

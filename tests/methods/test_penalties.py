@@ -23,7 +23,7 @@ from holdfast.methods.penalties import (
     penalized_weights,
     zero_weights_decision,
 )
-from holdfast.methods.registry import METHODS, RunContext, parts_of, complete_settings
+from holdfast.methods.registry import METHODS, RunContext, complete_settings, parts_of
 from holdfast.training.journal import Journal
 
 

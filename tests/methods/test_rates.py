@@ -9,7 +9,14 @@ from scipy.stats import norm
 from sklearn.metrics import f1_score
 
 from holdfast.core.errors import RecipeError
-from holdfast.methods.balance import _f1, tempered_rates, choose_strength, adjust_logits, class_shares, stated_rates
+from holdfast.methods.balance import (
+    _f1,
+    adjust_logits,
+    choose_strength,
+    class_shares,
+    stated_rates,
+    tempered_rates,
+)
 
 CENTRES = np.array([-1.0, 0.0, 1.5])
 

@@ -11,7 +11,13 @@ import torch
 from torch.nn import functional
 
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.teacher import DistillationLoss, TeacherOutputs, divergence, soft_targets, squared
+from holdfast.methods.teacher import (
+    DistillationLoss,
+    TeacherOutputs,
+    divergence,
+    soft_targets,
+    squared,
+)
 
 
 def tables(seed: int = 0, n: int = 6, outputs: int = 4) -> tuple[torch.Tensor, torch.Tensor]:

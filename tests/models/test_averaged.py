@@ -64,7 +64,12 @@ def test_what_is_written_follows_the_mean(two: Any, beams: int) -> None:
     networks, tokenizer = two
     prompts = [[5, 9, 12, 30, 7], [8, 21]]
     made = write_answers(
-        AveragedNetwork(networks, (0.4, 0.6)), tokenizer, prompts, new_tokens=6, chat=False, beams=beams
+        AveragedNetwork(networks, (0.4, 0.6)),
+        tokenizer,
+        prompts,
+        new_tokens=6,
+        chat=False,
+        beams=beams,
     )
     for prompt, text, sure in zip(prompts, made.texts, made.sure, strict=True):
         if beams == 1:

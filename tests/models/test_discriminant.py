@@ -137,8 +137,12 @@ def test_where_rows_vary_in_directions_that_say_nothing_it_beats_logistic_regres
 def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
     x, y = correlated(60, 3, 10)
     beside = ExtraRows(x[:9] + 0.1, y[:9], np.full(9, 2.0))
-    plain, more = (fit_discriminant(x, y, classes=3, seed=0, extra_rows=one) for one in (None, beside))
-    nothing = fit_discriminant(x, y, classes=3, seed=0, extra_rows=ExtraRows(x[:2], y[:2], np.zeros(2)))
+    plain, more = (
+        fit_discriminant(x, y, classes=3, seed=0, extra_rows=one) for one in (None, beside)
+    )
+    nothing = fit_discriminant(
+        x, y, classes=3, seed=0, extra_rows=ExtraRows(x[:2], y[:2], np.zeros(2))
+    )
     assert plain is not None
     assert more is not None
     assert nothing is not None
@@ -147,7 +151,9 @@ def test_rows_beside_are_learned_from_and_move_no_fold() -> None:
     assert more.held_out is not None
     assert more.held_out.shape == (60, 3)
     doubled = np.concatenate([x, np.repeat(beside.features, 2, axis=0)])
-    table = class_statistics(doubled, np.concatenate([y, np.repeat(y[:9], 2)])).table(more.shrinkage or 0)
+    table = class_statistics(doubled, np.concatenate([y, np.repeat(y[:9], 2)])).table(
+        more.shrinkage or 0
+    )
     ratio = (more.weight - more.weight[:1])[1:] / (table[:, :-1] - table[:1, :-1])[1:]
     assert np.ptp(ratio) / abs(ratio.mean()) < 0.05
 

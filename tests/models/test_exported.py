@@ -48,7 +48,9 @@ def saved_text(folder: Path, place: Path, temperature: float = 1.5) -> Exportabl
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     loaded.network.save(place, loaded.tokenizer, temperature)
     one, two = load_saved(place), load_saved(place)
-    return exportable_text_model(one.network.model, two.network.model, one.tokenizer, one.max_length)
+    return exportable_text_model(
+        one.network.model, two.network.model, one.tokenizer, one.max_length
+    )
 
 
 def read_facts(path: Path) -> dict[str, str]:
@@ -133,7 +135,9 @@ def test_a_resnet_in_one_file_is_the_model_at_every_batch(tmp_path: Path) -> Non
     )
     loaded.network.save(tmp_path / "saved", loaded.tokenizer, 0.7)
     one, two = (load_saved_vision(tmp_path / "saved") for _ in range(2))
-    whole = exportable_image_model(one.network.model, two.network.model, (3, vision.SIDE, vision.SIDE))
+    whole = exportable_image_model(
+        one.network.model, two.network.model, (3, vision.SIDE, vision.SIDE)
+    )
     write_onnx(whole, tmp_path / "model.onnx", {})
     gap = compare_file(whole, OnnxEngine(tmp_path / "model.onnx").run)
     assert gap.relative <= TOLERANCE
@@ -165,7 +169,9 @@ def test_an_adapter_is_merged_into_the_function(make_model: Any, tmp_path: Path)
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     loaded.network.save(tmp_path / "saved", loaded.tokenizer)
     one, two = load_saved(tmp_path / "saved"), load_saved(tmp_path / "saved")
-    whole = exportable_text_model(one.network.model, two.network.model, one.tokenizer, one.max_length)
+    whole = exportable_text_model(
+        one.network.model, two.network.model, one.tokenizer, one.max_length
+    )
     assert not any("lora" in name for name, _ in whole.network.named_parameters())
     assert any("lora" in name for name, _ in whole.saved.named_parameters())
     assert apart(whole, synthetic_rows(whole, 7, 20)) <= TOLERANCE

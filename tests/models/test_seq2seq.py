@@ -227,7 +227,11 @@ def test_the_target_limit_is_the_longest_training_target(tmp_path: Path) -> None
     folder = str(write_model(tmp_path / "t5", "t5"))
     loaded = load_seq2seq(folder)
     assert limit_by_targets(loaded, np.array([10, 3, 10])).max_target_length == 16
-    assert limit_by_targets(loaded, np.array([901])).max_target_length == loaded.max_target_length == 256
+    assert (
+        limit_by_targets(loaded, np.array([901])).max_target_length
+        == loaded.max_target_length
+        == 256
+    )
     asked = load_seq2seq(folder, max_target_length=5)
     assert limit_by_targets(asked, np.array([10])).settings == {"max_target_length": 5}
 

@@ -11,7 +11,12 @@ from scipy.stats import binomtest, fisher_exact
 from holdfast.analyses.row_scores import RowScores, compare_scores, comparison_block
 from holdfast.core.labels import Label
 from holdfast.core.records import Evidence, Remedy, Verdict, to_json
-from holdfast.monitor.confirmation import CONTRADICTING_DIRECTION, NOT_SUPPORTED, UNTESTED, confirm_on_test_rows
+from holdfast.monitor.confirmation import (
+    CONTRADICTING_DIRECTION,
+    NOT_SUPPORTED,
+    UNTESTED,
+    confirm_on_test_rows,
+)
 from holdfast.monitor.judge import judge
 
 LABELS = get_args(Label)
@@ -104,7 +109,9 @@ def test_the_likelier_luck_is_named(valid: Any, test: Any, label: Label, words: 
 def test_a_lower_loss_is_a_better_one(metric: str, agrees: bool) -> None:
     rng = np.random.default_rng(0)
     low, high = rng.beta(2, 5, 80), rng.beta(5, 2, 80)
-    found = confirm_on_test_rows(verdict(), comparison(RowScores(metric, low), RowScores(metric, high)))
+    found = confirm_on_test_rows(
+        verdict(), comparison(RowScores(metric, low), RowScores(metric, high))
+    )
     assert found.test_agrees is agrees
 
 
@@ -112,7 +119,9 @@ def test_what_was_stored_gives_the_same_again() -> None:
     """``diagnose`` has the stored comparison alone."""
     for label in LABELS:
         for right in (33, 42):
-            first = confirm_on_test_rows(verdict(label), comparison(scores(right, 45), scores(42, 45)))
+            first = confirm_on_test_rows(
+                verdict(label), comparison(scores(right, 45), scores(42, 45))
+            )
             stored = to_json(first)["test_comparison"]
             assert confirm_on_test_rows(verdict(label), stored) == first
 

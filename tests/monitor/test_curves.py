@@ -353,7 +353,9 @@ def test_a_metric_that_falls_past_its_best_overfits() -> None:
 def test_the_unit_of_the_loss_and_the_axis_change_nothing(label, train, valid, factor) -> None:
     log = curves(train, valid)
     scaled = {
-        side: None if s is None else replace(s, values=s.values * factor, positions=s.positions * 500)
+        side: None
+        if s is None
+        else replace(s, values=s.values * factor, positions=s.positions * 500)
         for side, s in (("train", log.train), ("valid", log.valid))
     }
     assert judge_curves(replace(log, **scaled)).label == label

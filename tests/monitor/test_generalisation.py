@@ -16,7 +16,9 @@ TRAIN = 50
 def large(snapshot: Any, train: int, valid: int, n: int) -> bool:
     hits = [np.arange(size) < right for right, size in ((train, TRAIN), (valid, n))]
     losses = np.zeros(n)
-    gap = accuracy_gap_of(snapshot(0, np.zeros(TRAIN), losses, train_correct=hits[0], valid_correct=hits[1]))
+    gap = accuracy_gap_of(
+        snapshot(0, np.zeros(TRAIN), losses, train_correct=hits[0], valid_correct=hits[1])
+    )
     assert gap is not None
     assert gap.low <= gap.value <= gap.high
     return gap.large

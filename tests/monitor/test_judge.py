@@ -482,7 +482,9 @@ def test_a_look_that_nobody_planned_changes_no_earlier_one(history, known) -> No
     assert np.all(np.diff(spent) >= 0)
     _, times = whole.error_spending_times
     for k in range(2, 9):
-        assert History(tuple(looked[:k]), known).error_spending_times[1].tolist() == times[:k].tolist()
+        assert (
+            History(tuple(looked[:k]), known).error_spending_times[1].tolist() == times[:k].tolist()
+        )
 
 
 def test_an_alarm_outlives_a_longer_plan(history) -> None:

@@ -16,7 +16,7 @@ from holdfast.monitor.curves import remedies as of_logs
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
-from holdfast.monitor.remedies import FINDINGS, REMEDIES, COMPUTED_REMEDIES, remedies_for
+from holdfast.monitor.remedies import COMPUTED_REMEDIES, FINDINGS, REMEDIES, remedies_for
 
 # Fractions of the peak by the share of the run that is over.
 SCHEDULES: tuple[Callable[[float], float], ...] = (

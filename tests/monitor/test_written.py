@@ -12,7 +12,7 @@ from scipy import stats
 
 from holdfast.core.records import Snapshot
 from holdfast.core.run_facts import RunFacts
-from holdfast.monitor.evidence import is_at_floor, accuracy_gap_of
+from holdfast.monitor.evidence import accuracy_gap_of, is_at_floor
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.stats.intervals import rate_gap

@@ -48,7 +48,9 @@ def test_candidates_are_found_before_the_test_rows_open_and_confirmed_after(
     seen: dict[str, Any] = {}
 
     def was_opened(run: Path) -> bool:
-        return any(e.get("what") == OPENED for e in read_events(run / "events.jsonl", partial_end=True))
+        return any(
+            e.get("what") == OPENED for e in read_events(run / "events.jsonl", partial_end=True)
+        )
 
     def find(session: Any) -> dict[str, int]:
         opened.append(was_opened(session.run))

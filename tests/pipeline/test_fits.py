@@ -38,7 +38,9 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 
 def available(mb: float) -> Any:
     """The machine has so many MB."""
-    return patch("holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "what the machine has free"))
+    return patch(
+        "holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "what the machine has free")
+    )
 
 
 def look(ready: TrainingPlan, mb: float | None = None) -> Any:
@@ -159,7 +161,9 @@ def test_far_too_much_is_an_error_that_names_changes(make: Make) -> None:
 def test_where_weights_are_the_trouble_an_adapter_is_the_change() -> None:
     from holdfast.plan.memory import Reduction, _remedy, _with_lora
 
-    need = MemoryEstimate(weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0)
+    need = MemoryEstimate(
+        weights=100, gradients=100, optimizer=200, activations=10, copies=300, rest=0
+    )
     less = Reduction(("train.batch_size=1",), lambda n: n)
     lora = Reduction(("model.adapter.kind=lora",), _with_lora)
     assert "model.adapter.kind=lora" in _remedy(need, 200, iter([less, lora]))

@@ -39,7 +39,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     # In bfloat16 what a batch holds decides the last digits, on some processors more than others.
     exact = ["train.threads=1", "train.precision=float32", "train.matmul=default"]
     recipe = override(Recipe(task="text-classification"), [f"data.path={path}", *exact])
-    return prepare(recipe, task_definition("text-classification").read(str(path), recipe.data, None))
+    return prepare(
+        recipe, task_definition("text-classification").read(str(path), recipe.data, None)
+    )
 
 
 def heard(prepared: Any, told: list[Any], settings: Any) -> Any:
@@ -125,7 +127,9 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     start, end = (dict(one.network.named_parameters()) for one in (without, run))
     assert all(torch.equal(start[n], end[n]) for n in start if not n.startswith("head"))
     # What was measured is what stands in the network.
-    assert np.allclose(run.best_evaluation.valid_logits, run.measure(run.training_plan.valid)[1], atol=1e-5)
+    assert np.allclose(
+        run.best_evaluation.valid_logits, run.measure(run.training_plan.valid)[1], atol=1e-5
+    )
 
 
 def test_a_head_that_the_rows_find_worse_is_not_kept(

@@ -22,7 +22,7 @@ from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
 from holdfast.plan import chunks
 from holdfast.plan.adapters import resolve_dtype
-from holdfast.plan.memory import _remedy, possible_reductions, estimate, quantizable_mb
+from holdfast.plan.memory import _remedy, estimate, possible_reductions, quantizable_mb
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
@@ -267,7 +267,9 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     assert foretold + learns + tables == pytest.approx(held, rel=1e-3)
     assert quantizable_mb(small.loaded.network) == 0
     offered = list(
-        possible_reductions(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32", need)
+        possible_reductions(
+            whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32", need
+        )
     )
     (packed,) = [change for change in offered if "model.quantize=4bit" in change.settings]
     smaller = packed.apply(need)

@@ -31,7 +31,9 @@ LORA = ["task=causal-lm", "model.adapter.kind=lora"]
 def chosen(*settings: str) -> tuple[str, str]:
     with record_decisions() as log:
         shard = choose_sharding(override(Recipe(), [*LORA, *settings]))
-    return shard, "; ".join(f"{one.chosen}: {one.because}" for one in decisions_and_findings(log)[0])
+    return shard, "; ".join(
+        f"{one.chosen}: {one.because}" for one in decisions_and_findings(log)[0]
+    )
 
 
 @pytest.fixture

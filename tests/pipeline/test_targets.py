@@ -33,7 +33,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
             lines.append((text, said))
         csv.writer(file).writerows(lines)
     recipe = override(Recipe(task="text-classification"), [f"data.path={path}", "train.threads=1"])
-    return prepare(recipe, task_definition("text-classification").read(str(path), recipe.data, None))
+    return prepare(
+        recipe, task_definition("text-classification").read(str(path), recipe.data, None)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.decisions import stage, tick, report_progress_to
+from holdfast.core.decisions import report_progress_to, stage, tick
 from holdfast.fits import duration
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override

@@ -60,7 +60,9 @@ def test_what_is_broken_for_sure_is_repaired_and_said(tmp_path: Path) -> None:
 
 def test_a_test_file_is_read_as_the_source_is() -> None:
     table, other = table_from_texts(["cafÃ©", "a bar"]), table_from_texts(["a pub", "the cafÃ©"])
-    source, given, _, decisions = clean_texts(table, {"test": other}, (), plan_cleaning({"encoding": True}))
+    source, given, _, decisions = clean_texts(
+        table, {"test": other}, (), plan_cleaning({"encoding": True})
+    )
     assert source.column("text") == ["café", "a bar"]
     assert given["test"].column("text") == ["a pub", "the café"]
     assert "1 text, 1 text of the test file" in decisions[0].chosen
@@ -87,7 +89,9 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
         "2 (no capital letter)"
     )
     # Where nothing was changed it is said too.
-    *_, decisions = clean_texts(table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True}))
+    *_, decisions = clean_texts(
+        table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True})
+    )
     assert [one.chosen for one in decisions] == ["no text treated"]
 
 

@@ -45,7 +45,9 @@ def test_every_row_is_in_one_fold_or_in_no_fit() -> None:
         parts = [set(part.tolist()) for part in (fold.train, fold.valid, fold.held_out, outside)]
         assert sum(map(len, parts)) == len(labels) == len(set.union(*parts))
         # Evenly by class, and under one pass over what is learned.
-        assert np.bincount(labels[fold.held_out]).max() - np.bincount(labels[fold.held_out]).min() <= 1
+        assert (
+            np.bincount(labels[fold.held_out]).max() - np.bincount(labels[fold.held_out]).min() <= 1
+        )
         assert fold.steps * fold.batch < len(fold.train)
 
 
@@ -70,7 +72,9 @@ def test_no_fit_sees_the_rows_that_it_answers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "fit", watched)
     recipe = override(Recipe(), ["audit.tuned=true", "train.threads=1", "train.precision=float32"])
     with record_decisions() as told:
-        answers = tuned_log_probabilities(TableRows(table), recipe, "embedded", 2.0, lambda *_: None)
+        answers = tuned_log_probabilities(
+            TableRows(table), recipe, "embedded", 2.0, lambda *_: None
+        )
     assert len(seen) == 3
     assert all(not learned & asked for learned, asked in seen)
     assert sorted(row for _, asked in seen for row in asked) == list(range(72))

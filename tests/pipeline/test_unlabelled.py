@@ -103,7 +103,9 @@ def test_no_text_is_told_a_label_by_a_validation_row(
 
     def lot(labels: Ints) -> Any:
         monkeypatch.setattr(pseudo_labels, "has_classes", lambda _: True)
-        monkeypatch.setattr(pseudo_labels, "_make_vectors", lambda *_: replace(known, labels=labels))
+        monkeypatch.setattr(
+            pseudo_labels, "_make_vectors", lambda *_: replace(known, labels=labels)
+        )
         monkeypatch.setattr(
             pseudo_labels, "added_texts", lambda _, texts, labels, **more: (labels, more["weights"])
         )

@@ -151,19 +151,26 @@ def test_groups_on_both_sides_are_counted_in_the_other_file() -> None:
     other = table_from_texts(
         more, groups=["u3", "u3", *(f"v{n}" for n in range(8))], source="t.csv"
     )
-    found = seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": other}, 0)))
+    found = seen(
+        "shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": other}, 0))
+    )
     assert found is not None
     assert found.finding.rows == (6, 7)
     assert found.finding.score == pytest.approx(0.2)
     apart = table_from_texts(more, groups=[f"v{n}" for n in range(10)])
-    assert seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": apart}, 0))) is None
+    assert (
+        seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": apart}, 0)))
+        is None
+    )
 
 
 def dated(here: list[str], there: list[str]) -> TableCopies:
     table = table_from_texts(long_sentences(len(here)))
     other = table_from_texts(long_sentences(len(there), 1), source="t.csv")
     mine, theirs = (OtherColumns(("when",), lambda _, v=v: list(v)) for v in (here, there))
-    return TableCopies(TableRows(table, mine), combine_tables(table, {"t": other}, 0), (), {"t": theirs})
+    return TableCopies(
+        TableRows(table, mine), combine_tables(table, {"t": other}, 0), (), {"t": theirs}
+    )
 
 
 def test_test_rows_older_than_the_training_rows_are_told() -> None:
@@ -329,7 +336,9 @@ def test_the_price_of_a_random_division_grows_with_the_copies() -> None:
         rows = table.rows.remove_columns("label").add_column("label", labels.tolist())
         table = replace(table, rows=rows)
         gathered = replace(copied.all_rows, tables={**copied.all_rows.tables, "source": table})
-        price = ProbeInflationEstimator(replace(embedded, rows=TableRows(table))).from_split(gathered, units)
+        price = ProbeInflationEstimator(replace(embedded, rows=TableRows(table))).from_split(
+            gathered, units
+        )
         assert price is not None
         assert 0 <= price.low <= price.points <= price.high
         points.append(price.points)

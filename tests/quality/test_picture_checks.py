@@ -214,7 +214,9 @@ def test_a_border_has_a_width_and_a_colour(size: tuple[int, int], tmp_path: Path
 
     def border() -> str:
         Image.fromarray(array).save(tmp_path / "a.png")
-        return read_file_facts(str(tmp_path / "a.png"), Image.fromarray(array)).pixel_facts["border"]
+        return read_file_facts(str(tmp_path / "a.png"), Image.fromarray(array)).pixel_facts[
+            "border"
+        ]
 
     assert border() == "5 or more pixels of (0, 0, 0)"
     array[3, 20] = 90

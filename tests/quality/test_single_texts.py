@@ -102,8 +102,13 @@ def test_typing_errors_are_named_with_what_was_meant_and_what_was_not_read_is_co
 )
 def test_what_is_no_english_prose_is_not_called_free_of_typing_errors(text: str) -> None:
     check = all_checks()["typing_errors"]
-    assert "no text is English" in check.skip_reason(ThoroughRows(TableRows(table_from_texts([text] * 30))))
-    assert check.skip_reason(ThoroughRows(TableRows(table_from_texts([*[text] * 30, "It is here."])))) == ""
+    assert "no text is English" in check.skip_reason(
+        ThoroughRows(TableRows(table_from_texts([text] * 30)))
+    )
+    assert (
+        check.skip_reason(ThoroughRows(TableRows(table_from_texts([*[text] * 30, "It is here."]))))
+        == ""
+    )
 
 
 def test_without_the_dictionary_typing_errors_are_not_looked_for(

@@ -189,7 +189,9 @@ def test_what_a_run_left_is_drawn_faint_and_is_part_of_the_axes() -> None:
         best=4,
     )
     left = DiscardedCurve("valid", (2, 4, 6), (0.8, 1.4, 2.0))
-    for root in map(parse, (draw_curves(plain), draw_curves(dataclasses.replace(plain, left=(left,))))):
+    for root in map(
+        parse, (draw_curves(plain), draw_curves(dataclasses.replace(plain, left=(left,))))
+    ):
         for svg in root.findall("svg"):
             drawn = [p.attrib["d"] for p in svg.iter("path") if "left" in p.attrib["class"]]
             lines = [p.attrib["d"] for p in svg.iter("path") if p.attrib["class"] == "curve valid"]

@@ -82,7 +82,9 @@ def test_a_verdict_that_the_test_rows_do_not_confirm_is_said_so_everywhere(
 
 
 def test_the_page_of_diagnose_tells_it_too() -> None:
-    tone, sentence = unless_unconfirmed({"test_agrees": False}, "warn", VERDICT_SENTENCES["memorizing"][1])
+    tone, sentence = unless_unconfirmed(
+        {"test_agrees": False}, "warn", VERDICT_SENTENCES["memorizing"][1]
+    )
     assert tone == "unsure"
     assert sentence.startswith("By the validation rows: it fits nearly all")
     assert unless_unconfirmed({}, "warn", "A.") == ("warn", "A.")
@@ -107,9 +109,13 @@ def test_a_run_that_keeps_its_step_0_has_discarded_its_fine_tuning(
 def test_of_an_update_that_began_warm_the_served_model_is_what_is_left() -> None:
     result: dict[str, Any] = {"update": {"start": {"start": "warm"}}}
     unused(result)
-    assert "the saved model is the served model with a linear probe" in (discarded_sentence(result) or "")
+    assert "the saved model is the served model with a linear probe" in (
+        discarded_sentence(result) or ""
+    )
     result["update"]["start"]["start"] = "anew"
-    assert "the saved model is the base model with a linear probe" in (discarded_sentence(result) or "")
+    assert "the saved model is the base model with a linear probe" in (
+        discarded_sentence(result) or ""
+    )
 
 
 @pytest.mark.parametrize(

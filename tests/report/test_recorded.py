@@ -24,7 +24,9 @@ def row(n: int, text: str, said: str = "good", label: str = "good", **more: Any)
 def recorded(rows: list[RecordedRow], **more: Any) -> RecordedPredictions:
     known: dict[str, Any] = {"classes": ("bad", "good"), "of": len(rows)}
     task = more.pop("task", "text-classification")
-    return RecordedPredictions(task, "tiny", "reviews.csv", "test", tuple(rows), **{**known, **more})
+    return RecordedPredictions(
+        task, "tiny", "reviews.csv", "test", tuple(rows), **{**known, **more}
+    )
 
 
 @pytest.fixture
@@ -108,7 +110,9 @@ def test_tags_numbers_lists_and_written_texts_have_their_own_look(
     assert "ask a person" in look(recorded([left])).text
 
 
-def test_only_pictures_inside_the_page_are_shown(look: Callable[[RecordedPredictions], Any]) -> None:
+def test_only_pictures_inside_the_page_are_shown(
+    look: Callable[[RecordedPredictions], Any],
+) -> None:
     inside = row(0, "a.png", picture="data:image/jpeg;base64,AAAA")
     foreign = row(1, "b.png", picture="https://elsewhere.example/b.png")
     found = look(recorded([inside, foreign], task="image-classification"))

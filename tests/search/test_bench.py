@@ -150,7 +150,9 @@ def test_a_watch_ends_the_job_that_it_means(bench: SearchContext, tmp_path: Path
     assert whole.last_step == whole.planned
     assert cut.stopped == cut.ended == "no better than another"
     assert cut.last_step == cut.evaluations.steps[-1] < cut.planned
-    assert np.array_equal(cut.evaluations.losses, whole.evaluations.losses[: len(cut.evaluations.losses)])
+    assert np.array_equal(
+        cut.evaluations.losses, whole.evaluations.losses[: len(cut.evaluations.losses)]
+    )
 
 
 def test_the_next_job_is_asked_for_when_the_one_before_is_done(bench: SearchContext) -> None:

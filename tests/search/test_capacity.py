@@ -199,7 +199,9 @@ def test_of_a_deep_model_five_shares_of_its_blocks_are_tried(
     config.num_hidden_layers = 7
     AutoModel.from_config(config).save_pretrained(deep)
     divided = load_and_divide(override(search_recipe, [f"model.name={deep}"]))
-    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(
+        SearchContext.from_learning_rows(learning_rows(divided.recipe, divided))
+    )
     assert [(one.key, one.blocks) for one in sizes] == [
         ("whole", 7),
         ("first-6", 6),
@@ -308,5 +310,7 @@ def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> 
 
     asked = override(search_recipe, ["model.adapter.kind=lora", "model.adapter.rank=4"])
     divided = load_and_divide(asked)
-    sizes = candidate_sizes(SearchContext.from_learning_rows(learning_rows(divided.recipe, divided)))
+    sizes = candidate_sizes(
+        SearchContext.from_learning_rows(learning_rows(divided.recipe, divided))
+    )
     assert [one.rank for one in sizes] == [4, 2, 1]

@@ -96,7 +96,9 @@ def test_fits_on_ray_are_those_made_here_and_a_killed_worker_costs_its_time_alon
     assert sorted(done.key for done in again) == sorted(found)
 
 
-def test_what_is_wrong_with_a_setting_is_said_as_here(bench: SearchContext, there: FitEngine) -> None:
+def test_what_is_wrong_with_a_setting_is_said_as_here(
+    bench: SearchContext, there: FitEngine
+) -> None:
     wrong = FitJob("trial-0", bench.train, bench.valid, bench.train[:0], {"methods.sam.rho": -1})
     with pytest.raises(RecipeError, match="sam"):
         list(there.run(bench, iter([wrong]), store=FitStore(None, "")))

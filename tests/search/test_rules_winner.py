@@ -171,7 +171,9 @@ def test_a_trial_that_predicts_fewer_rows_correctly_does_not_replace_the_default
 
 def test_where_rows_do_not_show_a_difference_the_default_is_kept_and_it_is_called_noise() -> None:
     costs = {"base": 3.0, "t1": 1.0}
-    seen = [select_winner(losses_of(np.array([0.02]), 30, s), None, costs, "base") for s in range(60)]
+    seen = [
+        select_winner(losses_of(np.array([0.02]), 30, s), None, costs, "base") for s in range(60)
+    ]
     noisy = [one for one in seen if one.noise]
     assert noisy
     assert all(one.key == "base" and one.most_promising == "t1" for one in noisy)

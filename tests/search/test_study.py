@@ -97,7 +97,9 @@ def done(of: SearchLoop) -> tuple[TrialResult, ...]:
 
 
 def plain(tried: tuple[TrialResult, ...]) -> list[Any]:
-    return [(settings_key(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried]
+    return [
+        (settings_key(one.settings), one.origin, one.state, one.losses.tolist()) for one in tried
+    ]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
@@ -275,7 +277,9 @@ def test_a_trial_that_fails_or_is_dropped_does_not_end_the_search(tmp_path: Path
     def behind(tried: TrialResult, _: Any) -> str | None:
         return "behind" if tried.settings.get("train.optimizer") == "sgd" else None
 
-    of = searching(trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, trial_stop_rule=behind)
+    of = searching(
+        trials(str(tmp_path / "s.journal"), "random"), most=8, folds=3, trial_stop_rule=behind
+    )
     fits = []
     for job in of.jobs():
         fits.append(job.key)
@@ -314,7 +318,9 @@ def test_a_fold_that_ends_after_its_trial_was_dropped_changes_nothing(tmp_path: 
 def test_a_search_does_not_end_early_before_eight_trials_were_whole(tmp_path: Path) -> None:
     import dataclasses
 
-    of = searching(trials(str(tmp_path / "s.journal"), "random"), 30, search_stop_rule=lambda _: "enough")
+    of = searching(
+        trials(str(tmp_path / "s.journal"), "random"), 30, search_stop_rule=lambda _: "enough"
+    )
     for job in of.jobs():
         one = carried_out(job)
         if job.settings.get("train.optimizer") == "sgd":

@@ -222,7 +222,9 @@ def test_a_trial_that_diverges_ends_and_one_that_learns_goes_on() -> None:
             one = look(10 * step, loss)
             rows = loss + noise
             told.append(
-                watch.stop_reason(key, dataclasses.replace(one, train_losses=rows, valid_losses=rows))
+                watch.stop_reason(
+                    key, dataclasses.replace(one, train_losses=rows, valid_losses=rows)
+                )
             )
         return told
 

@@ -138,7 +138,9 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
 def test_repeats_score_every_row_again_and_the_score_is_their_mean(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
-    train(search_recipe.with_changes(**CUT), tmp_path / "run", procedure=CrossValidation(2, repeats=2))
+    train(
+        search_recipe.with_changes(**CUT), tmp_path / "run", procedure=CrossValidation(2, repeats=2)
+    )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     table = parquet.read_table(tmp_path / "run" / "folds.parquet").to_pandas()
     means = [
@@ -272,7 +274,9 @@ def test_folds_within_folds_choose_where_no_row_is_set_aside(
     search_recipe: Recipe, tmp_path: Path
 ) -> None:
     result = train(
-        search_recipe.with_changes(**CUT), tmp_path / "run", procedure=CrossValidation(3, nested=True)
+        search_recipe.with_changes(**CUT),
+        tmp_path / "run",
+        procedure=CrossValidation(3, nested=True),
     )
     cv = result["cv"]
     assert cv["nested"]

@@ -44,7 +44,9 @@ def serving_of(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     ) -> Any:
         said: list[str] = []
         where = open_store(str(tmp_path / "store.db")) if store else None
-        service = Service(serving(settings), AccessRules.for_server("127.0.0.1", token), where, said.append)
+        service = Service(
+            serving(settings), AccessRules.for_server("127.0.0.1", token), where, said.append
+        )
         made.append(service)
         if begun:
             service.begin(engine or stand_in.StandIn(), list(observers))

@@ -161,7 +161,9 @@ def main(asked: str) -> int:
         return StandIn(wait=given.get("wait", 0.0)), []
 
     print(place.url, flush=True)
-    return RunningService(service, application, place, load, lambda _: print("ready", flush=True)).run()
+    return RunningService(
+        service, application, place, load, lambda _: print("ready", flush=True)
+    ).run()
 
 
 if __name__ == "__main__":

@@ -280,7 +280,9 @@ def test_with_a_verdict_nothing_is_drawn_for_the_comparison(desk: Labelling, sto
     latest = {"way": "shadow", "verdict": "better", "shown": MODEL, "challenger": "c@1"}
     store.save_state("comparison", latest, 1e9)
     for k in range(N):
-        store.add_predictions(f"{k:032d}", [StoredPrediction(0, "c@1", "bad", 0.8, None, None, False)])
+        store.add_predictions(
+            f"{k:032d}", [StoredPrediction(0, "c@1", "bad", 0.8, None, None, False)]
+        )
     drawn = set()
     while (item := desk.next_item("ann")) is not None:
         drawn.add(desk.answer(item.request, item.index, "ann", "good").drawn)

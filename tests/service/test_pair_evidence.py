@@ -150,7 +150,9 @@ def test_a_comparison_the_other_way_round_is_about_the_same_two(store: Store, ru
     made = promote(store, runs / "inconclusive")
     assert made.evidence is not None
     assert (made.evidence["verdict"], made.evidence["reversed"]) == ("better", True)
-    before = update_comparison(store, ComparisonSetup(new, served, "text-classification", lag_s=0), 3000.0).summary()
+    before = update_comparison(
+        store, ComparisonSetup(new, served, "text-classification", lag_s=0), 3000.0
+    ).summary()
     assert made.evidence["difference"]["low"] == -before["difference"]["high"]
     assert made.notes[1] == f"it is shown to be better than {served}"
 

@@ -311,7 +311,9 @@ def test_a_store_that_was_lost_and_made_anew_knows_the_server_again(
     def enrol() -> None:
         enrolled.append(current_model(first, store, quiet))
 
-    lineup, _ = build_router(first, load, challenger=None, store=None, settings=serving(), log=quiet)
+    lineup, _ = build_router(
+        first, load, challenger=None, store=None, settings=serving(), log=quiet
+    )
     enrol()
     name = served_name(first)
     successor = PromotionFollower(store, lineup, name, load, enrol=enrol, log=quiet)
@@ -425,5 +427,7 @@ def test_users_of_a_language_model_are_not_parted(store: Store, runs: list[Path]
 
     settings = serving(["serve.compare=ab"])
     with pytest.raises(RecipeError, match="cannot be ab for the task causal-lm"):
-        build_router(runs[0], writers, challenger=runs[1], store=store, settings=settings, log=quiet)
+        build_router(
+            runs[0], writers, challenger=runs[1], store=store, settings=settings, log=quiet
+        )
     assert not any(one.ready for one in load.made)

@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from holdfast.core.errors import Defect, SplitError
 from holdfast.split.assign import assign_multilabel
-from holdfast.split.folds import Folds, time_folds, make_folds, holdout_split
+from holdfast.split.folds import Folds, holdout_split, make_folds, time_folds
 
 
 def held_counts(folds: Folds, n: int) -> list[int]:
@@ -35,7 +35,8 @@ def test_single_rows_are_dealt_as_evenly_as_by_scikit_learn() -> None:
     rng = np.random.default_rng(4)
     labels = rng.choice(3, 211, p=[0.6, 0.3, 0.1])
     ours = [
-        np.bincount(labels[f.held_out], minlength=3) for f in make_folds(np.arange(211), labels, 7, 0)
+        np.bincount(labels[f.held_out], minlength=3)
+        for f in make_folds(np.arange(211), labels, 7, 0)
     ]
     theirs = [
         np.bincount(labels[held], minlength=3)
@@ -89,7 +90,9 @@ def test_rows_are_set_aside_in_proportion_and_units_stay_whole() -> None:
     assert not set(units[stay]) & set(units[aside])
     assert abs(len(aside) - 54) <= 4
     with pytest.raises(SplitError, match="rare"):
-        holdout_split(np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, class_names=("common", "rare"))
+        holdout_split(
+            np.arange(5), np.array([0, 0, 0, 0, 1]), 0.2, 0, class_names=("common", "rare")
+        )
 
 
 def test_by_time_each_fold_is_judged_by_what_comes_after_it() -> None:

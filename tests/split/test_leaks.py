@@ -9,7 +9,7 @@ import pytest
 from holdfast.core.errors import SplitError
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import find_duplicates
-from holdfast.split.split_table import split_table, refuse_leaks, refuse_shared_copies
+from holdfast.split.split_table import refuse_leaks, refuse_shared_copies, split_table
 
 Make = Callable[..., Table]
 BASE = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"

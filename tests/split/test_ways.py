@@ -49,7 +49,9 @@ def by_moment(ages: Sequence[float]) -> SplitStrategy:
 def test_the_newest_rows_are_the_test_rows(make_table: Make) -> None:
     ages = random.Random(3).sample(range(1000), 200)
     splits = split_table(
-        make_table(corpus(200), labels_for(200)), seed=0, strategy=by_moment([float(a) for a in ages])
+        make_table(corpus(200), labels_for(200)),
+        seed=0,
+        strategy=by_moment([float(a) for a in ages]),
     )
     found, age = sides(splits), np.array(ages)
     assert age[found == "train"].max() < age[found == "valid"].min()
@@ -79,14 +81,18 @@ def test_rows_of_one_moment_and_copies_of_new_rows_are_not_parted(
 def test_too_few_moments_and_a_class_of_the_newest_rows_alone_are_refused(make_table: Make) -> None:
     with pytest.raises(SplitError, match="change 1 time "):
         split_table(
-            make_table(corpus(30), labels_for(30)), seed=0, strategy=by_moment([0.0] * 15 + [1.0] * 15)
+            make_table(corpus(30), labels_for(30)),
+            seed=0,
+            strategy=by_moment([0.0] * 15 + [1.0] * 15),
         )
     labels = ["a", "b"] * 40 + ["new"] * 20
     with pytest.raises(
         SplitError, match=r"class 'new'.*has no training row in the division by time"
     ):
         split_table(
-            make_table(corpus(100), labels), seed=0, strategy=by_moment([float(n) for n in range(100)])
+            make_table(corpus(100), labels),
+            seed=0,
+            strategy=by_moment([float(n) for n in range(100)]),
         )
 
 
@@ -107,7 +113,9 @@ def test_cuts_by_time_lie_nearest_to_the_fractions() -> None:
 def test_a_given_test_table_leaves_the_newest_for_validation(make_table: Make) -> None:
     table = make_table(corpus(100), labels_for(100))
     test = make_table(corpus(20, seed=9), labels_for(20), source="test.csv")
-    splits = split_table(table, seed=0, test=test, strategy=by_moment([float(-n) for n in range(100)]))
+    splits = split_table(
+        table, seed=0, test=test, strategy=by_moment([float(-n) for n in range(100)])
+    )
     assert set(sides(splits)[:18]) == {"valid"}
     assert "the valid rows" in splits.decisions[0].because
 
@@ -210,7 +218,11 @@ def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
     texts = [(old + new)[at] for at in order]
     labels = [(labels_for(300) + labels_for(200) + labels_for(300)[:90])[at] for at in order]
     before = dict(
-        zip(old, sides(split_table(make_table(old, labels_for(300)), seed=5, strategy=STABLE)), strict=True)
+        zip(
+            old,
+            sides(split_table(make_table(old, labels_for(300)), seed=5, strategy=STABLE)),
+            strict=True,
+        )
     )
     splits = split_table(make_table(texts, labels), seed=5, strategy=STABLE)
     after = dict(zip(texts, sides(splits), strict=True))
@@ -227,7 +239,9 @@ def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
 def test_groups_stay_where_their_name_puts_them(make_table: Make) -> None:
     def of(n: int) -> dict[str, str]:
         groups = [f"user {at % 40}" for at in range(n)]
-        splits = split_table(make_table(corpus(n), labels_for(n), groups=groups), seed=1, strategy=STABLE)
+        splits = split_table(
+            make_table(corpus(n), labels_for(n), groups=groups), seed=1, strategy=STABLE
+        )
         found = {}
         for group, side in zip(groups, sides(splits), strict=True):
             assert found.setdefault(group, side) == side
@@ -239,7 +253,10 @@ def test_groups_stay_where_their_name_puts_them(make_table: Make) -> None:
 def test_a_side_of_the_hash_that_stays_empty_is_refused(make_table: Make) -> None:
     with pytest.raises(SplitError, match="by hash: leaves no"):
         split_table(
-            make_table(corpus(12), labels_for(12)), seed=0, fractions=(0.98, 0.01, 0.01), strategy=STABLE
+            make_table(corpus(12), labels_for(12)),
+            seed=0,
+            fractions=(0.98, 0.01, 0.01),
+            strategy=STABLE,
         )
 
 
@@ -274,7 +291,9 @@ def test_every_way_is_the_same_whatever_the_order_of_the_rows(
     for one, other in ways:
         first = sides(split_table(make_table(texts, labels), seed=3, strategy=one))
         again = split_table(
-            make_table([texts[at] for at in order], [labels[at] for at in order]), seed=3, strategy=other
+            make_table([texts[at] for at in order], [labels[at] for at in order]),
+            seed=3,
+            strategy=other,
         )
         assert first[order].tolist() == sides(again).tolist()
 

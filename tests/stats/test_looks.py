@@ -13,10 +13,10 @@ from holdfast.stats.sequential_rise import (
     ErrorSpending,
     RiseState,
     _skews,
+    lower_for_skew,
     rise_at_evaluation,
     times_by_plan,
     times_without_plan,
-    lower_for_skew,
 )
 
 

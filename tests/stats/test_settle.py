@@ -39,14 +39,19 @@ def test_half_the_margin_needs_four_times_the_rows() -> None:
 
 
 def test_two_sides_need_more_than_one() -> None:
-    assert rows_needed_for_power(_spread_one(), 0.1, sides=2) > rows_needed_for_power(_spread_one(), 0.1)
+    assert rows_needed_for_power(_spread_one(), 0.1, sides=2) > rows_needed_for_power(
+        _spread_one(), 0.1
+    )
 
 
 def test_being_sure_makes_most_answers_large_enough() -> None:
     rng = np.random.default_rng(1)
     true = rows_needed_for_power(_spread_one(), 0.2)
     plain = [rows_needed_for_power(rng.normal(size=15), 0.2) >= true for _ in range(300)]
-    sure = [rows_needed_for_power(rng.normal(size=15), 0.2, spread_confidence=0.9) >= true for _ in range(300)]
+    sure = [
+        rows_needed_for_power(rng.normal(size=15), 0.2, spread_confidence=0.9) >= true
+        for _ in range(300)
+    ]
     assert 0.3 < np.mean(plain) < 0.6
     assert np.mean(sure) == pytest.approx(0.9, abs=0.06)
 

@@ -114,7 +114,9 @@ def test_a_label_brings_the_request_that_is_not_written_yet_and_goes_with_its_us
 
 def test_a_request_that_came_with_its_label_is_written_once(store: Store) -> None:
     whole = call(1.0, "anna")
-    store.add_feedback(Feedback(whole.id, 0, "bad", "ann", 2.0), replace(whole, predictions=(), texts=()))
+    store.add_feedback(
+        Feedback(whole.id, 0, "bad", "ann", 2.0), replace(whole, predictions=(), texts=())
+    )
     store.add_requests([whole, call(2.0)])
     assert store.request(whole.id) == whole
     assert len(store.requests()) == 2

@@ -148,7 +148,9 @@ def test_no_program_breaks_out_and_the_next_one_runs(
 def test_what_keeps_it_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     if not any(missing_fence_parts().values()):
         assert isolation("sql").startswith("the kernel gives it no file, no network")
-    monkeypatch.setattr(runner, "missing_fence_parts", lambda: {"landlock": "too old", "seccomp": None})
+    monkeypatch.setattr(
+        runner, "missing_fence_parts", lambda: {"landlock": "too old", "seccomp": None}
+    )
     said = isolation("sql", unsafe=True)
     assert said.startswith("the kernel does not keep it in (landlock: too old)")
     with pytest.raises(MachineError, match=r"landlock.*too old"):

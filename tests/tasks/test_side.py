@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from holdfast.contract.extra_features import ExtraFeaturesLayer, fit_extra_features, load_extra_features
+from holdfast.contract.extra_features import (
+    ExtraFeaturesLayer,
+    fit_extra_features,
+    load_extra_features,
+)
 from holdfast.core.errors import RunError
 from holdfast.data.columns.extra import ColumnRequest, fit_column
 
@@ -38,7 +42,9 @@ def test_what_the_text_says_already_is_left_to_it() -> None:
 
 def test_a_folder_gives_the_layer_again_and_a_broken_one_is_refused(tmp_path: Path) -> None:
     column = fit_column(ColumnRequest("shop"), ["a"] * 4 + ["b"] * 4)
-    layer = ExtraFeaturesLayer((column,), ("x", "y"), np.array([[0.1, 0.2], [0.3, 0.4]]), np.ones(2), 0.7)
+    layer = ExtraFeaturesLayer(
+        (column,), ("x", "y"), np.array([[0.1, 0.2], [0.3, 0.4]]), np.ones(2), 0.7
+    )
     layer.save(tmp_path / "features")
     again = load_extra_features(tmp_path / "features")
     assert again.columns == (column,)

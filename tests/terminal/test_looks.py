@@ -111,7 +111,14 @@ def test_the_time_that_is_left_stands_apart_however_long_it_is() -> None:
 
 
 def test_the_first_look_is_not_called_the_best() -> None:
-    assert evaluation_row([FIRST], 75, is_best=True).split() == ["0/75", "1.000", "1.000", "0.900", "60.0", "%"]
+    assert evaluation_row([FIRST], 75, is_best=True).split() == [
+        "0/75",
+        "1.000",
+        "1.000",
+        "0.900",
+        "60.0",
+        "%",
+    ]
 
 
 def run_of(

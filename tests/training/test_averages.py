@@ -17,17 +17,17 @@ from holdfast.control.choice import last, lowest
 from holdfast.core.actions import RollBack
 from holdfast.core.errors import RecipeError
 from holdfast.methods.averages import (
+    CheckpointSoup,
     Ema,
     LineSearch,
-    CheckpointSoup,
     Swa,
-    interpolate,
     ema_share,
     greedy_soup,
-    update_mean,
+    interpolate,
     plain_mean,
+    update_mean,
 )
-from holdfast.methods.registry import RunContext, parts_of, complete_settings
+from holdfast.methods.registry import RunContext, complete_settings, parts_of
 from holdfast.training.loop import fit
 from holdfast.training.run import learning_norms
 from holdfast.training.snapshot import measure_statistics

@@ -10,7 +10,11 @@ import torch
 
 import holdfast.training.machine.machine as machine
 from holdfast.core.errors import MachineError
-from holdfast.training.machine.machine import choose_machine, has_bfloat16, runs_several_cpu_processes
+from holdfast.training.machine.machine import (
+    choose_machine,
+    has_bfloat16,
+    runs_several_cpu_processes,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,7 @@ def test_other_errors_pass_through(job: Any) -> None:
 
 def test_a_resume_keeps_the_pieces(job: Any) -> None:
     from holdfast.training.act import start_phase
-    from holdfast.training.guard import begin_run, resume_from, checkpoint_state
+    from holdfast.training.guard import begin_run, checkpoint_state, resume_from
 
     first = begin_run(job())
     start_phase(first)

@@ -13,7 +13,12 @@ from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.records import Verdict
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.training.listeners.trackers import check_trackers, flatten, make_tracker, verdict_values
+from holdfast.training.listeners.trackers import (
+    check_trackers,
+    flatten,
+    make_tracker,
+    verdict_values,
+)
 
 
 class KillAt:

@@ -16,10 +16,10 @@ from holdfast.core.errors import ModelError, RecipeError
 from holdfast.methods.layers import (
     GradualUnfreezing,
     HeadReset,
-    Progressive,
-    TopReinit,
-    Reinit,
     LayerSchedule,
+    Progressive,
+    Reinit,
+    TopReinit,
     check_reinit,
     unfrozen_layers,
 )

@@ -81,7 +81,9 @@ def test_a_class_that_is_shown_to_be_worse_keeps_it_aside() -> None:
     found = decide([KEPT], BETTER, [Subgroup("a", "class", inside)], margin=0.05)
     assert found.decision == "kept_aside"
     assert "worse on class a" in found.because
-    assert decide([KEPT], BETTER, [Subgroup("a", "class", ~inside)], margin=0.05).decision == "taken"
+    assert (
+        decide([KEPT], BETTER, [Subgroup("a", "class", ~inside)], margin=0.05).decision == "taken"
+    )
 
 
 def test_parts_are_tested_by_the_exact_sign_test_and_holm() -> None:

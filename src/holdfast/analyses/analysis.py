@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from holdfast.contract.predictions import (
     Predictions,
     SplitName,
+    make_predictions,
     predict_split,
     rows_of,
-    make_predictions,
     write_answers,
 )
 from holdfast.contract.result import class_columns
 from holdfast.core.analyses import ANALYSES
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, Interrupted
-from holdfast.core.input_errors import defect_line, resource_error, raises_defects
+from holdfast.core.input_errors import defect_line, raises_defects, resource_error
 from holdfast.core.records import Decision, to_json
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.training.listeners.examples import ExampleHistory
@@ -230,7 +230,9 @@ def recompute_block(analysis: Analysis[Session, C], run: FinishedRun) -> dict[st
 
 
 def _block(outcome: object) -> dict[str, Any]:
-    block: dict[str, Any] = to_json({"why": outcome.why} if isinstance(outcome, NoAnswer) else outcome)
+    block: dict[str, Any] = to_json(
+        {"why": outcome.why} if isinstance(outcome, NoAnswer) else outcome
+    )
     return block
 
 

@@ -131,25 +131,35 @@ def _join_runs(
     equal_weights = (1 / len(runs),) * len(runs)
     if method == "average":
         because = "the mean of the answers; no rows are needed for it"
-        return use, Ensemble(method, method, tuple(runs), equal_weights, because).to_json(), decisions
+        return (
+            use,
+            Ensemble(method, method, tuple(runs), equal_weights, because).to_json(),
+            decisions,
+        )
     model = cast("EnsembleModel", use)
     shared = shared_rows(runs, f"{KEY}={method}")
     joined, ensemble = (_stack if method == "stack" else _soup)(model, shared, tuple(runs))
     return joined, ensemble.to_json(), (*decisions, ensemble.decision)
 
 
-def _stack(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[EnsembleModel, Ensemble]:
+def _stack(
+    model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]
+) -> tuple[EnsembleModel, Ensemble]:
     evidence = model.evidence(shared)
     all_rows, groups = np.arange(evidence.n), shared.groups
     units = all_rows if groups is None else group_codes(groups, evidence.n)
     equal_weights = np.full(evidence.members, 1 / evidence.members)
-    held_out = held_out_losses(evidence.fit, evidence.losses, units, generator(0, "folds of a stack"))
+    held_out = held_out_losses(
+        evidence.fit, evidence.losses, units, generator(0, "folds of a stack")
+    )
     losses = loss_rows(held_out, evidence.tokens)
     mean_losses = loss_rows(evidence.losses(equal_weights, all_rows), evidence.tokens)
     verdict = judge_pairs(mean_losses - losses, 0.0, groups)
     weights = evidence.fit(all_rows)
     one_hot = np.eye(evidence.members)
-    member_losses = tuple(mean_loss(evidence.losses(one, all_rows), evidence.tokens) for one in one_hot)
+    member_losses = tuple(
+        mean_loss(evidence.losses(one, all_rows), evidence.tokens) for one in one_hot
+    )
     use_weights = verdict.verdict == "better"
     test_words = _describe_test(verdict, evidence.metric, "the weights", "the mean")
     because = f"{test_words}: {'weights are kept' if use_weights else 'the mean is kept'}"
@@ -182,7 +192,9 @@ def _describe_test(verdict: PairedVerdict, metric: str, first: str, second: str)
     )
 
 
-def _soup(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> tuple[EnsembleModel, Ensemble]:
+def _soup(
+    model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]
+) -> tuple[EnsembleModel, Ensemble]:
     if shared.out_of_fold:
         raise RecipeError(
             f"{KEY}=soup",
@@ -215,7 +227,8 @@ def _soup(model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]) -> t
         f"of {len(runs)} runs of one start {len(soup.members)} "
         f"{'is' if len(soup.members) == 1 else 'are'} in the soup: on {verdict.n} rows "
         f"that judged every run its loss is {soup.loss:.4f}, that of the best run alone "
-        f"{best_loss:.4f}, of the mean of the answers {float(np.nanmean(mean_losses)):.4f}; it costs one "
+        f"{best_loss:.4f}, of the mean of the answers {float(np.nanmean(mean_losses)):.4f}; "
+        "it costs one "
         "forward pass"
     )
     report = Ensemble(

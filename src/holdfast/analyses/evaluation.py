@@ -69,7 +69,9 @@ def _load_predictor(runs: Path | Sequence[Path], ensemble: str) -> Predictor:
     return Predictor.load(paths, ensemble_join(ensemble, paths))
 
 
-def evaluation_block(predictor: Predictor, data: str, options: InferenceOptions | None = None) -> dict[str, Any]:
+def evaluation_block(
+    predictor: Predictor, data: str, options: InferenceOptions | None = None
+) -> dict[str, Any]:
     """``n`` and ``metrics`` of the labelled rows of ``data``.
 
     ``overlap`` says how many of the rows the runs were trained on or chosen by (the same rows, or
@@ -109,8 +111,14 @@ def _threshold_block(
     predictions, _, _ = rule.apply(answers.predictions, answers.confidence, answers.probabilities)
     labels = labels_of_rows(table)
     accepted = np.array([one is not None for one in predictions], dtype=bool)
-    correct = np.array([is_correct(a, b) for a, b in zip(labels, predictions, strict=True)], dtype=bool)
-    return {"by": rule.by, "threshold": rule.threshold, **answered_block(accepted, correct & accepted)}
+    correct = np.array(
+        [is_correct(a, b) for a, b in zip(labels, predictions, strict=True)], dtype=bool
+    )
+    return {
+        "by": rule.by,
+        "threshold": rule.threshold,
+        **answered_block(accepted, correct & accepted),
+    }
 
 
 def predict(
@@ -131,7 +139,9 @@ def predict(
     return predicted
 
 
-def predict_lines(runs: Sequence[Path], data: Data, options: InferenceOptions | None = None) -> list[str]:
+def predict_lines(
+    runs: Sequence[Path], data: Data, options: InferenceOptions | None = None
+) -> list[str]:
     """The predictions as one JSON object per row."""
     predicted = predict(runs, data, options)
     return [
@@ -219,7 +229,10 @@ def _unseen_scores(
     unseen = overlap.unseen
     if unseen is None or not 0 < len(unseen) < len(overlap.split_index):
         return None
-    if new_scores.groups is None and (rate_scores := _scores_of_rate(block, new_scores.metric)) is not None:
+    if (
+        new_scores.groups is None
+        and (rate_scores := _scores_of_rate(block, new_scores.metric)) is not None
+    ):
         return rate_scores
     if len(new_scores.values) != len(overlap.split_index):
         return None
@@ -249,15 +262,20 @@ def _groups_of_run(finished_run: FinishedRun, rows: Sequence[int]) -> list[str] 
         return None
     table = finished_run.divided()
     lines = zip(*(table[name].to_pylist() for name in ("row", "split", "group")), strict=True)
-    group_by_row = {row: group for row, split, group in lines if split == "test" and group is not None}
+    group_by_row = {
+        row: group for row, split, group in lines if split == "test" and group is not None
+    }
     return [group_by_row[row] for row in rows] if all(row in group_by_row for row in rows) else None
 
 
 def _describe_difference(metric: str, comparison: TwoSamples) -> str:
-    new_value, run_value = (_format_value(metric, value) for value in (comparison.second, comparison.first))
+    new_value, run_value = (
+        _format_value(metric, value) for value in (comparison.second, comparison.first)
+    )
     p = p_value_phrase(comparison.p_value, comparison.test)
     sentence = (
-        f"{METRIC_NAMES[metric]} is {new_value} on these {comparison.n_second:,} rows and {run_value} on the run's own "
+        f"{METRIC_NAMES[metric]} is {new_value} on these {comparison.n_second:,} rows and "
+        f"{run_value} on the run's own "
         f"{comparison.n_first:,} test rows"
     )
     if comparison.p_value < ALPHA:
@@ -273,7 +291,9 @@ def _reason(check: str, applies: bool | None, because: str) -> dict[str, Any]:
     return {"check": check, "found": applies, "because": because}
 
 
-def _duplicates_reason(overlap: KnownRows, unseen_scores: RowScores | None, run_scores: RowScores) -> dict[str, Any]:
+def _duplicates_reason(
+    overlap: KnownRows, unseen_scores: RowScores | None, run_scores: RowScores
+) -> dict[str, Any]:
     """Rows that the run was trained or validated on, and near-duplicates of them."""
     name = "rows also in training"
     if overlap.unseen is None:
@@ -282,16 +302,24 @@ def _duplicates_reason(overlap: KnownRows, unseen_scores: RowScores | None, run_
     if not n_seen:
         return _reason(name, False, "no row or near-duplicate of one was in training or validation")
     because = (
-        f"{n_seen} of {len(overlap.split_index)} rows, or near-duplicates of them, were in training or "
+        f"{n_seen} of {len(overlap.split_index)} rows, or near-duplicates of them, were in "
+        "training or "
         "validation"
     )
     if unseen_scores is None:
         return _reason(name, True, because)
     comparison = compare_scores(run_scores, unseen_scores)
-    return _reason(name, True, f"{because}; without them: {comparison.why or _describe_difference(run_scores.metric, comparison)}")
+    return _reason(
+        name,
+        True,
+        f"{because}; without them: "
+        f"{comparison.why or _describe_difference(run_scores.metric, comparison)}",
+    )
 
 
-def _class_mix_reason(finished_run: FinishedRun, table: Table, run_scores: RowScores) -> dict[str, Any]:
+def _class_mix_reason(
+    finished_run: FinishedRun, table: Table, run_scores: RowScores
+) -> dict[str, Any]:
     """A different class mix, and the run's score if its classes had this mix."""
     name = "another class mix"
     if run_scores.metric != "accuracy":
@@ -301,7 +329,9 @@ def _class_mix_reason(finished_run: FinishedRun, table: Table, run_scores: RowSc
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
     p_value = proportions_p_value(old, new)
     if p_value >= ALPHA:
-        no_difference = f"no difference in class shares can be shown ({p_value_phrase(p_value, CHI_SQUARED)})"
+        no_difference = (
+            f"no difference in class shares can be shown ({p_value_phrase(p_value, CHI_SQUARED)})"
+        )
         return _reason(name, False, no_difference)
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     largest = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:MOST_NAMED_CLASSES]
@@ -315,12 +345,19 @@ def _class_mix_reason(finished_run: FinishedRun, table: Table, run_scores: RowSc
     return _reason(name, True, because)
 
 
-def _expected_accuracy(names: Sequence[str], new: Ints, labels: Sequence[str], correct: Floats) -> str | None:
+def _expected_accuracy(
+    names: Sequence[str], new: Ints, labels: Sequence[str], correct: Floats
+) -> str | None:
     """The accuracy on the run's test rows, with its classes weighted as in the new rows."""
     label_array = np.array(labels)
-    if any(count and not (label_array == name).any() for name, count in zip(names, new, strict=True)):
+    if any(
+        count and not (label_array == name).any() for name, count in zip(names, new, strict=True)
+    ):
         return None
-    rates = [correct[label_array == name].mean() if (label_array == name).any() else 0.0 for name in names]
+    rates = [
+        correct[label_array == name].mean() if (label_array == name).any() else 0.0
+        for name in names
+    ]
     return f"{100 * float(np.dot(rates, new) / new.sum()):.1f} %"
 
 
@@ -339,14 +376,18 @@ def _length_reason(name: str, run_table: Table, table: Table) -> dict[str, Any]:
     run_texts, new_texts = read_texts(run_table), read_texts(table)
     if run_texts is None or new_texts is None:
         return _reason(name, None, "not checked: the rows are not texts")
-    old, new = (np.array([float(len(text.split())) for text in one]) for one in (run_texts, new_texts))
+    old, new = (
+        np.array([float(len(text.split())) for text in one]) for one in (run_texts, new_texts)
+    )
     comparison = two_samples(np.log1p(old), np.log1p(new))
     if comparison.why is not None:
         return _reason(name, None, f"not checked: {comparison.why}")
     medians = f"median {np.median(new):.0f} words here, {np.median(old):.0f} in the run's test rows"
     differs = comparison.p_value < ALPHA
     words = "text lengths differ" if differs else "no difference in text length can be shown"
-    test = p_value_phrase(comparison.p_value, f"{comparison.test} on the logarithm of the word count")
+    test = p_value_phrase(
+        comparison.p_value, f"{comparison.test} on the logarithm of the word count"
+    )
     return _reason(name, differs, f"{words}: {medians} ({test})")
 
 
@@ -358,5 +399,8 @@ def _group_reason(name: str, run_table: Table, table: Table) -> dict[str, Any]:
     shared = len(run_groups & new_groups)
     if shared == len(new_groups):
         return _reason(name, False, "every group also occurs in the run's test rows")
-    because = f"{len(new_groups) - shared} of {len(new_groups)} groups do not occur in the run's test rows"
+    because = (
+        f"{len(new_groups) - shared} of {len(new_groups)} groups do not occur in the "
+        "run's test rows"
+    )
     return _reason(name, True, because)

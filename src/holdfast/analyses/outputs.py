@@ -15,7 +15,9 @@ from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.text_scores import SHOWN, Generated
 from holdfast.tasks.generation.worth import PLAIN, Prompting, adjusted, answer_of, worth_block
 
-OLDER_VERSION = f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
+OLDER_VERSION = (
+    f"an older version made this run: of its texts the first {SHOWN} of each side are kept"
+)
 
 
 class GeneratedLine(TypedDict):
@@ -41,7 +43,9 @@ def generation_blocks(result: Mapping[str, object]) -> dict[str, Any]:
         return {}
     by_split = {split: _read_generated(stored.get(split) or ()) for split in ("train", "test")}
     why = {"cut": f"{OLDER_VERSION}, not which ended by themselves"}
-    outputs = outputs_block([_mark_texts(split, generated) for split, generated in by_split.items()], why)
+    outputs = outputs_block(
+        [_mark_texts(split, generated) for split, generated in by_split.items()], why
+    )
     return {"worth": _worth_block(result, by_split["test"]), "outputs": outputs}
 
 

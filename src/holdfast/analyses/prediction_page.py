@@ -21,7 +21,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
 from holdfast.core.outputs import check_output, open_output
 from holdfast.core.records import Decision, finite
-from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.images.decode import thumbnail
 from holdfast.report.numbers import moment
 from holdfast.report.predictions_page import (
@@ -82,7 +82,9 @@ def write_page(run: Path, page: Path, *, force: bool = False) -> None:
     because = recorded.which or "all of them fit"
     if rendered.rows < len(recorded.rows):
         because = "drawn evenly by the run's seed, so that the page stays below 2 MB"
-    shown = Decision("examples", f"{rendered.rows:,} of {rendered.of:,} {recorded.side} rows", because)
+    shown = Decision(
+        "examples", f"{rendered.rows:,} of {rendered.of:,} {recorded.side} rows", because
+    )
     private = Decision(
         "privacy",
         "the page holds texts of your data",
@@ -271,7 +273,9 @@ def _confidence(task: str, line: PredictionRow) -> float | None:
     return float(min(max(p, 1 - p) for p in probabilities))
 
 
-def _top_probabilities(names: Sequence[str], line: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+def _top_probabilities(
+    names: Sequence[str], line: Mapping[str, Any]
+) -> tuple[tuple[str, float], ...]:
     probabilities = line.get("probabilities") or ()
     if len(probabilities) != len(names) or any(p is None for p in probabilities):
         return ()

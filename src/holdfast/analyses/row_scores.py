@@ -78,7 +78,11 @@ class RowScores:
 
 def is_correct(label: object, prediction: Any) -> bool:
     """Whether a prediction equals its label; lists are compared in their order."""
-    return bool(list(label) == list(prediction or ())) if isinstance(label, list) else bool(label == prediction)
+    return (
+        bool(list(label) == list(prediction or ()))
+        if isinstance(label, list)
+        else bool(label == prediction)
+    )
 
 
 def rate_metric(table: Table) -> str:
@@ -139,7 +143,9 @@ def row_errors(predictions: Predictions) -> RowErrors:
     if predictions.errors is not None:
         return RowErrors(ABSOLUTE, np.abs(predictions.errors))
     if "tags" in predictions.table.rows.column_names and predictions.predictions is not None:
-        return RowErrors(ENTITIES, 1.0 - sentence_f1(decode_labels(predictions.table), predictions.predictions))
+        return RowErrors(
+            ENTITIES, 1.0 - sentence_f1(decode_labels(predictions.table), predictions.predictions)
+        )
     if predictions.wrong is not None:
         return RowErrors(WRONG, predictions.wrong.astype(np.float64))
     return RowErrors(LOSS, predictions.losses)
@@ -184,12 +190,16 @@ SETS = ("valid", "test_rows")
 def find(session: Session) -> RowScores | NoAnswer:
     """The scores of the validation rows, fixed before the test rows are opened."""
     scores = RowScores.from_predictions(session.valid)
-    return scores if len(scores.values) else NoAnswer("there are no validation rows to compare with")
+    return (
+        scores if len(scores.values) else NoAnswer("there are no validation rows to compare with")
+    )
 
 
 def confirm(valid_scores: RowScores, session: Session, test: Predictions) -> dict[str, Any]:
     """The two-sample test."""
-    block = comparison_block(valid_scores.metric, compare_scores(valid_scores, RowScores.from_predictions(test)), SETS)
+    block = comparison_block(
+        valid_scores.metric, compare_scores(valid_scores, RowScores.from_predictions(test)), SETS
+    )
     if session.out_of_fold:
         block["out_of_fold"] = True
     return block

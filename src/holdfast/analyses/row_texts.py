@@ -1,5 +1,4 @@
-"""The readable texts of a table's rows, and their labels as the source writes them, for every task.
-"""
+"""The readable texts of a table's rows, and their labels as the source writes them."""
 
 from __future__ import annotations
 

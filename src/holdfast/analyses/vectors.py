@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.inference import TaskPredictor, TaskPredictions
+from holdfast.contract.inference import TaskPredictions, TaskPredictor
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of
 from holdfast.data.table import Table
@@ -34,7 +34,9 @@ from holdfast.tasks.tags.losses import encode_words
 from holdfast.training.plan import batches_by_length
 
 
-def predict_with_vectors(predictor: Predictor, table: Table) -> tuple[TaskPredictions, Floats | None]:
+def predict_with_vectors(
+    predictor: Predictor, table: Table
+) -> tuple[TaskPredictions, Floats | None]:
     """What ``predictor.answer(table)`` gives, and the vectors [n, d] float32 in the table's order;
     ``None`` if several models predict together, or the last layer is not found."""
     with predictor.alone():
@@ -48,7 +50,11 @@ def model_with_vectors(model: TaskPredictor, table: Table) -> tuple[TaskPredicti
     network = _network(model)
     if network is None or not len(table):
         return model.predict(table), None
-    with network.capturing_features() if hasattr(network, "capturing_features") else recording_features(network.model) as captured:
+    with (
+        network.capturing_features()
+        if hasattr(network, "capturing_features")
+        else recording_features(network.model) as captured
+    ):
         answers = model.predict(table)
     if not captured:
         return answers, None

@@ -41,7 +41,7 @@ class RowArguments:
     ) -> TrainingRequest:
         """What is asked for."""
         from holdfast.contract.request import TrainingRequest
-        from holdfast.data.memory.texts import run_name, rows_in_memory
+        from holdfast.data.memory.texts import rows_in_memory, run_name
         from holdfast.recipe import as_settings
 
         columns = [self.text] if isinstance(self.text, str) else list(self.text or [])
@@ -85,7 +85,11 @@ def file_of(rows: Any) -> Iterator[str]:
     from holdfast.data.memory.texts import naming_data_frame
 
     source = as_file(rows, None, None, "the rows", {})
-    with contextlib.nullcontext() if isinstance(rows, (str, Path)) else naming_data_frame(Path(source)):
+    with (
+        contextlib.nullcontext()
+        if isinstance(rows, (str, Path))
+        else naming_data_frame(Path(source))
+    ):
         yield source
 
 

@@ -178,7 +178,9 @@ class TrainedRun:
         predicted = self._predicted(data, text, encoding, settings, probabilities=True)
         parts = [part.probabilities for part in predicted.parts()]
         probabilities = [one for one in parts if one is not None]
-        return np.concatenate(probabilities) if probabilities else np.empty((0, len(predicted.names)))
+        return (
+            np.concatenate(probabilities) if probabilities else np.empty((0, len(predicted.names)))
+        )
 
     @in_python()
     def evaluate(
@@ -249,7 +251,9 @@ class TrainedRun:
                 options = replace(options, text=options.text or self._column_of(table))
                 path = frame_file(table)
                 with naming_data_frame(path):
-                    predictions = self.predictor.predict(str(path), options, probabilities=probabilities)
+                    predictions = self.predictor.predict(
+                        str(path), options, probabilities=probabilities
+                    )
                 # Its parts are read from there, one after the other.
                 remove_with(predictions, path)
                 return predictions

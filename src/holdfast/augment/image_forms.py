@@ -192,7 +192,9 @@ class Redrawing:
         """The pictures after every enrichment that works on one alone; ``purpose`` tells the chance
         of a picture that is mixed in from that of one that is drawn."""
         pixels = self.read(rows)
-        transforms = [(n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)]
+        transforms = [
+            (n, one) for n, one in self.enrichments.items() if not isinstance(one, Mixing)
+        ]
         for name, one in sorted(transforms, key=lambda way: (way[1].order, way[0])):
             pixels = one.forms(pixels, self._chances(name + purpose, rows, turns))
         return pixels

@@ -193,7 +193,9 @@ def make_all(requested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name in sorted(requested):
         settings = known[name].settings
         types = {one.name: KINDS[one.metadata["rule"].kind] for one in fields(settings)}
-        enrichments[name] = settings(**{key: types[key](value) for key, value in requested[name].items()})
+        enrichments[name] = settings(
+            **{key: types[key](value) for key, value in requested[name].items()}
+        )
     return enrichments
 
 

@@ -204,7 +204,10 @@ def _differing_excerpts(one: str, other: str) -> tuple[str, str]:
     first, second = " ".join(one.split()), " ".join(other.split())
     pairs = enumerate(zip(first, second, strict=False))
     first_difference = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
-    if first_difference == len(first) == len(second) or max(len(first), len(second)) <= MAX_CHARACTERS:
+    if (
+        first_difference == len(first) == len(second)
+        or max(len(first), len(second)) <= MAX_CHARACTERS
+    ):
         return _shorten_text(first), _shorten_text(second)
     start = max(0, first_difference - MAX_CHARACTERS // 2)
     ellipsis = "…" if start else ""

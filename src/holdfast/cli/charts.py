@@ -33,7 +33,9 @@ def curve_chart(curves: Curves, columns: int, colour: bool) -> str:
     A column shows the median of the points in it, so a single spike does not show. The scale is
     logarithmic where the largest value is more than 30 times the smallest, and says so.
     """
-    series_drawn = [(mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s]
+    series_drawn = [
+        (mark, s.finite) for mark, s in ((TRAIN, curves.train), (VALID, curves.valid)) if s
+    ]
     series_drawn = [(mark, series) for mark, series in series_drawn if len(series)]
     if not series_drawn:
         return ""
@@ -49,9 +51,12 @@ def curve_chart(curves: Curves, columns: int, colour: bool) -> str:
     shown = {0: high, ROWS // 2: middle, ROWS - 1: low}
     labels = [f"{shown[row]:.4g}" if row in shown else "" for row in range(ROWS)]
     body = [
-        f"{label:>{GUTTER}} ┤{_colourize(row, colour)}" for label, row in zip(labels, rows, strict=True)
+        f"{label:>{GUTTER}} ┤{_colourize(row, colour)}"
+        for label, row in zip(labels, rows, strict=True)
     ]
-    return "\n".join([*body, *_axis_lines(curves, first, last, width), _legend(series_drawn, straight, colour)])
+    return "\n".join(
+        [*body, *_axis_lines(curves, first, last, width), _legend(series_drawn, straight, colour)]
+    )
 
 
 def _ends(series: Sequence[Series]) -> tuple[float, float]:

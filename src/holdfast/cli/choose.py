@@ -109,7 +109,9 @@ def _table(choice: Choice) -> list[str]:
         score = "" if evidence_value.value is None else f"{evidence_value.value:.3f}"
         if evidence_value.low is not None and evidence_value.high is not None:
             score += f" ({evidence_value.low:.2f}–{evidence_value.high:.2f})"
-        short_score = "" if short is None else f"{short.score if choice.higher else -short.score:.3f}"
+        short_score = (
+            "" if short is None else f"{short.score if choice.higher else -short.score:.3f}"
+        )
         lines.append(
             f"{_short(candidate.name):<{MAX_NAME}} {score:<22} {short_score:>6} "
             f"{candidate.facts.memory_mb:>6,.0f} {candidate.rows_per_s:>7,.0f}"

@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from holdfast.cli.options import flatten_options
-from holdfast.core.discovery import Entry, path_exists, load_entry_point, entry_points_by_name
+from holdfast.core.discovery import Entry, entry_points_by_name, load_entry_point, path_exists
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.printable import printable
 

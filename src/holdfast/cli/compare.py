@@ -88,7 +88,9 @@ def comparison_text(comparison: Comparison, columns: int) -> str:
         with_seen = block["with_seen"]
         gap = _number(with_seen["difference"]["value"], times)
         apart = " points" if unit else ""
-        lines.append(("With seen", f"{count_phrase(with_seen['n'], 'row')}: A minus B {gap}{apart}"))
+        lines.append(
+            ("With seen", f"{count_phrase(with_seen['n'], 'row')}: A minus B {gap}{apart}")
+        )
     return "\n".join([*entries(lines, columns), *_examples(block["differ"], columns)])
 
 
@@ -118,8 +120,15 @@ def _examples(
         for row in rows[:MAX_EXAMPLES]:
             text = " ".join(str(row["text"]).split())
             lines.append(shorten(f"  {row['row']}: {text}", columns))
-            predictions = ", ".join(f"{n} {shorten(_value_text(row[k]), MAX_CELL)}" for n, k in _MODELS)
-            lines.append(shorten(f"     label {shorten(_value_text(row['label']), MAX_CELL)}; {predictions}", columns))
+            predictions = ", ".join(
+                f"{n} {shorten(_value_text(row[k]), MAX_CELL)}" for n, k in _MODELS
+            )
+            lines.append(
+                shorten(
+                    f"     label {shorten(_value_text(row['label']), MAX_CELL)}; {predictions}",
+                    columns,
+                )
+            )
     return lines
 
 

@@ -86,7 +86,10 @@ def distillation_lines(block: Mapping[str, Any], columns: int) -> list[str]:
     teacher, student, alone = block["teacher"], block["student"], block["alone"]
     lines = [
         ("Distilled", block["because"]),
-        ("Teacher", f"{metric} {teacher['value']:.4g}{_size(teacher)}: {', '.join(teacher['runs'])}"),
+        (
+            "Teacher",
+            f"{metric} {teacher['value']:.4g}{_size(teacher)}: {', '.join(teacher['runs'])}",
+        ),
         ("Student", f"{metric} {student['value']:.4g}{_size(student)}: {student['model']}"),
     ]
     agreement = block["agreement"]

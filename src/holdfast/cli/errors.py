@@ -96,7 +96,10 @@ def errors_text(document: Mapping[str, Any], columns: int) -> str:
     """What a person reads: each part with its heading."""
     parts = [
         ("Was it worth it?", worth_lines(document["worth"]) if "worth" in document else []),
-        ("What its answers show", output_lines(document["outputs"]) if "outputs" in document else []),
+        (
+            "What its answers show",
+            output_lines(document["outputs"]) if "outputs" in document else [],
+        ),
         ("Where it fails", _slices(document["slices"])),
         ("Topics of frozen vectors", _slices(document["topics"]) if document.get("topics") else []),
         ("What it confuses", _confusions(document)),
@@ -119,7 +122,9 @@ def _slices(block: SlicesJson) -> list[str]:
         return [f"  Not tested: {block['why']}."]
     confirmed, undecided = block["found"], block["undecided"]
     rows = block.get("rows", {})
-    tested = f"{count_phrase(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
+    tested = (
+        f"{count_phrase(block['n_candidates'], 'slice')} found on {rows.get('validation', '?')}"
+    )
     were = "was" if block["n_candidates"] == 1 else "were"
     lines = [
         f"  {tested} validation rows {were} tested on {rows.get('test', '?')} test rows: "
@@ -135,7 +140,9 @@ def _slices(block: SlicesJson) -> list[str]:
 
 def false_alarms(rate: Mapping[str, Any]) -> str:
     """The measured rate as a sentence."""
-    sentence = f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
+    sentence = (
+        f"False alarms: a slice was confirmed in {100 * rate['value']:.1f} % of {rate['what']}"
+    )
     if rate["low"] is None:
         return f"{sentence}."
     return f"{sentence} ({100 * rate['low']:.1f} to {100 * rate['high']:.1f})."
@@ -180,8 +187,12 @@ def _confusions(document: Mapping[str, Any]) -> list[str]:
 def _hardest(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in document.get("hardest", ())[:MAX_LISTED]:
-        prediction = "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
-        lines.append(f"  row {row['row']}: {_cut(row['label'], 40)}{prediction}: {_cut(row['text'])}")
+        prediction = (
+            "" if row["prediction"] is None else f", predicted {_cut(row['prediction'], 40)}"
+        )
+        lines.append(
+            f"  row {row['row']}: {_cut(row['label'], 40)}{prediction}: {_cut(row['text'])}"
+        )
         lines += [f"      {row['because']}"] if row.get("because") else []
         for neighbour in row.get("nearest", ())[:1]:
             lines.append(

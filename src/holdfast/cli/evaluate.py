@@ -12,7 +12,16 @@ from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data,
 from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import format_interval, width, wrap
 
-GENERATION_METRICS = ("token_loss", "perplexity", "rouge1", "rouge2", "rouge_l", "rouge_lsum", "bleu", "chrf")
+GENERATION_METRICS = (
+    "token_loss",
+    "perplexity",
+    "rouge1",
+    "rouge2",
+    "rouge_l",
+    "rouge_lsum",
+    "bleu",
+    "chrf",
+)
 NOT_RATES = (*GENERATION_METRICS, "loss", "ece", "mae", "rmse", "r2", "spearman")
 
 
@@ -53,7 +62,12 @@ def command(
 
 
 def _shown(block: dict[str, Any], data: str) -> str:
-    parts = [evaluation_text(block, data), *_comparison_lines(block), *_threshold(block), *_ensemble(block)]
+    parts = [
+        evaluation_text(block, data),
+        *_comparison_lines(block),
+        *_threshold(block),
+        *_ensemble(block),
+    ]
     return "\n".join(parts)
 
 
@@ -127,9 +141,13 @@ def _warning(block: dict[str, Any], data: str) -> list[str]:
         left = block["without_seen"]["n"]
         rest = f"only the other {left} say what it does on new ones"
         rest = rest if left else "no row is left that it had not seen"
-        warnings.append(f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}.")
+        warnings.append(
+            f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}: {rest}."
+        )
     if seen_rows["why"]:
-        warnings.append(f"!  Which rows it was trained on is not known in full: {seen_rows['why']}.")
+        warnings.append(
+            f"!  Which rows it was trained on is not known in full: {seen_rows['why']}."
+        )
     wrapped = [textwrap.fill(line, width(), subsequent_indent="   ") for line in warnings]
     return [*wrapped, ""] if wrapped else []
 

@@ -73,7 +73,10 @@ def command(
     line.close()
     if target is not None:
         _write(target, explanation)
-    output.show(explanation.to_json(), lambda columns: _explanation_text(explanation, target, min(80, columns)))
+    output.show(
+        explanation.to_json(),
+        lambda columns: _explanation_text(explanation, target, min(80, columns)),
+    )
 
 
 def _explanation_text(explanation: Explanation, target: OutputFile | None, columns: int) -> str:
@@ -82,7 +85,9 @@ def _explanation_text(explanation: Explanation, target: OutputFile | None, colum
 
     if target is None:
         return explanation_text(explanation.to_json(), columns)
-    return "\n".join([*textwrap.wrap(explanation_answer(explanation.to_json()), columns), str(target.path)])
+    return "\n".join(
+        [*textwrap.wrap(explanation_answer(explanation.to_json()), columns), str(target.path)]
+    )
 
 
 def _show_class_words(run: Path, output: Output) -> None:

@@ -44,8 +44,13 @@ def command(
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
 
     terms_path = None if terms is None else str(terms.absolute())
-    document = fairness_document(run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against)
-    output.show(document, lambda columns: "\n".join(_wrapped(one, columns) for one in fairness_lines(document)))
+    document = fairness_document(
+        run, FairnessRequest(tuple(group or ()), terms_path, rows, insert), against
+    )
+    output.show(
+        document,
+        lambda columns: "\n".join(_wrapped(one, columns) for one in fairness_lines(document)),
+    )
 
 
 def fairness_lines(document: dict[str, Any]) -> list[str]:
@@ -64,7 +69,11 @@ def fairness_lines(document: dict[str, Any]) -> list[str]:
             lines.append(f"  {name} ({count} test rows)")
             lines += [f"    {measure}: {cells[place]}" for measure, cells in table.lines]
     if view.inconclusive:
-        lines += ["", "What these rows cannot decide:", *(f"- {line}" for line in view.inconclusive)]
+        lines += [
+            "",
+            "What these rows cannot decide:",
+            *(f"- {line}" for line in view.inconclusive),
+        ]
     lines += _trade_off_lines(document.get("against") or [])
     if view.alarms:
         lines += ["", view.alarms]

@@ -46,9 +46,15 @@ def rate_range_text(rate_range: RateRange, columns: int) -> str:
         lines.append(("Suggested", "no rate"))
     else:
         lines.append(
-            ("Suggested", f"{rate_range.suggested:.2g} (--set train.learning_rate={rate_range.suggested:g})")
+            (
+                "Suggested",
+                f"{rate_range.suggested:.2g} (--set train.learning_rate={rate_range.suggested:g})",
+            )
         )
         lines.append(("Region", f"{rate_range.low:.2g} to {rate_range.high:.2g}"))
-    lines += [("Planned", f"{rate_range.planned:.2g}, which train takes"), ("Because", rate_range.because)]
+    lines += [
+        ("Planned", f"{rate_range.planned:.2g}, which train takes"),
+        ("Because", rate_range.because),
+    ]
     chart = [rate_chart(rate_range, columns)] if len(rate_range.points) > 1 else []
     return "\n".join([*chart, *entries(lines, columns)])

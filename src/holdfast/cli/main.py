@@ -25,7 +25,7 @@ from holdfast.core.errors import (
     RecipeError,
     RunError,
 )
-from holdfast.core.input_errors import PANIC, resource_error, reason
+from holdfast.core.input_errors import PANIC, reason, resource_error
 from holdfast.core.machine import check_launch, check_thread_variables
 from holdfast.core.printable import printable
 from holdfast.terminal.layout import width, wrap

@@ -177,7 +177,9 @@ class Output(JsonOutput):
         from holdfast.core.decisions import decisions_to
         from holdfast.terminal.messages import MessagePrinter
 
-        teller = MessagePrinter(self.quiet, getattr(self, "verbose", True) if verbose is None else verbose)
+        teller = MessagePrinter(
+            self.quiet, getattr(self, "verbose", True) if verbose is None else verbose
+        )
         if title:
             teller.title(title)
         with decisions_to(teller):
@@ -263,9 +265,14 @@ def _accepted_parameters(callable_or_record: Any) -> tuple[tuple[str, Any, Any],
     """Name, type and default of what a function or a record takes."""
     hints, empty = get_type_hints(callable_or_record, include_extras=True), inspect.Parameter.empty
     if is_dataclass(callable_or_record):
-        parameters = [(x.name, empty if x.default is MISSING else x.default) for x in fields(callable_or_record)]
+        parameters = [
+            (x.name, empty if x.default is MISSING else x.default)
+            for x in fields(callable_or_record)
+        ]
     else:
-        parameters = [(x.name, x.default) for x in inspect.signature(callable_or_record).parameters.values()]
+        parameters = [
+            (x.name, x.default) for x in inspect.signature(callable_or_record).parameters.values()
+        ]
     # Without an annotation a parameter is a text, as typer has it.
     return tuple((name, hints.get(name, str), default) for name, default in parameters)
 

@@ -95,7 +95,9 @@ def command(
         write_lines(predicted, sys.stdout)
     else:
         write_predictions(predicted, target, csv_safe=switches[CSV_SAFE])
-    report_missing_predictions(predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet)
+    report_missing_predictions(
+        predicted.without_text, predicted.below, predicted.cut, len(predicted), quiet
+    )
 
 
 def _settings(settings: Sequence[str]) -> tuple[dict[str, bool], tuple[str, ...]]:

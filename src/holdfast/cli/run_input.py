@@ -42,7 +42,9 @@ class DataOptions:
         """The same as ``contract.inference.Options``."""
         from holdfast.contract.inference import InferenceOptions
 
-        return InferenceOptions(tuple(self.text or ()) or None, self.label, self.encoding, *more, **others)
+        return InferenceOptions(
+            tuple(self.text or ()) or None, self.label, self.encoding, *more, **others
+        )
 
 
 @dataclass(frozen=True, slots=True)

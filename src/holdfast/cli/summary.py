@@ -88,7 +88,10 @@ def _end_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     if discarded_sentence(result):
         kept_checkpoint = "the checkpoint of step 0, before the fine-tuning"
     time = format_seconds(result["timing"]["train_s"])
-    ended = [("Stopped", f"step {last}: {because}"), ("Kept", f"{kept_checkpoint}; trained for {time}")]
+    ended = [
+        ("Stopped", f"step {last}: {because}"),
+        ("Kept", f"{kept_checkpoint}; trained for {time}"),
+    ]
     return entries(ended, columns)
 
 

@@ -29,7 +29,9 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
     from holdfast.contract.run_folder import is_main_process
     from holdfast.terminal.watch import train_with_progress
 
-    result, folder = train_with_progress(request, recipe, quiet=output.quiet, verbose=output.verbose)
+    result, folder = train_with_progress(
+        request, recipe, quiet=output.quiet, verbose=output.verbose
+    )
     if is_main_process():
         output.show(result, lambda columns: _summary(result, folder, columns))
     end.leave([result["verdict"]["label"]], "the", output.quiet)
@@ -83,7 +85,10 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
             f"about {memory['estimate']:,.0f} MB ({parts}) of {memory['available']:,.0f} MB: "
             f"{plan['memory_limit']}",
         ),
-        ("Time", f"about {format_seconds(plan['time_s']['estimate'])} after loading, from timed steps"),
+        (
+            "Time",
+            f"about {format_seconds(plan['time_s']['estimate'])} after loading, from timed steps",
+        ),
         ("Findings", _findings(plan["findings"])),
     ]
     return "\n".join(["The plan (nothing was written):", *entries(lines, columns)])
@@ -92,7 +97,8 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
 def _phase(phase: Mapping[str, Any]) -> str:
     rows = phase["batch_size"] * phase["accumulate"]
     return (
-        f"{phase['name']}: {count_phrase(phase['steps'], 'step')} of {count_phrase(rows, 'row')} at a "
+        f"{phase['name']}: {count_phrase(phase['steps'], 'step')} of "
+        f"{count_phrase(rows, 'row')} at a "
         f"learning rate of {phase['learning_rate']:g}"
     )
 

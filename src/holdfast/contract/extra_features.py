@@ -21,7 +21,13 @@ from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
-from holdfast.data.columns.extra import TEXT_FEATURES, COLUMN_PREFIX, Column, ColumnRequest, column_cells
+from holdfast.data.columns.extra import (
+    COLUMN_PREFIX,
+    TEXT_FEATURES,
+    Column,
+    ColumnRequest,
+    column_cells,
+)
 from holdfast.data.table import Table
 
 FOLDER, JSON, WEIGHTS = "features", "features.json", "features.safetensors"
@@ -44,7 +50,9 @@ class ExtraFeaturesLayer:
 
     def encode(self, table: Table) -> Floats:
         """The rows' columns as numbers [n, width]. Raises ``DataError`` where one is not there."""
-        there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(TEXT_FEATURES)
+        there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(
+            TEXT_FEATURES
+        )
         lacking = [column.name for column in self.columns if column.name not in there]
         if lacking:
             raise DataError(
@@ -60,7 +68,9 @@ class ExtraFeaturesLayer:
         order ``classes``."""
         order = [self.classes.index(name) for name in classes]
         feature_logits = self.encode(table) @ self.weight.T + self.bias
-        return np.asarray(self.scale * np.asarray(logits, dtype=np.float64) + feature_logits[:, order])
+        return np.asarray(
+            self.scale * np.asarray(logits, dtype=np.float64) + feature_logits[:, order]
+        )
 
     def save(self, folder: Path) -> None:
         """Write both files into ``folder``."""

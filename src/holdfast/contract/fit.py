@@ -104,8 +104,8 @@ class PreparedData:
 
     ``recipe`` names the task, and holds what the machine decided; the rest may be open.
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
-    never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for rows
-    that must not be parted, because they are copies or of one group. ``findings`` are those of the
+    never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for
+    rows that must not be parted, because they are copies or of one group. ``findings`` are those of the
     rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is
     how long it took from the loaded model on. ``added`` are rows that every fit learns from beside
     its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
@@ -331,7 +331,9 @@ class Measurements:
         """What was measured of them."""
         self._place[positions] = len(self._losses) + np.arange(len(positions))
         self._losses = np.concatenate([self._losses, losses])
-        self._outputs = outputs if self._outputs is None else np.concatenate([self._outputs, outputs])
+        self._outputs = (
+            outputs if self._outputs is None else np.concatenate([self._outputs, outputs])
+        )
 
     def at(self, positions: Ints) -> tuple[Floats, Floats]:
         """Losses [n] and kept outputs [n, …] of rows that were all measured."""
@@ -393,7 +395,9 @@ class FittedModel:
     def encode(self, rows: Table) -> Examples:
         """Other rows as this fit reads them: in its units, within its limits."""
         definition, loaded = self.training_plan.definition, self.training_plan.loaded
-        return definition.transform_examples(definition.encode(rows, loaded, self.recipe), loaded, rows)
+        return definition.transform_examples(
+            definition.encode(rows, loaded, self.recipe), loaded, rows
+        )
 
     def measure(self, examples: Examples, positions: Ints | None = None) -> tuple[Floats, Floats]:
         """Losses [n] of encoded rows, and what the task keeps of each output [n, …], by the state
@@ -413,7 +417,10 @@ class FittedModel:
         """The network as it was before the first step, or with another ``head`` (``weight`` and
         ``bias``), made of the weights that are in memory anyway."""
         # A GPU holds one of the two at a time.
-        tensors = {**self.trained.initial_tensors, **{f"head.{name}": value for name, value in head.items()}}
+        tensors = {
+            **self.trained.initial_tensors,
+            **{f"head.{name}": value for name, value in head.items()},
+        }
         return copy_network(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
 
 

@@ -139,7 +139,9 @@ def rows_of(table: Table, rows: Ints) -> Table:
     return table.take(table.positions_of(rows))
 
 
-def make_predictions(split: SplitName, table: Table, columns: pa.Table, names: Sequence[str] = ()) -> Predictions:
+def make_predictions(
+    split: SplitName, table: Table, columns: pa.Table, names: Sequence[str] = ()
+) -> Predictions:
     """What ``columns`` say of the rows of ``table``, which stand in the same order. ``names`` is
     what there are probabilities of."""
     column_names = columns.column_names
@@ -156,7 +158,9 @@ def make_predictions(split: SplitName, table: Table, columns: pa.Table, names: S
         split,
         table,
         losses_of(columns),
-        np.array([a != b for a, b in zip(label, predictions, strict=True)], bool) if judged else None,
+        np.array([a != b for a, b in zip(label, predictions, strict=True)], bool)
+        if judged
+        else None,
         None if all(one is None for one in predictions) and predictions else tuple(predictions),
         probabilities,
         tuple(names) if probabilities is not None else (),
@@ -181,7 +185,11 @@ def tokens_of(columns: pa.Table) -> Ints | None:
 def _confidence(columns: pa.Table, probabilities: Floats | None, sets: bool) -> Any:
     """The confidence of each prediction, as the predictor gives it."""
     if probabilities is not None:
-        return np.maximum(probabilities, 1 - probabilities).min(axis=1) if sets else probabilities.max(axis=1)
+        return (
+            np.maximum(probabilities, 1 - probabilities).min(axis=1)
+            if sets
+            else probabilities.max(axis=1)
+        )
     if not sets or "probabilities" not in columns.column_names:
         return None
     words = columns["probabilities"].to_pylist()

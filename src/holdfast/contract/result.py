@@ -264,7 +264,9 @@ def forgetting_block(trained: TrainingResult, seed: int) -> dict[str, Any] | Non
     """The loss on the general probe before the first step and in the state that is kept; ``None``
     without a probe."""
     first = general_loss_rows(trained.history[0])
-    evaluation = trained.selected_average or next(s for s in trained.history if s.step == trained.best_step)
+    evaluation = trained.selected_average or next(
+        s for s in trained.history if s.step == trained.best_step
+    )
     best = general_loss_rows(evaluation)
     if first is None or best is None:
         return None

@@ -116,7 +116,10 @@ def _create_default_folder(source: str, resume: bool) -> tuple[Path, list[Path]]
     if resume:
         _refuse_run(source)
     root = Path("runs")
-    with disk_errors(root), reading_errors(str(root), MachineError, "could not be written", ELSEWHERE):
+    with (
+        disk_errors(root),
+        reading_errors(str(root), MachineError, "could not be written", ELSEWHERE),
+    ):
         while True:
             folder = default_folder(source, resume)
             if resume:

@@ -59,7 +59,8 @@ class Verbatim:
                 f"No answer has the {GIVEN + FEWEST} words that it takes to ask for its completion."
             )
         sentence = (
-            f"{len(self.completed):,} of {count_phrase(self.n, 'answer')} completed verbatim from their "
+            f"{len(self.completed):,} of {count_phrase(self.n, 'answer')} completed "
+            "verbatim from their "
             f"first {GIVEN} words"
         )
         if self.start is None:

@@ -94,13 +94,19 @@ def newest_unless_worse(history: Sequence[Snapshot], *, gains: bool = False) -> 
     return newest_unless_worse_place(losses, correct_rows(history), gains=gains)
 
 
-def newest_unless_worse_place(losses: Floats, correct: Floats | None, *, gains: bool = False) -> int:
+def newest_unless_worse_place(
+    losses: Floats, correct: Floats | None, *, gains: bool = False
+) -> int:
     """``newest_unless_worse`` of calibrated losses [rows, checkpoints] and the number of correct
     rows [checkpoints], where it is known."""
     means = _means(losses)
     best_place = lowest_place = 0
     for place in range(1, len(means)):
-        lowest_place = place if means[place] < means[lowest_place] or (gains and not lowest_place) else lowest_place
+        lowest_place = (
+            place
+            if means[place] < means[lowest_place] or (gains and not lowest_place)
+            else lowest_place
+        )
         now = losses[:, place]
         if not np.isfinite(means[place]) or is_dominated(means, correct, place):
             continue
@@ -149,7 +155,9 @@ def choose_across_branches(
     too: the one that was kept when the branch was begun, which may lie behind its fork.
     """
     branch_numbers = [snapshot.branch.number for snapshot in history]
-    first = next((i for i, one in enumerate(branch_numbers) if one != branch_numbers[0]), len(branch_numbers))
+    first = next(
+        (i for i, one in enumerate(branch_numbers) if one != branch_numbers[0]), len(branch_numbers)
+    )
     best_place = choose(history[:first])
     if first == len(history) or not history[-1].valid_losses.size:
         return best_place
@@ -166,7 +174,11 @@ def choose_across_branches(
             continue
         lowest = losses[:, branch_start + int(means[branch_start : place + 1].argmin())]
         chosen_by_rule = choose([history[best_before], history[place]]) == 1
-        is_better_choice = chosen_by_rule and _beats(losses_now, losses[:, best_before]) and not is_worse(losses_now, lowest)
+        is_better_choice = (
+            chosen_by_rule
+            and _beats(losses_now, losses[:, best_before])
+            and not is_worse(losses_now, lowest)
+        )
         if is_better_choice or dominates(means, correct, place, best_place):
             best_place = place
     return best_place

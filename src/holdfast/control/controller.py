@@ -130,7 +130,10 @@ class Controller:
             if not failed:
                 place = next(i for i, s in enumerate(history) if s.step == memory.best_step)
                 losses = validation_losses(history)
-                memory.reference_losses, memory.best_step_before = np.array(losses[:, place]), memory.best_step
+                memory.reference_losses, memory.best_step_before = (
+                    np.array(losses[:, place]),
+                    memory.best_step,
+                )
         elif advice.trial is None:
             memory.reference_losses = None
         memory.trial, memory.ended_trials = advice.trial, advice.ended_trials
@@ -139,7 +142,9 @@ class Controller:
         names = ", ".join(type(one).__name__ for one in advice.actions)
         self._notes.append(
             {
-                "because": advice.actions[0].because if advice.actions else advice.continue_because or NO_ACTION,
+                "because": advice.actions[0].because
+                if advice.actions
+                else advice.continue_because or NO_ACTION,
                 "chosen": names or "go on",
                 "sight": sight.to_record(),
                 "actions": [to_record(one) for one in advice.actions],
@@ -170,15 +175,26 @@ class Controller:
         memory = self._memory
         return {
             "rules": [rule.state_dict() for rule in self._rules],
-            "now": [memory.steps_taken, memory.position, memory.evaluations, memory.best_step, memory.best_step_before, list(memory.restore_steps)],
+            "now": [
+                memory.steps_taken,
+                memory.position,
+                memory.evaluations,
+                memory.best_step,
+                memory.best_step_before,
+                list(memory.restore_steps),
+            ],
             "plans": list(memory.planned_ends),
             "trials": [to_json(one) for one in (memory.trial, *memory.ended_trials)],
-            "reference": None if memory.reference_losses is None else memory.reference_losses.tolist(),
+            "reference": None
+            if memory.reference_losses is None
+            else memory.reference_losses.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rolled_back(state)
-        steps_taken, position, evaluations, best_step, best_step_before, restore_steps = state["now"]
+        steps_taken, position, evaluations, best_step, best_step_before, restore_steps = state[
+            "now"
+        ]
         trial, *ended_trials = (from_json(RemedyTrial, one) for one in state["trials"])
         self._memory = ControllerMemory(
             steps_taken,
@@ -202,7 +218,9 @@ class Controller:
         best_place = self.choose(history)
         memory.best_step = history[best_place].step
         if memory.trial is not None:
-            memory.trial = replace(memory.trial, kept=_belongs_to_trial(memory.trial, history[best_place]))
+            memory.trial = replace(
+                memory.trial, kept=_belongs_to_trial(memory.trial, history[best_place])
+            )
         trial, planned = memory.trial, last.planned_steps or plan.steps
         if not plan.capabilities.does("RollBack"):
             memory.restore_steps = memory.planned_ends = ()
@@ -213,7 +231,12 @@ class Controller:
         # Both count every look; one of them is heard.
         actions = [rule.decide(verdict, history) for rule in self._rules][trial is not None]
         stop = next((one for one in actions if isinstance(one, Stop)), None)
-        if stop is None and last.branch.number and memory.steps_taken >= plan.max_steps and last.step < planned:
+        if (
+            stop is None
+            and last.branch.number
+            and memory.steps_taken >= plan.max_steps
+            and last.step < planned
+        ):
             stop = Stop(f"no updates are left of the {plan.max_steps} that it may take in all")
         return best_place, stop
 
@@ -247,7 +270,9 @@ class Controller:
             ),
             over=to_record(stop) if stop is not None else None,
             end=last.step >= planned,
-            trial_looks=sum(_belongs_to_trial(trial, snapshot) for snapshot in history) if trial is not None else 0,
+            trial_looks=sum(_belongs_to_trial(trial, snapshot) for snapshot in history)
+            if trial is not None
+            else 0,
             rate=None if plan.rate is None else plan.rate * rate_factor,
             usual=plan.usual_rates,
             skew=plan.class_skew,
@@ -256,10 +281,14 @@ class Controller:
             epoch=plan.steps_per_epoch,
             tried=memory.ended_trials,
             trial=trial,
-            trials_left=max(0, MOST_TRIALS - len(self.trials)) if memory.steps_taken < plan.max_steps else 0,
+            trials_left=max(0, MOST_TRIALS - len(self.trials))
+            if memory.steps_taken < plan.max_steps
+            else 0,
             findings=plan.findings,
         )
-        return _with_measurements(sight, history, best_place, memory.reference_losses if trial is not None else None)
+        return _with_measurements(
+            sight, history, best_place, memory.reference_losses if trial is not None else None
+        )
 
     def _kept_changes(self) -> dict[str, list[Mapping[str, Any]]]:
         """What was done in trials that hold at this look, by action: the settings of each."""
@@ -299,7 +328,9 @@ def _with_measurements(
         loss=finite(losses[:, -1].mean()),
         against_first=_loss_difference(losses, losses[:, 0]),
         against_kept=_loss_difference(losses, losses[:, best_place]),
-        against_before=LossDifference() if reference is None else _loss_difference(losses, reference),
+        against_before=LossDifference()
+        if reference is None
+        else _loss_difference(losses, reference),
     )
 
 
@@ -314,7 +345,9 @@ def _belongs_to_trial(trial: RemedyTrial, snapshot: Snapshot) -> bool:
 def _class_statistics(snapshot: Snapshot) -> tuple[float | None, float | None]:
     """Of the classes of the validation rows, where a later look tells them: the loss of always
     giving their frequencies, and the share of those that no answer names."""
-    has_labels = snapshot.step and snapshot.valid_losses.size and np.isfinite(snapshot.valid_losses).all()
+    has_labels = (
+        snapshot.step and snapshot.valid_losses.size and np.isfinite(snapshot.valid_losses).all()
+    )
     labels = validation_labels(snapshot) if has_labels else None
     if labels is None:
         return None, None
@@ -326,4 +359,6 @@ def _class_statistics(snapshot: Snapshot) -> tuple[float | None, float | None]:
 
 def _loss_difference(losses: Floats, reference: Floats) -> LossDifference:
     difference = paired_t(losses[:, -1], reference)
-    return LossDifference(*map(finite, (difference.value, difference.low, difference.high, difference.above)))
+    return LossDifference(
+        *map(finite, (difference.value, difference.low, difference.high, difference.above))
+    )

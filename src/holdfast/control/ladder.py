@@ -143,7 +143,9 @@ def rate_too_low(ladder: Ladder, sight: Sight) -> Remedy | None:
     if usual is None or sight.rate is None or sight.rate * ladder.far > usual or early:
         return None
     idle = sight.left is not None and sight.left >= ladder.idle and not sight.against_first.worse
-    slow = sight.cause == LOW or ((sight.label == "underfit" or idle) and not _training_got_worse(sight))
+    slow = sight.cause == LOW or (
+        (sight.label == "underfit" or idle) and not _training_got_worse(sight)
+    )
     if not slow or sight.at_floor or sight.tries(name) or sight.trial:
         return None
     if not sight.can.does("ScaleLearningRate") or sight.room < sight.apart:
@@ -303,7 +305,9 @@ def _with_falling_rate(
     because = f"the rate is brought down to nothing within {end - start} updates"
     # A trial that was kept may have a plan of its own, which is shorter already.
     later = end - sight.planned_from(start)
-    down = (Extend(because, steps=later),) if later > 0 else (Shorten(because, end),) if later else ()
+    down = (
+        (Extend(because, steps=later),) if later > 0 else (Shorten(because, end),) if later else ()
+    )
     return Remedy(name, (RollBack(why, start), *changes, *down))
 
 

@@ -93,13 +93,22 @@ def advise(policy: Policy, sight: Sight) -> Advice:
     if isinstance(decision, Remedy) and sight.trials_left > 0:
         actions, new_trial = start_trial(sight, decision)
         return Advice((*actions_before, *actions), new_trial, ended_trials)
-    continue_because = decision.because if isinstance(decision, Continue) and sight.room > 0 else None
+    continue_because = (
+        decision.because if isinstance(decision, Continue) and sight.room > 0 else None
+    )
     if trial is not None and not trial.kept:
-        return Advice(undo_trial(sight, on=continue_because is not None), None, ended_trials, continue_because)
+        return Advice(
+            undo_trial(sight, on=continue_because is not None), None, ended_trials, continue_because
+        )
     if isinstance(decision, Stop):
         return Advice((*actions_before, decision), None, ended_trials)
     stop = (stop_action(sight),) if sight.over is not None and continue_because is None else ()
-    return Advice((*actions_before, *stop), None, ended_trials, continue_because if sight.over is not None else None)
+    return Advice(
+        (*actions_before, *stop),
+        None,
+        ended_trials,
+        continue_because if sight.over is not None else None,
+    )
 
 
 def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue | None:
@@ -135,7 +144,9 @@ def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Remed
     more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
     cut = next((one for one in changes if isinstance(one, Shorten)), None)
     if cut is not None and cut.to_step > end:
-        raise _policy_error(remedy, f"would take more than the {sight.room} updates left", cut.to_step)
+        raise _policy_error(
+            remedy, f"would take more than the {sight.room} updates left", cut.to_step
+        )
     planned = sight.planned_from(at) if failed or isinstance(first, RollBack) else sight.planned
     if far and cut is None and planned + more > end:
         changes = (*changes, Shorten(_step_limit_words(sight), end))
@@ -149,7 +160,10 @@ def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Remed
         in_time=remedy.in_time,
     )
     if not far:
-        return (*(_inverse_actions(sight, f"undone: {failed.name}") if failed else ()), *changes), trial
+        return (
+            *(_inverse_actions(sight, f"undone: {failed.name}") if failed else ()),
+            *changes,
+        ), trial
     returns = (undo_trial(sight)[0],) if failed is not None else ()
     back = first if isinstance(first, RollBack) else RollBack(f"on trial: {remedy.name}", at)
     return (*returns, back, *changes), trial
@@ -214,7 +228,9 @@ def _check_remedy(sight: Sight, remedy: Remedy) -> None:
         raise _policy_error(remedy, rule, unknown[0], f"It can: {', '.join(sorted(can.actions))}.")
     for one in remedy.actions:
         if isinstance(one, RollBack) and one.branch is not None:
-            raise _policy_error(remedy, "names a branch; going back to one is not its own", one.branch)
+            raise _policy_error(
+                remedy, "names a branch; going back to one is not its own", one.branch
+            )
         if isinstance(one, RollBack) and one.to_step not in sight.points:
             there = f"There are: {', '.join(map(str, sight.points)) or 'none'}."
             rule = "goes back to a look that is not among Sight.points"

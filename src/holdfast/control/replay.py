@@ -37,7 +37,9 @@ def replay(events: Sequence[Mapping[str, Any]], policy: Policy) -> tuple[Replaye
         if line.get("event") == "note" and line.get("what") == NOTE and "sight" in line:
             actions = advise(policy, Sight.from_record(line["sight"])).actions
             records = [to_record(action) for action in actions]
-            replayed.append(ReplayedEvaluation(line["step"], actions, records == list(line["actions"])))
+            replayed.append(
+                ReplayedEvaluation(line["step"], actions, records == list(line["actions"]))
+            )
     return tuple(replayed)
 
 

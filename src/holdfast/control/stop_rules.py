@@ -37,8 +37,8 @@ import numpy as np
 from holdfast.core.actions import Action, Stop
 from holdfast.core.records import Floats, Snapshot, Verdict
 from holdfast.monitor.evidence import (
-    is_at_floor,
     beats_chance,
+    is_at_floor,
     last_gain,
     validation_labels,
     validation_losses,
@@ -111,7 +111,10 @@ def outlook(losses: Floats, learning_done: Floats, end: float, worth: float) -> 
     n, evaluations = losses.shape
     if evaluations < MIN_EVALUATIONS or n < 2 or not np.isfinite(losses).all():
         return UNKNOWN
-    recent, x = losses[:, -RECENT_EVALUATIONS:], np.asarray(learning_done[-RECENT_EVALUATIONS:], dtype=np.float64)
+    recent, x = (
+        losses[:, -RECENT_EVALUATIONS:],
+        np.asarray(learning_done[-RECENT_EVALUATIONS:], dtype=np.float64),
+    )
     spread = float(((x - x.mean()) ** 2).sum())
     if not spread > 0:
         return UNKNOWN
@@ -221,7 +224,11 @@ class StoppingRule:
         """Why the verdict ends the run here; ``None`` where it does not."""
         settling = self._is_settling(history)
         if verdict.label == "diverging":
-            magnified = settling and _has_finite_losses(history[-1]) and any(map(_is_better_than_chance, history[-2:]))
+            magnified = (
+                settling
+                and _has_finite_losses(history[-1])
+                and any(map(_is_better_than_chance, history[-2:]))
+            )
             return None if magnified else f"{verdict.label}: {verdict.because}"
         if history[-1].step <= self._start or settling:
             return None
@@ -255,8 +262,14 @@ class StoppingRule:
         worth = costs.worth * float(losses.mean(axis=0).min())
         first = int(_lowest_place(losses) == 0)
         losses, learnt = losses[:, first:], learnt[first:]
-        gain_outlook = outlook(losses, learnt, min(planned_learning_left, (1 + costs.ahead) * learnt[-1]), worth)
-        if planned_learning_left <= learnt[-1] or not gain_outlook.chance < costs.chance or self._is_settling(history):
+        gain_outlook = outlook(
+            losses, learnt, min(planned_learning_left, (1 + costs.ahead) * learnt[-1]), worth
+        )
+        if (
+            planned_learning_left <= learnt[-1]
+            or not gain_outlook.chance < costs.chance
+            or self._is_settling(history)
+        ):
             return ()
         return (
             Stop(
@@ -293,7 +306,9 @@ class StopAtStep:
 
 
 def _has_finite_losses(snapshot: Snapshot) -> bool:
-    return bool(np.isfinite(snapshot.train_losses).all() and np.isfinite(snapshot.valid_losses).all())
+    return bool(
+        np.isfinite(snapshot.train_losses).all() and np.isfinite(snapshot.valid_losses).all()
+    )
 
 
 def _is_better_than_chance(snapshot: Snapshot) -> bool:

@@ -26,7 +26,9 @@ def snapshots_on_branch(history: Sequence[Snapshot], now: Branch) -> tuple[Snaps
     return tuple(items_on_branch(history, now, lambda snapshot: (snapshot.branch, snapshot.step)))
 
 
-def items_on_branch(items: Sequence[T], current: Branch, branch_and_step: Callable[[T], tuple[Branch, int]]) -> list[T]:
+def items_on_branch(
+    items: Sequence[T], current: Branch, branch_and_step: Callable[[T], tuple[Branch, int]]
+) -> list[T]:
     """Of ``items``, whose branch and step ``branch_and_step`` tells, those in ``current`` or before
     a fork that leads to it.
 
@@ -39,7 +41,11 @@ def items_on_branch(items: Sequence[T], current: Branch, branch_and_step: Callab
     last_step: dict[int, float] = {current.number: math.inf}
     branch, last = current, math.inf
     # A parent's number is the smaller one; in a file that says otherwise the walk ends too.
-    while branch.parent is not None and branch.parent in branch_of_number and branch.parent < branch.number:
+    while (
+        branch.parent is not None
+        and branch.parent in branch_of_number
+        and branch.parent < branch.number
+    ):
         last = min(last, branch.from_step)
         branch = branch_of_number[branch.parent]
         last_step[branch.number] = last
@@ -55,7 +61,9 @@ def snapshot_events_on_branch(events: Sequence[Mapping[str, Any]]) -> list[Mappi
     """The ``snapshot`` lines of ``events``, the lines of an ``events.jsonl`` in their order, that
     are alive at its end. The line of a rollback names the branch that it opens."""
     snapshots = [event for event in events if event["event"] == "snapshot"]
-    branch_events = [event for event in events if event["event"] == "snapshot" or event.get("branch")]
+    branch_events = [
+        event for event in events if event["event"] == "snapshot" or event.get("branch")
+    ]
     now = branch_of(branch_events[-1]) if branch_events else FIRST_BRANCH
     return items_on_branch(snapshots, now, lambda event: (branch_of(event), event["step"]))
 

@@ -97,7 +97,9 @@ def tick(done: int | None, total: int | None) -> None:
         watcher(stage_name, done, total)
 
 
-def decisions_and_findings(log: Iterable[Decision | Finding]) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
+def decisions_and_findings(
+    log: Iterable[Decision | Finding],
+) -> tuple[tuple[Decision, ...], tuple[Finding, ...]]:
     """The decisions and the findings of a log, each in their order."""
     from holdfast.core.records import Decision, Finding
 

@@ -48,7 +48,10 @@ class Registry(Mapping[str, T], Generic[T]):
         if name in self._entries:
             return self._entries[name]
         raise RecipeError(
-            self.setting, f"is not a known {self.family}", name, suggest_name(name, list(self._entries))
+            self.setting,
+            f"is not a known {self.family}",
+            name,
+            suggest_name(name, list(self._entries)),
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -83,7 +86,9 @@ class Entry:
 @functools.cache
 def entry_points_by_name(group: str) -> Mapping[str, EntryPoint]:
     """The entry points of a group by their names; nothing of them is imported."""
-    return MappingProxyType({entry_point.name: entry_point for entry_point in entry_points(group=group)})
+    return MappingProxyType(
+        {entry_point.name: entry_point for entry_point in entry_points(group=group)}
+    )
 
 
 def load_entry_point(group: str, name: str) -> Any:
@@ -103,7 +108,9 @@ def load_entry_point(group: str, name: str) -> Any:
 
 
 MAX_NAMES_SHOWN = 10
-MAX_COMPARED_CHARACTERS = 200  # characters of an unknown name that are compared, which takes their square
+MAX_COMPARED_CHARACTERS = (
+    200  # characters of an unknown name that are compared, which takes their square
+)
 MIN_PATH_SIMILARITY = 0.7
 MAX_NAMES_COMPARED = 2000  # names that are compared with the one that is missing
 # Bytes that a name may have on most file systems.
@@ -129,7 +136,10 @@ def suggest_name(name: str, known: Sequence[str]) -> str:
 def _similarity(name: str, known: str) -> float:
     """0 … 1. A dotted key is also known by its last part, a part of several words by their first
     letters: ``lr`` is ``train.learning_rate``."""
-    name, full_name = name[:MAX_COMPARED_CHARACTERS].casefold(), known[:MAX_COMPARED_CHARACTERS].casefold()
+    name, full_name = (
+        name[:MAX_COMPARED_CHARACTERS].casefold(),
+        known[:MAX_COMPARED_CHARACTERS].casefold(),
+    )
     last = full_name.rpartition(".")[2]
     if "_" in last and name.rpartition(".")[2] == "".join(word[:1] for word in last.split("_")):
         return 0.9
@@ -172,7 +182,9 @@ def _names_in(folder: Path, folders: bool) -> list[str]:
     """The first names in a folder; none of one that may not be read."""
     try:
         return [
-            e.name for e in itertools.islice(folder.iterdir(), MAX_NAMES_COMPARED) if folders or e.is_file()
+            e.name
+            for e in itertools.islice(folder.iterdir(), MAX_NAMES_COMPARED)
+            if folders or e.is_file()
         ]
     except OSError:
         return []

@@ -17,7 +17,7 @@ HoldfastError
 
 from __future__ import annotations
 
-from holdfast.core.printable import printable, bounded_repr
+from holdfast.core.printable import bounded_repr, printable
 
 # Of a name of 5,000 characters nobody reads the middle; a remedy may list columns or classes.
 MAX_WHAT, MAX_RULE = 400, 2000

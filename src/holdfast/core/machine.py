@@ -192,7 +192,10 @@ def _control_groups(controller: str, root: Path) -> Iterator[tuple[Path, str, in
     paths = _group_paths(root)
     for line in (_read(root / "proc/self/mountinfo") or "").splitlines():
         mount_part, _, filesystem_part = line.partition(" - ")
-        fields, (system, _, options) = mount_part.split(), [*filesystem_part.split(), "", "", ""][:3]
+        fields, (system, _, options) = (
+            mount_part.split(),
+            [*filesystem_part.split(), "", "", ""][:3],
+        )
         version = {"cgroup2": 2, "cgroup": 1}.get(system)
         if version is None or (version == 1 and controller not in options.split(",")):
             continue

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 MAX_LINKS = 40
 # Bytes that are written to see whether a disk takes any: a block of most file systems.
 TRIAL_BYTES = 4096
-DESCRIPTOR_PATH = re.compile(r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)")
+DESCRIPTOR_PATH = re.compile(
+    r"/dev/(?:stdout|stderr|fd/(\d+))|/proc/(?:self|thread-self|\d+)/fd/(\d+)"
+)
 OTHER_FILE = "Name another file, or make room where this one is."
 
 
@@ -135,14 +137,20 @@ def _check_existing(
     special_files = {stat.S_IFDIR: "a folder", stat.S_IFBLK: "a disk", stat.S_IFSOCK: "a socket"}
     special_file = special_files.get(stat.S_IFMT(mode))
     if special_file is not None:
-        raise RunError(str(path), f"is {special_file}", None, "Name a file in a folder that is there.")
+        raise RunError(
+            str(path), f"is {special_file}", None, "Name a file in a folder that is there."
+        )
     if not stat.S_ISREG(status.st_mode):
         if not os.access(end, os.W_OK):
             raise RunError(str(path), "may not be written to", None, OTHER_FILE)
         return OutputFile(path)
     matching_input = _matching_input(end, status, inputs)
     if matching_input is not None:
-        where = "" if isinstance(matching_input, int) or str(matching_input) == str(path) else f" {matching_input}"
+        where = (
+            ""
+            if isinstance(matching_input, int) or str(matching_input) == str(path)
+            else f" {matching_input}"
+        )
         raise RunError(
             str(path),
             f"is the input{where}",
@@ -164,7 +172,9 @@ def _check_existing(
     return OutputFile(path, end, force=True)
 
 
-def _matching_input(end: Path, status: os.stat_result, inputs: Sequence[Path | int]) -> Path | int | None:
+def _matching_input(
+    end: Path, status: os.stat_result, inputs: Sequence[Path | int]
+) -> Path | int | None:
     """The input that the file is, or that holds it."""
     for given in inputs:
         try:
@@ -198,7 +208,14 @@ def new_partial_file(folder: Path) -> tuple[int, Path]:
     return os.open(path, flags, 0o666), path
 
 
-NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+NO_HARD_LINKS = (
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+)
 
 
 @contextlib.contextmanager

@@ -58,7 +58,9 @@ def brief_repr(name: str, *parts: object) -> str:
     """``Name(what it says; in a line)``: what a prompt shows of an object that holds thousands of
     numbers."""
     content = "; ".join(" ".join(str(part).split()) for part in parts)
-    return printable(f"{name}({content if len(content) <= MAX_BRIEF else content[: MAX_BRIEF - 1] + '…'})")
+    return printable(
+        f"{name}({content if len(content) <= MAX_BRIEF else content[: MAX_BRIEF - 1] + '…'})"
+    )
 
 
 def printable_json(document: str) -> str:

@@ -281,7 +281,9 @@ class Snapshot:
             # What the mean losses are means over, and how many on each side.
             token_counts = {"train_tokens": self.train_tokens, "valid_tokens": self.valid_tokens}
             totals = {
-                name: int(of_rows.sum()) for name, of_rows in token_counts.items() if of_rows is not None
+                name: int(of_rows.sum())
+                for name, of_rows in token_counts.items()
+                if of_rows is not None
             }
             units = {"loss_unit": TOKEN, **totals}
         record: dict[str, Any] = to_json(

@@ -23,12 +23,12 @@ from typing import Any
 
 from holdfast.core.errors import Defect, RunError
 from holdfast.core.files import write_json
-from holdfast.core.input_errors import REPORT_IT, reading_errors, raises_defects
+from holdfast.core.input_errors import REPORT_IT, raises_defects, reading_errors
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_shapes import EVENT_SHAPES, RESULT_SHAPE, SEAL
 from holdfast.core.shapes import (
-    ShapeError,
     Shape,
+    ShapeError,
     anything,
     check_size,
     parse_object,
@@ -104,7 +104,9 @@ def read_result(run: Path) -> dict[str, Any]:
         RESULT_SHAPE(result, "")
     seal = result.get(SEAL)
     if seal is not None and seal["result"] != result_digest(result):
-        raise RunError(str(path), "was changed since the run ended", None, RESTORE_REMEDY + ON_PURPOSE)
+        raise RunError(
+            str(path), "was changed since the run ended", None, RESTORE_REMEDY + ON_PURPOSE
+        )
     return result
 
 
@@ -152,7 +154,9 @@ def _plain_json(result: Mapping[str, object]) -> tuple[dict[str, Any], list[str]
 
     def drop_formless(value: object) -> None:
         if raises_defects():
-            raise Defect(RESULT_FILE, "holds a value that JSON has no form for", type(value).__name__)
+            raise Defect(
+                RESULT_FILE, "holds a value that JSON has no form for", type(value).__name__
+            )
         defects.append(f"a value of type {type(value).__name__} has no form in JSON")
 
     plain: dict[str, Any] = json.loads(json.dumps(to_json(dict(result)), default=drop_formless))
@@ -253,7 +257,9 @@ def model_files(run: Path) -> list[str]:
     folder = run / MODEL_FOLDER
     inside = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = [path.relative_to(folder) for path in inside]
-    shown = [n for n in names if str(n) != MODEL_CARD and not any(p.startswith(".") for p in n.parts)]
+    shown = [
+        n for n in names if str(n) != MODEL_CARD and not any(p.startswith(".") for p in n.parts)
+    ]
     return [f"{MODEL_FOLDER}/{name.as_posix()}" for name in shown]
 
 
@@ -264,7 +270,11 @@ def seal_model(run: Path) -> dict[str, dict[str, Any]]:
 
 def seal_folder(folder: Path | None) -> dict[str, dict[str, Any]] | None:
     """The marks of what a loader reads of a model's folder; ``None`` without one."""
-    return None if folder is None else {path.name: file_digest(path) for path in _loadable_files(folder)}
+    return (
+        None
+        if folder is None
+        else {path.name: file_digest(path) for path in _loadable_files(folder)}
+    )
 
 
 def _loadable_files(base: Path) -> list[Path]:

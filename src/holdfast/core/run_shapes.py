@@ -6,16 +6,16 @@ from __future__ import annotations
 from holdfast.core.shapes import (
     Shape,
     anything,
-    count,
-    list_of,
-    one_of,
     boolean,
-    optional,
-    number,
-    record,
-    mapping_of,
-    text,
+    count,
     integer,
+    list_of,
+    mapping_of,
+    number,
+    one_of,
+    optional,
+    record,
+    text,
 )
 
 SEAL = "seal"
@@ -39,10 +39,14 @@ SCORES = record(
         "metrics": optional(METRICS),
         "opened_at": optional(text),
         "confusion": optional(
-            record({"classes": optional(list_of(text)), "counts": optional(list_of(list_of(count)))})
+            record(
+                {"classes": optional(list_of(text)), "counts": optional(list_of(list_of(count)))}
+            )
         ),
         "per_class": optional(
-            mapping_of(record({"n": optional(count), "precision": METRIC, "recall": METRIC, "f1": METRIC}))
+            mapping_of(
+                record({"n": optional(count), "precision": METRIC, "recall": METRIC, "f1": METRIC})
+            )
         ),
         "reliability": optional(
             record(
@@ -102,10 +106,19 @@ VERDICT_FIELDS: dict[str, Shape] = {
 VERDICT = record(VERDICT_FIELDS, ("label", "because", "confidence"))
 BASELINE = record({"what": text, "test": optional(SCORES)})
 COMPARISON = record(
-    {"metric": optional(text), "difference": METRIC, "p_value": optional(number), "because": optional(text)}
+    {
+        "metric": optional(text),
+        "difference": METRIC,
+        "p_value": optional(number),
+        "because": optional(text),
+    }
 )
 ROW = record(
-    {"row": optional(one_of(integer, text)), "confidence": optional(number), "loss": optional(number)}
+    {
+        "row": optional(one_of(integer, text)),
+        "confidence": optional(number),
+        "loss": optional(number),
+    }
 )
 FINDING = record(
     {
@@ -160,7 +173,9 @@ RESULT_SHAPE = record(
         "best_step": optional(integer),
         "last_step": optional(integer),
         "stopped_because": optional(text),
-        "actions": optional(list_of(record({"step": optional(integer), "action": text, "because": text}))),
+        "actions": optional(
+            list_of(record({"step": optional(integer), "action": text, "because": text}))
+        ),
         "decisions": optional(list_of(DECISION)),
         "division": optional(
             record(
@@ -179,12 +194,16 @@ RESULT_SHAPE = record(
                     ),
                     "notes": optional(list_of(anything)),
                     "per_class": optional(
-                        mapping_of(record(dict.fromkeys(("train", "valid", "test"), optional(count))))
+                        mapping_of(
+                            record(dict.fromkeys(("train", "valid", "test"), optional(count)))
+                        )
                     ),
                 }
             )
         ),
-        "hardest": optional(record({"loss": optional(list_of(ROW)), "confidently_wrong": optional(list_of(ROW))})),
+        "hardest": optional(
+            record({"loss": optional(list_of(ROW)), "confidently_wrong": optional(list_of(ROW))})
+        ),
         "generations": optional(
             record(
                 {
@@ -214,7 +233,8 @@ RESULT_SHAPE = record(
             )
         ),
         SEAL: record(
-            {"files": mapping_of(MARK), "base": optional(mapping_of(MARK)), "result": text}, ("files", "result")
+            {"files": mapping_of(MARK), "base": optional(mapping_of(MARK)), "result": text},
+            ("files", "result"),
         ),
     },
     ("schema",),
@@ -222,7 +242,8 @@ RESULT_SHAPE = record(
 
 NUMBERS = optional(mapping_of(optional(number)))
 BRANCH = record(
-    {"number": count, "parent": optional(count), "from_step": integer}, ("number", "parent", "from_step")
+    {"number": count, "parent": optional(count), "from_step": integer},
+    ("number", "parent", "from_step"),
 )
 EVENT_SHAPES: dict[str, Shape] = {
     "snapshot": record(

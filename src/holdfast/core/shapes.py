@@ -27,7 +27,11 @@ class ShapeError(ValueError):
     places that lead to it from the value that was checked."""
 
     def __init__(self, where: str, expected: str, found: object) -> None:
-        value = json.dumps(found)[:60] if isinstance(found, (str, float, bool)) else _describe_type(found)
+        value = (
+            json.dumps(found)[:60]
+            if isinstance(found, (str, float, bool))
+            else _describe_type(found)
+        )
         super().__init__(f"{where or 'it'} must be {expected}, and is {value}")
         self.path: list[str | int] = []
 

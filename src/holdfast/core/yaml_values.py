@@ -99,7 +99,9 @@ def read_yaml(path: Path) -> Any:
     """The settings in a file. Raises ``RecipeError`` for what cannot be one: nothing there, no
     regular file, over 1 MB, no text, no YAML."""
     source = str(path)
-    with reading_errors(source, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."):
+    with reading_errors(
+        source, RecipeError, "cannot be read", "Name a recipe: a YAML file of settings."
+    ):
         if not path.exists():
             raise RecipeError(source, "does not exist", None, missing_path_remedy(path))
         # Opening a pipe would wait for ever for somebody to write.

@@ -70,7 +70,12 @@ def _with_finite_numbers(value: object, levels: int) -> object:
     return [_with_finite_numbers(item, levels - 1) for item in value]
 
 
-_COLUMN_TYPES: dict[type, ColumnType] = {str: "text", bool: "boolean", int: "integer", float: "float"}
+_COLUMN_TYPES: dict[type, ColumnType] = {
+    str: "text",
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+}
 
 
 def cell_text(value: object) -> str | None:
@@ -107,7 +112,10 @@ def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Ba
     column_types: dict[str, set[ColumnType]] = {}
     for name in names:
         values = [item.get(name) for item in objects]
-        column_types[name] = {_COLUMN_TYPES.get(value_type, "nested") for value_type in set(map(type, values)) - {type(None)}}
+        column_types[name] = {
+            _COLUMN_TYPES.get(value_type, "nested")
+            for value_type in set(map(type, values)) - {type(None)}
+        }
         if "nested" in column_types[name]:
             values = [
                 _nested_cell(source, name, v) if isinstance(v, (list, dict)) else v for v in values

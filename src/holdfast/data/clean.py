@@ -148,7 +148,13 @@ def row_schema(columns: Columns, *extra_columns: tuple[str, pa.DataType]) -> pa.
 
 
 def report_missing(
-    columns: Columns, rows: int, *, text: Tally, label: Tally, group: Tally, label_word: str = "label"
+    columns: Columns,
+    rows: int,
+    *,
+    text: Tally,
+    label: Tally,
+    group: Tally,
+    label_word: str = "label",
 ) -> None:
     """Write one finding into the log for each kind of missing value that occurs. ``label_word`` is
     what the label is called; a pair's text is its source."""
@@ -227,7 +233,9 @@ def _survey_batch(result: LabelSurvey, batch: pa.RecordBatch) -> None:
     labels = batch.column("label")
     result.no_label.add(batch.column("row").filter(pc.is_null(labels)))
     counted = pc.value_counts(labels.drop_null())
-    for label, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
+    for label, count in zip(
+        counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True
+    ):
         result.counts[label] += count
     _texts_per_label(result, batch)
 
@@ -238,7 +246,9 @@ def _texts_per_label(result: LabelSurvey, batch: pa.RecordBatch) -> None:
         return
     # Classes that have shown enough texts are skipped, so that a large file costs little more than
     # reading it.
-    satisfied = [label for label, texts in result.texts.items() if len(texts) >= result.texts_needed]
+    satisfied = [
+        label for label, texts in result.texts.items() if len(texts) >= result.texts_needed
+    ]
     labels = batch.column("label")
     skip = pc.or_(pc.is_in(labels, pa.array(satisfied, pa.string())), pc.is_null(labels))
     batch = batch.filter(pc.invert(skip))

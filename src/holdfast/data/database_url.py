@@ -41,7 +41,9 @@ def without_password(text: str, url: str) -> str:
         secret = None
     secrets = [secret, url.rpartition("@")[0].rpartition(":")[2] if "@" in url else None]
     # An at-sign in it makes the rest of it the host.
-    secrets += [part for one in re.findall(PASSWORD_QUERY, url) for part in (one[1], *one[1].split("@"))]
+    secrets += [
+        part for one in re.findall(PASSWORD_QUERY, url) for part in (one[1], *one[1].split("@"))
+    ]
     for one in filter(None, secrets):
         text = text.replace(str(one), "***")
     return " ".join(text.split())

@@ -21,7 +21,14 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Finding
 from holdfast.core.wording import count_phrase, has_or_have
-from holdfast.data.clean import Tally, has_all_texts, role_columns, report_missing, row_schema, survey_labels
+from holdfast.data.clean import (
+    Tally,
+    has_all_texts,
+    report_missing,
+    role_columns,
+    row_schema,
+    survey_labels,
+)
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.roles import check_column
 from holdfast.data.labels.classes import UNKNOWN, Classes, make_classes, report_rare
@@ -100,7 +107,9 @@ def table_from_raw(raw: Raw, options: RowOptions) -> Table:
     with record_decisions() as log:
         classes = make_classes(raw, columns, surveyed, options)
         no_label = surveyed.no_label if options.need_label else Tally()
-        report_missing(columns, len(raw), text=surveyed.no_text, label=no_label, group=surveyed.no_group)
+        report_missing(
+            columns, len(raw), text=surveyed.no_text, label=no_label, group=surveyed.no_group
+        )
         rows = _write(raw, columns, classes, need_label=options.need_label)
     return Table(
         rows,
@@ -148,7 +157,8 @@ def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) ->
                 unknown.count / max(1, sum(classes.counts.values())),
                 unknown.count,
                 tuple(unknown.rows),
-                f"{count_phrase(unknown.count, 'row')} {has_or_have(unknown.count)} a label that the run "
+                f"{count_phrase(unknown.count, 'row')} {has_or_have(unknown.count)} a label "
+                "that the run "
                 f"does not know ({', '.join(map(repr, others[:5]))}); their label is not used",
                 "Correct them, or train on them.",
             )
@@ -184,8 +194,14 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
     new_names = dict(zip(names, expected, strict=True))
     # A column that happens to have an expected name gives way to the one that is meant.
     kept_names = [name for name in raw.names if name in new_names or name not in expected]
-    table = raw.table.select(kept_names).rename_columns([new_names.get(name, name) for name in kept_names])
-    column_types = {new_names.get(name, name): raw.column_types[name] for name in kept_names if name in raw.column_types}
+    table = raw.table.select(kept_names).rename_columns(
+        [new_names.get(name, name) for name in kept_names]
+    )
+    column_types = {
+        new_names.get(name, name): raw.column_types[name]
+        for name in kept_names
+        if name in raw.column_types
+    }
     return replace(raw, table=table, column_types=column_types)
 
 

@@ -134,10 +134,15 @@ def _read(part: MixSource, name: str) -> pa.Table:
             raise RecipeError("data.mix.labels", rule, old, suggest_name(old, sorted(known)))
     if part.labels:
         class_of_label = {**{one: one for one in known}, **part.labels}
-        cells = pa.chunked_array([[class_of_label.get(c, c) for c in cells.to_pylist()]], pa.string())
+        cells = pa.chunked_array(
+            [[class_of_label.get(c, c) for c in cells.to_pylist()]], pa.string()
+        )
     texts = [raw.table[column].cast(pa.string()) for column in columns.text]
     columns_read = dict(zip(("text", "text_pair"), texts, strict=False))
-    columns_read |= {"label": cells.cast(pa.string()), SOURCE: pa.array([name] * len(raw), pa.string())}
+    columns_read |= {
+        "label": cells.cast(pa.string()),
+        SOURCE: pa.array([name] * len(raw), pa.string()),
+    }
     renamed = f", {len(part.labels)} labels renamed" if part.labels else ""
     because = (
         f"{part.path}: text {' and '.join(map(repr, columns.text))}, label {columns.label!r}, "
@@ -150,7 +155,9 @@ def _read(part: MixSource, name: str) -> pa.Table:
 def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) -> None:
     """Labels that one source alone has: of classes that the others do not know, or the same ones
     under another name."""
-    labels_of_source = [set(pc.unique(present_values(table["label"])).to_pylist()) for table in tables]
+    labels_of_source = [
+        set(pc.unique(present_values(table["label"])).to_pylist()) for table in tables
+    ]
     everywhere = set.intersection(*labels_of_source)
     partial_labels = {
         label: [n for n, labels in zip(names, labels_of_source, strict=True) if label in labels]
@@ -158,7 +165,9 @@ def _report_label_differences(tables: Sequence[pa.Table], names: Sequence[str]) 
     }
     if not partial_labels:
         return
-    label_notes = [f"{label!r} in {', '.join(where)} alone" for label, where in partial_labels.items()]
+    label_notes = [
+        f"{label!r} in {', '.join(where)} alone" for label, where in partial_labels.items()
+    ]
     shown = list_phrase(label_notes, 5, more=" and {} more")
     twin = _similar_labels(partial_labels)
     severity: Severity = "warn" if twin or not everywhere else "info"
@@ -176,7 +185,9 @@ def _similar_labels(partial: Mapping[str, Sequence[str]]) -> tuple[str, str] | N
     """Two labels of different sources that look like one."""
     for label, where in partial.items():
         others = [o for o, there in partial.items() if not set(where) & set(there)]
-        similar = difflib.get_close_matches(label.lower(), [o.lower() for o in others], 1, MIN_LABEL_SIMILARITY)
+        similar = difflib.get_close_matches(
+            label.lower(), [o.lower() for o in others], 1, MIN_LABEL_SIMILARITY
+        )
         for other in others:
             begins = other.lower().startswith(label.lower()[:3]) and len(label) >= 3
             if other.lower() in similar or begins:

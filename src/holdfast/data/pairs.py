@@ -20,17 +20,23 @@ from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.clean import Tally, has_all_texts, role_columns, report_missing, row_schema
-from holdfast.data.columns.profile import Profile, columns_by_key, column_key, split_pairs, profile_columns
+from holdfast.data.clean import Tally, has_all_texts, report_missing, role_columns, row_schema
+from holdfast.data.columns.profile import (
+    Profile,
+    column_key,
+    columns_by_key,
+    profile_columns,
+    split_pairs,
+)
 from holdfast.data.columns.roles import (
     SOURCE,
     TARGET,
     check_named,
+    columns_of_template,
     guess_column,
     join_template,
     pair_reason,
     refuse_two_roles,
-    columns_of_template,
     usual_pair,
 )
 from holdfast.data.load import DEFAULT_OPTIONS, read_rows, read_table
@@ -91,14 +97,20 @@ def _choose_source(raw: Raw, free: dict[str, Profile], target: str | None) -> st
     if guessed.name is not None:
         return _decided("source", guessed.name, guessed.because)
     usual = any(column_key(name) in SOURCE.usual for name in candidates)
-    if len(guessed.among) == 2 and not usual and all(candidates[name].wordy for name in guessed.among):
+    if (
+        len(guessed.among) == 2
+        and not usual
+        and all(candidates[name].wordy for name in guessed.among)
+    ):
         longer, shorter = sorted(guessed.among, key=lambda name: -candidates[name].words)
         if candidates[longer].words >= 1.5 * candidates[shorter].words:
             return _decided("source", longer, f"its texts are longer than those of {shorter}")
     raise _undecided_error(raw, "text", guessed.among)
 
 
-def _choose_target(raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool) -> str | None:
+def _choose_target(
+    raw: Raw, free: dict[str, Profile], texts: Sequence[str], need: bool
+) -> str | None:
     candidates = {name: column for name, column in free.items() if name not in texts}
     pair = usual_pair(PAIRS, texts, candidates)
     if pair is not None:
@@ -189,7 +201,9 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
 
     rows = write_batches("pairs", schema, batches())
     empty = Tally()
-    report_missing(columns, len(raw), text=no_text, label=no_target, group=empty, label_word="target")
+    report_missing(
+        columns, len(raw), text=no_text, label=no_target, group=empty, label_word="target"
+    )
     return rows
 
 

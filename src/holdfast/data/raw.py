@@ -73,8 +73,7 @@ def batch_rows(columns: int) -> int:
 def batched(
     items: Iterable[tuple[T, int]], max_rows: Callable[[], int] = lambda: BATCH_ROWS
 ) -> Iterator[list[T]]:
-    """Items, each with its characters, in lots of the ``max_rows`` rows or characters of a batch.
-    """
+    """Items, each with its characters, in lots of a batch's ``max_rows`` rows or characters."""
     group: list[T] = []
     characters = 0
     for item, length in items:
@@ -87,7 +86,9 @@ def batched(
         yield group
 
 
-def check_column_names(where: str, names: Sequence[str], columns_phrase: str = "each column of the header") -> None:
+def check_column_names(
+    where: str, names: Sequence[str], columns_phrase: str = "each column of the header"
+) -> None:
     """Refuse more columns than may be, a name too long to be told, and one that stands twice."""
     check_columns(where, names)
     refuse_repeated(where, names, f"Give {columns_phrase} a name of its own.")

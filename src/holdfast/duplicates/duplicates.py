@@ -27,7 +27,13 @@ from holdfast.data.table import Table
 from holdfast.duplicates.criterion import max_differing_words
 from holdfast.duplicates.engines import MapEngine, local_engine
 from holdfast.duplicates.hashed_bags import hashed_bags, pairs_within_limits, read_hashed
-from holdfast.duplicates.near_duplicates import MIN_SKETCHED_WORDS, SEARCH_OVERLAP, CandidateSearch, has_enough_words, verify_candidates
+from holdfast.duplicates.near_duplicates import (
+    MIN_SKETCHED_WORDS,
+    SEARCH_OVERLAP,
+    CandidateSearch,
+    has_enough_words,
+    verify_candidates,
+)
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
     BLOCK_TEXTS,
@@ -88,10 +94,15 @@ def star_centres(texts: int, first_texts: I64, second_texts: I64) -> I64:
     Computed in rounds: a text that comes before all its undecided neighbours is a centre, and
     they are decided. This gives the centres of taking the texts one by one.
     """
-    one, other = np.concatenate([first_texts, second_texts]), np.concatenate([second_texts, first_texts])
+    one, other = (
+        np.concatenate([first_texts, second_texts]),
+        np.concatenate([second_texts, first_texts]),
+    )
     rank_of_text = np.empty(texts, dtype=np.int64)
     # Texts are numbered by content, so ties do not depend on the file's order.
-    rank_of_text[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(texts)
+    rank_of_text[np.lexsort((np.arange(texts), -np.bincount(one, minlength=texts)))] = np.arange(
+        texts
+    )
     centre, undecided = np.zeros(texts, dtype=bool), np.ones(texts, dtype=bool)
     open_first, open_second = one, other
     while undecided.any():
@@ -157,7 +168,9 @@ class Duplicates:
         return self.links.at_positions(np.unique(self.exact, return_index=True)[1])
 
 
-def find_duplicates(texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None) -> Duplicates:
+def find_duplicates(
+    texts: Sequence[str], *, seed: int = 0, engine: MapEngine | None = None
+) -> Duplicates:
     """Group the texts that are copies of each other.
 
     Parameters
@@ -198,14 +211,24 @@ def find_duplicates_in_blocks(
     # The two searches of ``near_duplicates.py`` overlap, so that copies may stand on either side of
     # ``MIN_SKETCHED_WORDS``; so do these.
     max_differing = max_differing_words(bags.lengths)
-    near_pairs_of_forms, _ = pairs_within_limits(bags, max_differing, np.where(bags.lengths < MIN_SKETCHED_WORDS, max_differing + 2, 0), engine)
+    near_pairs_of_forms, _ = pairs_within_limits(
+        bags,
+        max_differing,
+        np.where(bags.lengths < MIN_SKETCHED_WORDS, max_differing + 2, 0),
+        engine,
+    )
     is_suspect = (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP) & has_enough_words(bags)
     is_suspect[near_pairs_of_forms.first] = is_suspect[near_pairs_of_forms.second] = True
     suspects = np.flatnonzero(is_suspect)
     del bags
-    suspect_duplicates = find_duplicates_in_memory(take_texts(texts, np.sort(representatives[suspects])), seed=seed)
+    suspect_duplicates = find_duplicates_in_memory(
+        take_texts(texts, np.sort(representatives[suspects])), seed=seed
+    )
     # Forms are numbered by the hashes of their texts there as here: in the same order.
-    first, second = suspects[suspect_duplicates.links.first], suspects[suspect_duplicates.links.second]
+    first, second = (
+        suspects[suspect_duplicates.links.first],
+        suspects[suspect_duplicates.links.second],
+    )
     links = SimilarPairs(first, second, suspect_duplicates.links.similarity)
     groups, cuts = group_and_cut(len(representatives), links)
     return Duplicates(groups[exact], exact, contents, links, cuts, suspect_duplicates.windowed)
@@ -286,7 +309,10 @@ def duplicates_of(
     """Which of the texts that are ``requested`` about [n] copy a ``known`` one [n], [asked]: they
     are in its group, or linked to it: a group that chains made too large is cut, and its links
     still tell copies."""
-    links, is_linked = duplicates.near_duplicate_pairs(), np.isin(duplicates.groups, duplicates.groups[known])
+    links, is_linked = (
+        duplicates.near_duplicate_pairs(),
+        np.isin(duplicates.groups, duplicates.groups[known]),
+    )
     for here, there in ((links.first, links.second), (links.second, links.first)):
         is_linked[here[known[there]]] = True
     return np.asarray(np.isin(duplicates.exact, duplicates.exact[is_linked | known])[requested])

@@ -35,19 +35,19 @@ import pyarrow.compute as pc
 
 from holdfast.duplicates.engines import MapEngine
 from holdfast.duplicates.near_duplicates import (
-    NEIGHBOURS_IN_LARGE_BUCKET,
     MAX_BUCKET,
-    has_enough_words,
+    NEIGHBOURS_IN_LARGE_BUCKET,
     differing_words,
-    similar_pairs_of,
+    has_enough_words,
     mix_bits,
     signatures,
+    similar_pairs_of,
 )
 from holdfast.duplicates.normalise import content_keys, fold_texts, join_forms, spaced_words
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
-    BLOCK_TEXTS,
     BLOCK_CHARACTERS,
+    BLOCK_TEXTS,
     I32,
     I64,
     U64,
@@ -178,12 +178,16 @@ def hash_spans(data: Bytes, starts: I64, ends: I64) -> U64:
     hashes = mix_bits(rest.astype(np.uint64) * _GOLDEN)
     endless = np.flatnonzero(rest > _LONGEST_IN_ROUNDS)
     for span in endless.tolist():
-        digest = hashlib.blake2b(data[starts[span] : ends[span]].tobytes(), digest_size=_BYTES_A_ROUND)
+        digest = hashlib.blake2b(
+            data[starts[span] : ends[span]].tobytes(), digest_size=_BYTES_A_ROUND
+        )
         hashes[span] = np.frombuffer(digest.digest(), dtype="<u8")[0]
     active = np.flatnonzero((rest > 0) & (rest <= _LONGEST_IN_ROUNDS))
     at, rest = starts[active], rest[active]
     while len(active):
-        unused = np.uint64(8) * (_BYTES_A_ROUND - np.minimum(rest, _BYTES_A_ROUND)).astype(np.uint64)
+        unused = np.uint64(8) * (_BYTES_A_ROUND - np.minimum(rest, _BYTES_A_ROUND)).astype(
+            np.uint64
+        )
         hashes[active] = mix_bits(hashes[active] ^ (eights[at] & (_ALL_BITS >> unused)))
         more = rest > _BYTES_A_ROUND
         active, at, rest = active[more], at[more] + _BYTES_A_ROUND, rest[more] - _BYTES_A_ROUND
@@ -319,7 +323,9 @@ def pairs_within_limits(
     so many. Texts that are too short to have near-duplicates have neither.
     """
     is_eligible = has_enough_words(bags)
-    limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(np.int16)
+    limits = np.where(is_eligible, np.minimum(max_differing, np.iinfo(np.int16).max), -1).astype(
+        np.int16
+    )
     depth_of_row = np.minimum(np.minimum(depth, bags.counts), MAX_DEPTH)
     depths = np.where(is_eligible, depth_of_row, 0).astype(np.int8)
     entries = int((depths.astype(np.int64) * (depths - 1) // 2).sum())

@@ -78,7 +78,9 @@ class Thumbnails:
         the median of all but the first."""
         from scipy.fft import dctn
 
-        low = dctn(self.grey, axes=(1, 2), norm="ortho")[:, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES].reshape(len(self), -1)
+        low = dctn(self.grey, axes=(1, 2), norm="ortho")[
+            :, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES
+        ].reshape(len(self), -1)
         bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
         # The mean brightness says nothing about what is shown.
         bits[:, 0] = False
@@ -128,10 +130,14 @@ def near_duplicate_images(
         crowd_distance = 1 - one.crowding[first]
         if len(searched) >= SMALL_TABLE:
             crowd_distance = np.minimum(crowd_distance, 1 - searched.crowding[second])
-    likely = (coarse_correlation >= _MIN_COARSE_CORRELATION) & (1 - coarse_correlation <= _MAX_COARSE_DISTANCE * crowd_distance)
+    likely = (coarse_correlation >= _MIN_COARSE_CORRELATION) & (
+        1 - coarse_correlation <= _MAX_COARSE_DISTANCE * crowd_distance
+    )
     first, second = first[likely], second[likely]
     correlation = aligned_correlation(one.pixels, searched.pixels, first, second)
-    is_copy = correlation >= (MIN_CORRELATION_SMALL_TABLE if len(one) < SMALL_TABLE else MIN_CORRELATION)
+    is_copy = correlation >= (
+        MIN_CORRELATION_SMALL_TABLE if len(one) < SMALL_TABLE else MIN_CORRELATION
+    )
     is_copy &= 1 - correlation <= MAX_RELATIVE_DISTANCE * crowd_distance[likely]
     first, second, correlation = first[is_copy], second[is_copy], correlation[is_copy]
     order = np.lexsort((second, first, -correlation))
@@ -142,7 +148,9 @@ def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> 
     """The correlation [m] of the pixels of each pair where they overlap, at the best of all shifts
     by up to ``MAX_SHIFT`` pixels each way."""
     best = np.full(len(first), -1, dtype=np.float32)
-    shifts = [(y, x) for y in range(-MAX_SHIFT, MAX_SHIFT + 1) for x in range(-MAX_SHIFT, MAX_SHIFT + 1)]
+    shifts = [
+        (y, x) for y in range(-MAX_SHIFT, MAX_SHIFT + 1) for x in range(-MAX_SHIFT, MAX_SHIFT + 1)
+    ]
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         a, b = one[first[part]], other[second[part]]
@@ -158,14 +166,24 @@ def aligned_correlation(one: Bytes, other: Bytes, first: Ints, second: Ints) -> 
 
 def _overlap(one: Bytes | Vectors, other: Bytes | Vectors, down: int, right: int) -> Vectors:
     """The correlation of each pair of images [m, side, side, …] where they overlap."""
-    x = one[:, max(0, down) : THUMBNAIL_PIXELS + min(0, down), max(0, right) : THUMBNAIL_PIXELS + min(0, right)]
-    y = other[:, max(0, -down) : THUMBNAIL_PIXELS - max(0, down), max(0, -right) : THUMBNAIL_PIXELS - max(0, right)]
+    x = one[
+        :,
+        max(0, down) : THUMBNAIL_PIXELS + min(0, down),
+        max(0, right) : THUMBNAIL_PIXELS + min(0, right),
+    ]
+    y = other[
+        :,
+        max(0, -down) : THUMBNAIL_PIXELS - max(0, down),
+        max(0, -right) : THUMBNAIL_PIXELS - max(0, right),
+    ]
     flat = [_standardize(each.reshape(len(each), -1).astype(np.float32)) for each in (x, y)]
     correlation: Vectors = np.einsum("nd,nd->n", *flat)
     return correlation
 
 
-def have_different_content(one: Sequence[str], other: Sequence[str], pairs: SimilarPairs) -> npt.NDArray[np.bool_]:
+def have_different_content(
+    one: Sequence[str], other: Sequence[str], pairs: SimilarPairs
+) -> npt.NDArray[np.bool_]:
     """Which pairs have different marks of their content [m]."""
     both = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
     return np.array([one[a] != other[b] for a, b in both], dtype=bool)
@@ -177,13 +195,17 @@ def _candidates(
     searched = one if other is None else other
     textured, pool = np.flatnonzero(~one.flat), np.flatnonzero(~searched.flat)
     coarse_pairs = pairs_of(
-        nearest_neighbours(one.coarse[textured], among=None if other is None else searched.coarse[pool]),
+        nearest_neighbours(
+            one.coarse[textured], among=None if other is None else searched.coarse[pool]
+        ),
         _MIN_COARSE_CORRELATION,
         same_table=other is None,
     )
     firsts, seconds = [textured[coarse_pairs.first]], [pool[coarse_pairs.second]]
     if vectors is not None and other is None:
-        by_vectors = pairs_of(nearest_neighbours(vectors[textured]), _MIN_COARSE_CORRELATION, same_table=True)
+        by_vectors = pairs_of(
+            nearest_neighbours(vectors[textured]), _MIN_COARSE_CORRELATION, same_table=True
+        )
         firsts.append(textured[by_vectors.first])
         seconds.append(textured[by_vectors.second])
     step = max(1, _CELLS // max(1, len(pool)))
@@ -203,7 +225,9 @@ def _standardize(vectors: Vectors, flat: npt.NDArray[np.bool_] | None = None) ->
     """Without their mean and of unit length; zero where nothing is left."""
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    standardized: Vectors = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6)
+    standardized: Vectors = np.divide(
+        centred, length, out=np.zeros_like(centred), where=length > 1e-6
+    )
     if flat is not None:
         standardized[flat] = 0
     return standardized

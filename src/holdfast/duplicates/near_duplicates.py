@@ -30,13 +30,13 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.duplicates.criterion import (
-    MIN_WORDS_FOR_SHARE,
     MAX_MOVED_WORDS,
-    WORDS_PER_DIFFERENCE,
     MIN_WORDS,
+    MIN_WORDS_FOR_SHARE,
     TEMPLATE_TEXTS,
-    max_differing_words,
+    WORDS_PER_DIFFERENCE,
     is_one_typo,
+    max_differing_words,
 )
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.duplicates.words import (
@@ -129,7 +129,9 @@ def minhash_sketches(bags: Bags, seed: int) -> tuple[U64, I64]:
     """The ``SKETCH_SIZE`` smallest hashes of the word runs of each long row, and the row."""
     # The two searches overlap: two copies may stand on either side of ``MIN_SKETCHED_WORDS``, as
     # they may differ in an eighth of their words.
-    rows = np.flatnonzero(has_enough_words(bags) & (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP))
+    rows = np.flatnonzero(
+        has_enough_words(bags) & (bags.lengths >= MIN_SKETCHED_WORDS - SEARCH_OVERLAP)
+    )
     keys: list[U64] = [np.empty(0, np.uint64)]
     owners: list[I64] = [np.empty(0, np.int64)]
     # In blocks of about ``CHUNK_SIZE`` words.
@@ -231,7 +233,9 @@ def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPa
         likely = np.bitwise_count(row_signatures[first] ^ row_signatures[second]) <= 2 * limit
         likely &= np.abs(counts[first] - counts[second]) <= limit
         if chunk.windowed:
-            likely &= (likely_copies_met[first] < ENOUGH_LIKELY_COPIES) | (likely_copies_met[second] < ENOUGH_LIKELY_COPIES)
+            likely &= (likely_copies_met[first] < ENOUGH_LIKELY_COPIES) | (
+                likely_copies_met[second] < ENOUGH_LIKELY_COPIES
+            )
             likely_copies_met += np.bincount(first[likely], minlength=len(likely_copies_met))
             likely_copies_met += np.bincount(second[likely], minlength=len(likely_copies_met))
         if likely.any():
@@ -243,7 +247,13 @@ def verify_candidates(bags: Bags, candidates: Iterable[Candidates]) -> SimilarPa
     lengths = np.minimum(bags.lengths[first], bags.lengths[second])
     is_near_duplicate = differing <= max_differing_words(lengths)
     candidates_left = np.flatnonzero(is_near_duplicate)
-    is_near_duplicate[candidates_left] = ~excluded_by_single_word(bags, first[candidates_left], second[candidates_left], lengths[candidates_left], differing[candidates_left])
+    is_near_duplicate[candidates_left] = ~excluded_by_single_word(
+        bags,
+        first[candidates_left],
+        second[candidates_left],
+        lengths[candidates_left],
+        differing[candidates_left],
+    )
     short = np.flatnonzero(is_near_duplicate & (lengths < 2 * WORDS_PER_DIFFERENCE))
     is_near_duplicate[short] = ~are_reordered(bags, first[short], second[short], differing[short])
     return similar_pairs_of(bags, first, second, differing).where(is_near_duplicate)

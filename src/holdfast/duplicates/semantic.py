@@ -21,7 +21,7 @@ import numpy.typing as npt
 from holdfast.core.records import Ints
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_duplicates
-from holdfast.duplicates.vectors import SimilarPairs, Vectors, similar_pairs, shared_similarity
+from holdfast.duplicates.vectors import SimilarPairs, Vectors, shared_similarity, similar_pairs
 from holdfast.duplicates.words import RowTexts
 
 MIN_AGREEMENT = 0.92
@@ -60,7 +60,9 @@ def paraphrases(
     return SimilarPairs(pairs.first, pairs.second, np.minimum(agreements, np.float32(1)))
 
 
-def are_no_duplicates(table: Table, first: Ints, other: Table, second: Ints) -> npt.NDArray[np.bool_]:
+def are_no_duplicates(
+    table: Table, first: Ints, other: Table, second: Ints
+) -> npt.NDArray[np.bool_]:
     """Which pairs of rows, by position, are no copies word for word, exact or near (``copies/``),
     [m]: those are found without a model."""
     if not len(first):

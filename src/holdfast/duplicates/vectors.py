@@ -53,7 +53,9 @@ class SimilarPairs:
         return SimilarPairs(np.minimum(one, other), np.maximum(one, other), self.similarity)
 
 
-def nearest_neighbours(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None) -> Neighbours:
+def nearest_neighbours(
+    vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | None = None
+) -> Neighbours:
     """The ``k`` nearest rows by cosine of each row, itself left out; or those of ``among``.
 
     ``vectors`` [n, d] and ``among`` [m, d] have unit length. Raises ``MachineError`` where there
@@ -74,7 +76,9 @@ def nearest_neighbours(vectors: Vectors, k: int = NEIGHBOURS, among: Vectors | N
         part = slice(start, start + step)
         similarities = vectors[part] @ pool.T
         if same_table:
-            similarities[np.arange(len(similarities)), np.arange(start, start + len(similarities))] = -np.inf
+            similarities[
+                np.arange(len(similarities)), np.arange(start, start + len(similarities))
+            ] = -np.inf
         best_rows = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
         best_similarities = np.take_along_axis(similarities, best_rows, axis=1)
         # By position where two are equally near, or the order would be the machine's.
@@ -102,7 +106,9 @@ def pairs_of(neighbours: Neighbours, min_similarity: float, *, same_table: bool)
         first, second = np.minimum(first, second), np.maximum(first, second)
     # A pair of one table is seen from both of its rows.
     _, unique_pairs = np.unique(np.column_stack([first, second]), axis=0, return_index=True)
-    order = unique_pairs[np.lexsort((second[unique_pairs], first[unique_pairs], -similarity[unique_pairs]))]
+    order = unique_pairs[
+        np.lexsort((second[unique_pairs], first[unique_pairs], -similarity[unique_pairs]))
+    ]
     return SimilarPairs(first[order], second[order], similarity[order])
 
 

@@ -254,8 +254,7 @@ def starts_of(counts: Ints) -> I64:
 
 
 def _in_parts(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in parts of about ``BLOCK_CHARACTERS``: their words take many times their length.
-    """
+    """The texts in parts of about ``BLOCK_CHARACTERS``: words take many times their length."""
     begin = size = 0
     for at, text in enumerate(texts):
         size += len(text)
@@ -274,7 +273,10 @@ def _read_block(texts: pa.Array, number_of_word: dict[str, int]) -> tuple[U64, U
     # Python then meets each different word of a block once, not each of its places.
     encoded = words.dictionary_encode()
     local = np.array(
-        [number_of_word.setdefault(word, len(number_of_word)) for word in encoded.dictionary.to_pylist()],
+        [
+            number_of_word.setdefault(word, len(number_of_word))
+            for word in encoded.dictionary.to_pylist()
+        ],
         dtype=np.int32,
     )
     flat = local[encoded.indices.to_numpy()]

@@ -204,7 +204,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "Name a folder that TextClassifier.save wrote; holdfast.TrainedRun opens a run.",
             )
         facts = _read_facts(path)
-        with reading_errors(str(path), ModelError, "does not hold what a TextClassifier is made with", COPY):
+        with reading_errors(
+            str(path), ModelError, "does not hold what a TextClassifier is made with", COPY
+        ):
             estimator = cls(**facts["params"])
         saved = load_saved(Path(folder))
         estimator.classes_ = np.asarray(facts["classes"])
@@ -261,7 +263,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             [str(group) for group in groups] if groups is not None else None,
             rare_below=2,
         )
-        return split_table(table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0))
+        return split_table(
+            table, seed=self.random_state, fractions=(TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
+        )
 
     def _keep(self, fitted: FittedModel) -> None:
         from holdfast.models.encoders.network import EncoderClassifier

@@ -10,17 +10,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from holdfast.augment.image_forms import MixedLabels
-from holdfast.augment.registry import all_enrichments, requested_enrichments, input_type
+from holdfast.augment.registry import all_enrichments, input_type, requested_enrichments
 from holdfast.augment.source import Enriched
 from holdfast.contract.fit import TrainingPlan
-from holdfast.core.decisions import decisions_to, decisions_and_findings, record_decisions
+from holdfast.core.decisions import decisions_and_findings, decisions_to, record_decisions
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.events import Listener
 from holdfast.core.records import Decision, Finding
 from holdfast.core.updates import LossTerm
 from holdfast.fits.augmentation import enrich_plan
 from holdfast.methods.conflicts import check_conflicts
-from holdfast.methods.registry import RunContext, Method, Parts, all_methods, parts_of, complete_settings
+from holdfast.methods.registry import (
+    Method,
+    Parts,
+    RunContext,
+    all_methods,
+    complete_settings,
+    parts_of,
+)
 from holdfast.methods.replay import ReplaySource
 from holdfast.plan.defaults import FINETUNE, conflict_query, method_parts, method_settings
 from holdfast.recipe.resolution import resolve_recipe
@@ -58,10 +65,16 @@ class FitAdditions:
     def accepts(self, phase: Phase) -> bool:
         return phase.name == FINETUNE
 
-    def complete_settings(self, name: str, given: Settings, active: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(
+        self, name: str, given: Settings, active: Mapping[str, Settings]
+    ) -> dict[str, Any]:
         try:
             training_plan = self._plan
-            facts = RunContext(len(training_plan.train), training_plan.recipe.train.learning_rate, training_plan.classes)
+            facts = RunContext(
+                len(training_plan.train),
+                training_plan.recipe.train.learning_rate,
+                training_plan.classes,
+            )
             method, settings = all_methods()[name], complete_settings(name, given, facts)
             self._check(name, method, settings, active)
         except RecipeError as error:
@@ -142,7 +155,9 @@ class FitAdditions:
         with record_decisions():
             parts.prepares(self._plan.loaded)
         listeners = self.listeners(name, settings)
-        contributes = parts.terms or parts.source or parts.stepper or parts.add_general_rows or listeners
+        contributes = (
+            parts.terms or parts.source or parts.stepper or parts.add_general_rows or listeners
+        )
         if not contributes:
             raise RecipeError(where, "brings nothing that a run under way could take", None)
         labels = getattr(self._plan.train, "labels", None)
@@ -170,7 +185,9 @@ class FitAdditions:
     def _with_general(self, source: BatchSource, *parts: Parts) -> BatchSource:
         """The source with general rows too, where the recipe or what joins needs them."""
         rows = self._plan.splits.general_rows
-        add_general = next((one.add_general_rows for one in parts if one.add_general_rows is not None), None)
+        add_general = next(
+            (one.add_general_rows for one in parts if one.add_general_rows is not None), None
+        )
         return source if add_general is None or rows is None else add_general(source, rows)
 
     def _terms(self, parts: Parts) -> list[LossTerm]:
@@ -188,16 +205,30 @@ class FitAdditions:
     def _forms(self, notches: int) -> tuple[Phase, ...]:
         if notches not in self._enriched_phases:
             with decisions_to(None):
-                self._enriched_phases[notches] = enrich_plan(*self._enrich_arguments(notches)).plan.phases
+                self._enriched_phases[notches] = enrich_plan(
+                    *self._enrich_arguments(notches)
+                ).plan.phases
         return self._enriched_phases[notches]
 
     def _enrich_arguments(self, notches: int) -> tuple[Plan, Any, Any, Any, Any]:
         training_plan = self._plan
         own_enrichments, table = self._own_enrichments(), NOTCHES[self._row_type()]
-        enrich = _strengthened(own_enrichments, notches) if own_enrichments else table[min(notches, len(table)) - 1]
-        plain_plan = replace(training_plan.plan, phases=tuple(map(_plain_phase, training_plan.plan.phases)))
+        enrich = (
+            _strengthened(own_enrichments, notches)
+            if own_enrichments
+            else table[min(notches, len(table)) - 1]
+        )
+        plain_plan = replace(
+            training_plan.plan, phases=tuple(map(_plain_phase, training_plan.plan.phases))
+        )
         recipe = resolve_recipe(training_plan.recipe.model_copy(update={"enrich": enrich}))
-        return plain_plan, training_plan.definition, training_plan.loaded, training_plan.splits, recipe
+        return (
+            plain_plan,
+            training_plan.definition,
+            training_plan.loaded,
+            training_plan.splits,
+            recipe,
+        )
 
 
 def _plain_phase(phase: Phase) -> Phase:
@@ -225,7 +256,9 @@ def _source_with(phase: Phase, parts: Parts) -> Any:
     return parts.source
 
 
-def _strengthened(own_enrichments: Mapping[str, Mapping[str, Any]], notches: int) -> dict[str, dict[str, Any]]:
+def _strengthened(
+    own_enrichments: Mapping[str, Mapping[str, Any]], notches: int
+) -> dict[str, dict[str, Any]]:
     """Each number that says how much an enrichment does, times ``STRONGER`` a notch, as far as its
     bounds go."""
     registry, strengthened = all_enrichments(), {}

@@ -16,7 +16,7 @@ from holdfast.augment.registry import ENRICHMENTS, check_enrich, make_all, names
 from holdfast.augment.source import Enriched
 from holdfast.augment.text_forms import FormSurvey, Rewriting, read_rows, survey
 from holdfast.augment.texts.user_function import Own, check_function, load_function
-from holdfast.contract.fit import TaskDefinition, EncodedSplits
+from holdfast.contract.fit import EncodedSplits, TaskDefinition
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Ints
@@ -46,7 +46,11 @@ class EnrichedPlan:
 
 
 def enrich_plan(
-    plan: Plan, definition: TaskDefinition[LoadedModel, Examples], loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe
+    plan: Plan,
+    definition: TaskDefinition[LoadedModel, Examples],
+    loaded: LoadedModel,
+    splits: EncodedSplits,
+    recipe: Recipe,
 ) -> EnrichedPlan:
     """``plan`` with its rows in the forms that the recipe asks for; the log says what they do.
 
@@ -70,7 +74,11 @@ def enrich_plan(
 
 
 def text_forms(
-    augmenters: Mapping[str, Any], definition: TaskDefinition[LoadedModel, Examples], loaded: Any, splits: EncodedSplits, recipe: Recipe
+    augmenters: Mapping[str, Any],
+    definition: TaskDefinition[LoadedModel, Examples],
+    loaded: Any,
+    splits: EncodedSplits,
+    recipe: Recipe,
 ) -> Rewriting:
     """The training rows in the forms of these enrichments.
 
@@ -82,14 +90,21 @@ def text_forms(
     own_loaded = replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
 
     def encode(rows: Table) -> Examples:
-        return definition.transform_examples(definition.encode(rows, own_loaded, recipe), own_loaded, rows)
+        return definition.transform_examples(
+            definition.encode(rows, own_loaded, recipe), own_loaded, rows
+        )
 
     for one in augmenters.values():
         if isinstance(one, Own):
             first_rows = table.rows.with_format("arrow")[:3]
             check_function(load_function(one.function), read_rows(first_rows, table), one.function)
     return Rewriting(
-        splits.train_rows, row_positions(splits.train, len(table)), augmenters, encode, recipe.seed, splits.added
+        splits.train_rows,
+        row_positions(splits.train, len(table)),
+        augmenters,
+        encode,
+        recipe.seed,
+        splits.added,
     )
 
 
@@ -122,7 +137,8 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
     changed, lost = form_survey.changed[name], sum(form_survey.kept[name].values())
     parts = [
         "set by you",
-        f"{changed} of {count_phrase(form_survey.rows, 'training row')} looked at come out otherwise",
+        f"{changed} of {count_phrase(form_survey.rows, 'training row')} looked at come out "
+        "otherwise",
     ]
     if lost:
         why = ", ".join(f"{cause} {count}" for cause, count in form_survey.kept[name].items())
@@ -139,7 +155,11 @@ def _notify_of_forms(name: str, one: object, form_survey: FormSurvey) -> None:
     why = f", {count_phrase(lost, 'form')} lost meaning" if lost else ""
     because = f"enrich.{name} changes {changed} of {form_survey.rows} rows that were looked at{why}"
     remedy = f"Leave enrich.{name} out, or look whether it is made for this language."
-    notify(Finding("idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy))
+    notify(
+        Finding(
+            "idle_enrichment", "warn", 1 - share, form_survey.rows - changed, (), because, remedy
+        )
+    )
 
 
 def _shorten(text: str) -> str:
@@ -176,7 +196,9 @@ def _enrich_images(plan: Plan, splits: EncodedSplits, recipe: Recipe) -> Enriche
     return EnrichedPlan(replace(plan, phases=phases), {**recipe.enrich, **enrichments}, on=True)
 
 
-def _settle_mirror(enrichments: dict[str, dict[str, Any]], examples: EncodedImages, seed: int) -> None:
+def _settle_mirror(
+    enrichments: dict[str, dict[str, Any]], examples: EncodedImages, seed: int
+) -> None:
     """Whether images are mirrored where that is left to the rows, which settles it in
     ``enrichments``; and a warning where a mirror that is set changes what they mean."""
     usual = enrichments.get("usual", {})
@@ -192,7 +214,9 @@ def _settle_mirror(enrichments: dict[str, dict[str, Any]], examples: EncodedImag
         sentence = "pictures are mirrored" if mirror_test.alike else "no picture is mirrored"
         notify(Decision("enrich", sentence, f"{mirror_test.because} (enrich.usual.mirror)"))
     elif not mirror_test.alike:
-        loses = (mirror_test.plain - mirror_test.mirrored) / max(1e-9, mirror_test.plain - mirror_test.chance)
+        loses = (mirror_test.plain - mirror_test.mirrored) / max(
+            1e-9, mirror_test.plain - mirror_test.chance
+        )
         notify(
             Finding(
                 "mirror_changes_meaning",

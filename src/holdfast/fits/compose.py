@@ -13,8 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import TaskDefinition, PreparedData, EncodedSplits, TrainingPlan, class_count
-from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
+from holdfast.contract.fit import (
+    EncodedSplits,
+    PreparedData,
+    TaskDefinition,
+    TrainingPlan,
+    class_count,
+)
+from holdfast.core.decisions import decisions_and_findings, notify, record_decisions
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.machine import process_count
 from holdfast.core.records import Decision, Finding, Ints
@@ -49,8 +55,8 @@ from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
 from holdfast.recipe.resolution import resolve_recipe as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
-from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.classes.extra_features_selection import fitted_columns
+from holdfast.tasks.classes.row_weights import group_weights, source_weights
 from holdfast.tasks.generation.samples import told, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
@@ -100,7 +106,9 @@ def make_training_plan(
             *row_notes[0],
             *machine_notes,
             *plan_notes,
-            *told(resolved, training_plan.watch, splits.train, len(plan.evaluate_at), plan.rows_passed),
+            *told(
+                resolved, training_plan.watch, splits.train, len(plan.evaluate_at), plan.rows_passed
+            ),
             *row_notes[1],
             *prepared.definition.check_examples(splits.train, loaded),
         )
@@ -130,18 +138,29 @@ def _training_plan(
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
-    definition, network, learnt, plan = prepared.definition, loaded.network, splits.training_examples, forms.plan
+    definition, network, learnt, plan = (
+        prepared.definition,
+        loaded.network,
+        splits.training_examples,
+        forms.plan,
+    )
     general = method_parts(recipe).add_general_rows
     if general is not None and splits.general_rows is not None:
         general_rows = splits.general_rows
-        plan = _map_finetuning(plan, lambda one: replace(one, source=general(one.source, general_rows)))
+        plan = _map_finetuning(
+            plan, lambda one: replace(one, source=general(one.source, general_rows))
+        )
     # Asked before anything is passed through the network.
     refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
     _check_half(recipe, plan)
     with record_decisions() as pass_notes:
         choose_attention(network, learnt, recipe.train.pack)
         metric = _find_metric(recipe, definition, len(prepared.rows.classes))
-        watch = definition.choose_samples(loaded, splits, recipe, plan.probe_rows) if watches(recipe) else None
+        watch = (
+            definition.choose_samples(loaded, splits, recipe, plan.probe_rows)
+            if watches(recipe)
+            else None
+        )
         recipe, loss_notes = choose_chunk_loss(recipe, loaded, learnt, plan.phases)
         notify(*loss_notes)
         task = definition.make_task(loaded, splits.train_rows.table, recipe, metric)
@@ -180,7 +199,8 @@ def _check_half(recipe: ResolvedRecipe, plan: Plan) -> None:
     if recipe.train.precision == "float16" and steppers:
         raise RecipeError(
             "train.precision",
-            f"is float16, whose gradients are scaled, and {', '.join(sorted(steppers))} moves by them",
+            f"is float16, whose gradients are scaled, and {', '.join(sorted(steppers))} "
+            "moves by them",
             "float16",
             "Set train.precision=float32, or leave the method out.",
         )
@@ -227,7 +247,14 @@ def _make_parts(prepared: PreparedData, train: Ints, valid: Ints, recipe: Recipe
     validation = definition.transform_examples(valid_examples, loaded, valid_rows)
     probe, general = general_examples(prepared, recipe, loaded)
     splits = EncodedSplits(
-        training, validation, TrainSplit(train_rows), ValidSplit(valid_rows), added, with_added, probe, general
+        training,
+        validation,
+        TrainSplit(train_rows),
+        ValidSplit(valid_rows),
+        added,
+        with_added,
+        probe,
+        general,
     )
     sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
     return _FitParts(prepared, train, loaded, splits, sizes)
@@ -242,7 +269,9 @@ def _added_examples(
     if added is None or examples is None or not len(selected):
         return None, None
     assert isinstance(train, GrowingExamples)
-    added_examples: Any = prepared.definition.transform_examples(examples.take(selected), loaded, added.table)
+    added_examples: Any = prepared.definition.transform_examples(
+        examples.take(selected), loaded, added.table
+    )
     extended = train.extended(added_examples, np.asarray(added.weights)[selected])
     if not isinstance(extended, ExtendableExamples):
         return added_examples, extended
@@ -340,7 +369,8 @@ def _notify_of_added_rows(prepared: PreparedData, recipe: ResolvedRecipe) -> Non
     counts: dict[str, int] = Counter(added.origins[i] for i in selected)
     shown = ", ".join(f"{count:,} of origin {name}" for name, count in counts.items())
     because = (
-        f"they weigh {float(np.asarray(added.weights)[selected].sum()):,.4g} rows together; updates "
+        f"they weigh {float(np.asarray(added.weights)[selected].sum()):,.4g} rows together; "
+        "updates "
         "and the head learn from them, and nothing is measured on them"
     )
     notify(Decision("added rows", shown, because))
@@ -375,7 +405,9 @@ def choose_attention(network: Any, train: Examples, packed: bool) -> None:
     notify(Decision("attention", "eager", because))
 
 
-def _find_metric(recipe: ResolvedRecipe, definition: TaskDefinition[LoadedModel, Examples], classes: int) -> Metric | None:
+def _find_metric(
+    recipe: ResolvedRecipe, definition: TaskDefinition[LoadedModel, Examples], classes: int
+) -> Metric | None:
     name = recipe.train.metric
     if name in ("refined_loss", "loss"):
         return None
@@ -426,9 +458,11 @@ def model_size(network: Network, examples: Examples) -> None:
             min(1.0, per_row / MAX_PARAMETERS_PER_ROW / 10),
             rows,
             (),
-            f"{size}; above {MAX_PARAMETERS_PER_ROW:,} a row a run of so large a model may end badly by chance",
+            f"{size}; above {MAX_PARAMETERS_PER_ROW:,} a row a run of so large a model may "
+            "end badly by chance",
             "Use --set model.adapter.kind=lora (under 1 % learns), freeze the first layers "
-            f"(--set model.freeze=0.75), or take a model of at most {max_parameters / 1e6:,.0f} million "
+            "(--set model.freeze=0.75), or take a model of at most "
+            f"{max_parameters / 1e6:,.0f} million "
             "parameters.",
         )
     )

@@ -132,7 +132,9 @@ def cross_fit(
     start = time.perf_counter()
     rows = np.asarray(positions, dtype=np.int64)
     checkpoints = into.checkpoints if into else None
-    training_plan = make_training_plan(prepared, rows, rows, settings, checkpoints, cross_fitted=True)
+    training_plan = make_training_plan(
+        prepared, rows, rows, settings, checkpoints, cross_fitted=True
+    )
     _refuse_averages(training_plan)
     dealt_folds = make_folds(
         prepared.units[rows],
@@ -144,7 +146,9 @@ def cross_fit(
     runs: list[FoldRun] = []
     earlier_seconds = 0.0
 
-    def evaluate_folds(training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace) -> FoldEvaluation:
+    def evaluate_folds(
+        training_plan: TrainingPlan, accelerator: Accelerator, place: FitPlace
+    ) -> FoldEvaluation:
         nonlocal earlier_seconds
         for fold in dealt_folds:
             file = fold_file(checkpoints, place, fold.number)
@@ -153,7 +157,10 @@ def cross_fit(
                 of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
                 fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
                 with decisions_to(None):
-                    run = replace(_run_fold(fold_data, of_fold, training_plan, accelerator), held_out=fold.held_out)
+                    run = replace(
+                        _run_fold(fold_data, of_fold, training_plan, accelerator),
+                        held_out=fold.held_out,
+                    )
                 file.save(run.to_state())
             else:
                 run = FoldRun.from_state(state)
@@ -166,13 +173,17 @@ def cross_fit(
     trained = fitted.trained
     fold_totals = {name: sum(getattr(run, name) for run in runs) for name in TOTAL_KEYS}
     totals = {name: getattr(trained, name) + value for name, value in fold_totals.items()}
-    return replace(fitted, trained=replace(trained, **totals), seconds=fitted.seconds + earlier_seconds)
+    return replace(
+        fitted, trained=replace(trained, **totals), seconds=fitted.seconds + earlier_seconds
+    )
 
 
 def _refuse_averages(training_plan: TrainingPlan) -> None:
     """What is tried at the end (averages of weights, a head fitted again) is tried on validation
     rows, and no fold has any of it to answer with."""
-    weight_offers = [x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)]
+    weight_offers = [
+        x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
+    ]
     if weight_offers:
         raise RecipeError(
             "train.folds",
@@ -193,13 +204,19 @@ def _run_fold(
     """One fold's run, from the loaded weights, by the settings of the ``full_plan``."""
     start = time.perf_counter()
     fold_data = replace(prepared, recipe=recipe_of_fold(full_plan))
-    training_plan = make_training_plan(fold_data, fold.train, fold.held_out, planned_for=len(full_plan.train))
+    training_plan = make_training_plan(
+        fold_data, fold.train, fold.held_out, planned_for=len(full_plan.train)
+    )
     share = len(fold.train) / len(full_plan.train)
-    training_plan = replace(training_plan, plan=plan_of_fold(training_plan.plan, full_plan.plan, share))
+    training_plan = replace(
+        training_plan, plan=plan_of_fold(training_plan.plan, full_plan.plan, share)
+    )
     job, listeners = make_job(training_plan, accelerator)
     with resumable(f"fold {fold.number + 1}"):
         trained = train(job)
-    fitted = FittedModel(training_plan, job, listeners, trained, Decision("kept state", "the last", ""), 0.0)
+    fitted = FittedModel(
+        training_plan, job, listeners, trained, Decision("kept state", "the last", ""), 0.0
+    )
     (refit,) = listeners
     return FoldRun(
         fold.number,
@@ -247,7 +264,9 @@ def plan_of_fold(fold_plan: Plan, full_plan: Plan, share: float) -> Plan:
     steps = steps_of_fold(full_plan, share)
     phases = tuple(replace(one, steps=n) for one, n in zip(fold_plan.phases, steps, strict=True))
     evaluation_steps = {step_of_fold(at, full_plan, steps) for at in full_plan.evaluate_at}
-    return replace(fold_plan, phases=phases, evaluate_at=tuple(sorted(evaluation_steps)), probe_rows=1)
+    return replace(
+        fold_plan, phases=phases, evaluate_at=tuple(sorted(evaluation_steps)), probe_rows=1
+    )
 
 
 def steps_of_fold(full_plan: Plan, share: float) -> tuple[int, ...]:
@@ -308,7 +327,10 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
     mean: tuple[tuple[int, float], ...] = ()
     if len({len(one) for one in points}) == 1:
         mean = tuple(
-            (round(float(np.mean([n for n, _ in points_at]))), float(np.mean([loss for _, loss in points_at])))
+            (
+                round(float(np.mean([n for n, _ in points_at]))),
+                float(np.mean([loss for _, loss in points_at])),
+            )
             for points_at in zip(*points, strict=True)
         )
     twins = (sum(c.twins[0] for c in curves), sum(c.twins[1] for c in curves))
@@ -319,7 +341,8 @@ def _join_curves(runs: Sequence[FoldRun], rows: int) -> ProbeCurve | None:
 def _fold_decision(run: FoldRun, folds: int) -> Decision:
     last = run.history[-1]
     because = (
-        f"{last.step} updates on the other rows; these {len(run.held_out)} rows, which they had not "
+        f"{last.step} updates on the other rows; these {len(run.held_out)} rows, which they "
+        "had not "
         f"seen: accuracy {last.valid_metrics['accuracy']:.3f}, loss {last.refined_loss:.4f}"
     )
     return Decision(f"fold {run.number + 1} of {folds}", "done", because, prominent=True)
@@ -346,4 +369,6 @@ def fold_file(checkpoints: Path | None, place: FitPlace, number: int) -> SealedF
     """Where a finished fold of a run is kept until the run is finished; nowhere without a
     folder."""
     path = checkpoints / FOLDER / f"fold-{number}.pt" if checkpoints else None
-    return SealedFile(path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT)
+    return SealedFile(
+        path, f"{place.run_start.mark if place.run_start else ''} fold {number}", FILE_FORMAT
+    )

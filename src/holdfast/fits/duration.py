@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.predictions import PREDICTED_TRAIN_ROWS, MOST_HEARD
+from holdfast.contract.predictions import MOST_HEARD, PREDICTED_TRAIN_ROWS
 from holdfast.contract.written_text import COMPARED
-from holdfast.core.tasks import DECODER_TASKS, LABELLED_TEXT_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.data.texts.general import passages
 from holdfast.models.compute.prefix import evaluation_mode
 from holdfast.tasks.generation.base_model import FEW_SHOT_ROWS
@@ -38,7 +38,11 @@ TIMED_TOKENS = 8
 
 
 def seconds_after_training(
-    training_plan: TrainingPlan, test_rows: int, network: Network, device: torch.device, row_seconds: float
+    training_plan: TrainingPlan,
+    test_rows: int,
+    network: Network,
+    device: torch.device,
+    row_seconds: float,
 ) -> dict[str, float]:
     """Seconds of ``scoring``, ``texts`` and ``probes``, where a row takes ``row_seconds`` forward,
     and of the texts of one evaluation (``evaluation``; 0 where none are written there)."""
@@ -60,8 +64,15 @@ def seconds_after_training(
         probes += tuned_and_base * _as_rows(passages(), training_plan)
     if recipe.task in DECODER_TASKS:
         pairs = [pair for of in general_items().values() for pair in of]
-        scoring += tuned_and_base * _as_rows([text for pair in pairs for text in pair], training_plan)
-    parts = {"scoring": scoring * row_seconds, "texts": 0.0, "probes": probes * row_seconds, "evaluation": 0.0}
+        scoring += tuned_and_base * _as_rows(
+            [text for pair in pairs for text in pair], training_plan
+        )
+    parts = {
+        "scoring": scoring * row_seconds,
+        "texts": 0.0,
+        "probes": probes * row_seconds,
+        "evaluation": 0.0,
+    }
     generates = is_generative and recipe.generate.rows and recipe.model.adapter.kind != "prompt"
     if not generates and training_plan.watch is None:
         return parts
@@ -80,10 +91,13 @@ def _text_seconds(
 ) -> tuple[float, float]:
     """Of the generated rows, and of the completions that show what is memorized."""
     recipe = training_plan.recipe
-    samples = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows)
+    samples = training_plan.definition.choose_samples(
+        training_plan.loaded, training_plan.splits, recipe, training_plan.plan.probe_rows
+    )
     assert samples is not None
     train, valid = (
-        _batches(min(recipe.generate.rows, len(rows))) for rows in (training_plan.train, training_plan.valid)
+        _batches(min(recipe.generate.rows, len(rows)))
+        for rows in (training_plan.train, training_plan.valid)
     )
     test = _batches(min(recipe.generate.rows, test_rows))
     # Both models write the training and test rows, the base model also behind examples; the
@@ -96,15 +110,23 @@ def _text_seconds(
     batch_seconds = prefill + COMPARED * TOKENS_A_WORD * token
     # Training rows by both models, and validation rows by the tuned one.
     completion_batches = 2 * _batches(min(MOST_ROWS, len(training_plan.train)))
-    return text_seconds, (completion_batches + _batches(min(MOST_ROWS, len(training_plan.valid)))) * batch_seconds
+    return text_seconds, (
+        completion_batches + _batches(min(MOST_ROWS, len(training_plan.valid)))
+    ) * batch_seconds
 
 
-def _time_tokens(training_plan: TrainingPlan, network: Network, device: torch.device) -> tuple[float, float]:
+def _time_tokens(
+    training_plan: TrainingPlan, network: Network, device: torch.device
+) -> tuple[float, float]:
     """Seconds of a batch's first token, and of each one that follows."""
 
     def seconds(tokens: int) -> float:
-        asked = training_plan.recipe.with_changes(generate={"rows": TOGETHER, "max_new_tokens": tokens})
-        watch = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, asked, training_plan.plan.probe_rows)
+        asked = training_plan.recipe.with_changes(
+            generate={"rows": TOGETHER, "max_new_tokens": tokens}
+        )
+        watch = training_plan.definition.choose_samples(
+            training_plan.loaded, training_plan.splits, asked, training_plan.plan.probe_rows
+        )
         assert watch is not None
         start = time.perf_counter()
         watch.samples["valid"].write(network, device)

@@ -31,11 +31,11 @@ from holdfast.methods.balance import (
     TARGET,
     USUAL,
     Rates,
-    target_setting,
-    tempered_rates,
     choose_strength,
     class_shares,
     stated_rates,
+    target_setting,
+    tempered_rates,
 )
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.methods.optimizers import build_optimizer, build_schedule
@@ -133,7 +133,11 @@ def run_fit(
         job.journal.decide(trained.last_step, decision)
         seconds = setup_seconds + trained.train_s
         fitted = with_side(
-            with_target_rates(FittedModel(training_plan, job, task_listeners, trained, decision, seconds, place.run_start))
+            with_target_rates(
+                FittedModel(
+                    training_plan, job, task_listeners, trained, decision, seconds, place.run_start
+                )
+            )
         )
         for late_decision in late_decisions(fitted):
             job.journal.decide(trained.last_step, late_decision)
@@ -173,7 +177,9 @@ def _checked_positions(name: str, given: Ints | Sequence[int]) -> Ints:
         raise Defect(
             "a fit",
             f"was given {name} rows that are no list of whole numbers, the first row being 0",
-            "no row" if not positions.size else f"{positions.dtype.name} of shape {positions.shape}",
+            "no row"
+            if not positions.size
+            else f"{positions.dtype.name} of shape {positions.shape}",
             "Of a mask give numpy.flatnonzero(mask)." if positions.dtype.kind == "b" else "",
         )
     return positions.astype(np.int64)
@@ -202,23 +208,40 @@ def with_target_rates(fitted: FittedModel) -> FittedModel:
 
 
 def _target_rates(
-    fitted: FittedModel, target: object, classes: tuple[str, ...], row_shares: Floats, temperature: float
+    fitted: FittedModel,
+    target: object,
+    classes: tuple[str, ...],
+    row_shares: Floats,
+    temperature: float,
 ) -> Rates:
     if isinstance(target, dict):
         return Rates(
-            classes, row_shares, stated_rates(target, classes, TARGET), "the population that you state"
+            classes,
+            row_shares,
+            stated_rates(target, classes, TARGET),
+            "the population that you state",
         )
     if target == "rows":
-        return Rates(classes, row_shares, row_shares, "probabilities are those at the rates of the rows")
+        return Rates(
+            classes, row_shares, row_shares, "probabilities are those at the rates of the rows"
+        )
     if target == "even":
-        return Rates(classes, row_shares, tempered_rates(row_shares, 1.0), "answers are for classes alike frequent")
+        return Rates(
+            classes,
+            row_shares,
+            tempered_rates(row_shares, 1.0),
+            "answers are for classes alike frequent",
+        )
     if target == "half":
         because = "answers are for rates half of the way to classes alike, for macro-F1"
         return Rates(classes, row_shares, tempered_rates(row_shares, USUAL), because)
     logits = fitted.best_evaluation.valid_logits
     assert logits is not None
     strength = choose_strength(
-        logits / temperature, labels_of(fitted.training_plan.valid), row_shares, seed=fitted.recipe.seed
+        logits / temperature,
+        labels_of(fitted.training_plan.valid),
+        row_shares,
+        seed=fitted.recipe.seed,
     )
     return Rates(classes, row_shares, strength.target, strength.because)
 
@@ -264,7 +287,10 @@ def make_job(
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
     place = place or FitPlace()
-    task_listeners, network = training_plan.definition.listeners(training_plan), training_plan.loaded.network
+    task_listeners, network = (
+        training_plan.definition.listeners(training_plan),
+        training_plan.loaded.network,
+    )
     additions = FitAdditions(training_plan)
     choose, advisor = deciders(training_plan, task_listeners, additions)
     if training_plan.recipe.train.shard == "full":
@@ -286,7 +312,12 @@ def make_job(
         monitor=make_monitor(training_plan, task_listeners),
         advisor=advisor,
         write_texts=writer(training_plan.watch, accelerator) if training_plan.watch else None,
-        listeners=(*task_listeners, *_listeners(training_plan, accelerator), *place.listeners, *listeners),
+        listeners=(
+            *task_listeners,
+            *_listeners(training_plan, accelerator),
+            *place.listeners,
+            *listeners,
+        ),
         decisions=place.decisions,
         journal=place.journal,
         store=place.store,

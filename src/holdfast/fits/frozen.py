@@ -56,7 +56,9 @@ def freeze_part(network: Network, part: int | float | str | None) -> None:
     notify(Decision("frozen layers", "words", because))
 
 
-def choose_layers(network: Network, task: TrainingTask, train: Examples, seed: int, usual: str) -> str:
+def choose_layers(
+    network: Network, task: TrainingTask, train: Examples, seed: int, usual: str
+) -> str:
     """What ``model.freeze`` is then; a decision for the choice and one a layer say why.
 
     Up to 256 training rows are passed. A head is fitted to half of them, and the loss of the other
@@ -86,7 +88,9 @@ def choose_layers(network: Network, task: TrainingTask, train: Examples, seed: i
     return _choose(layers, count_frozen(layers), len(rows), usual)
 
 
-def _measure_layers(network: Network, task: TrainingTask, train: Examples, rows: Ints, seed: int) -> list[LayerEvidence]:
+def _measure_layers(
+    network: Network, task: TrainingTask, train: Examples, rows: Ints, seed: int
+) -> list[LayerEvidence]:
     head: Any = network.head
     original = {name: p.data for name, p in head.named_parameters()}
     classes = _classes(network, task, train)
@@ -111,7 +115,9 @@ def _measure_layers(network: Network, task: TrainingTask, train: Examples, rows:
 def _classes(network: Network, task: TrainingTask, train: Examples) -> int:
     """How many classes a row has one of; 0 where no probe can be fitted."""
     labels = getattr(train, "labels", None)
-    is_class_index = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
+    is_class_index = (
+        isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
+    )
     return len(task.classes) if is_class_index and hasattr(network, "features") else 0
 
 
@@ -137,7 +143,9 @@ def _probes(
     return probes
 
 
-def _head_from_probe(probes: dict[str, Probe], original: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _head_from_probe(
+    probes: dict[str, Probe], original: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
     """The head's parameters as a probe has them, where it is a plain linear layer."""
     probe = probes.get("head")
     if probe is None or {n: tuple(t.shape) for n, t in original.items()} != {
@@ -149,7 +157,9 @@ def _head_from_probe(probes: dict[str, Probe], original: Mapping[str, torch.Tens
     return {n: torch.as_tensor(v, dtype=torch.float32) for n, v in values.items()}
 
 
-def _gradients(network: Network, task: TrainingTask, train: Examples, rows: Ints) -> dict[str, float]:
+def _gradients(
+    network: Network, task: TrainingTask, train: Examples, rows: Ints
+) -> dict[str, float]:
     """The relative gradient of each layer below the head, of the mean loss over these rows."""
     clear_gradients(network)
     for batch in _batches(task, train, rows):
@@ -176,7 +186,8 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
     names = ",".join(one.name for one in layers[:count]) or usual
     largest = max(one.gradient for one in layers)
     rule = (
-        f"less than {LITTLE_GRADIENT:.0%} of the largest gradient relative to the weights is asked of each, "
+        f"less than {LITTLE_GRADIENT:.0%} of the largest gradient relative to the weights "
+        "is asked of each, "
         "from the bottom up"
     )
     because = f"{rule}; {rows} training rows" if count else f"no bottom layer where {rule}"
@@ -186,9 +197,13 @@ def _choose(layers: Sequence[LayerEvidence], count: int, rows: int, usual: str) 
         if one.loss is not None:
             right = f", {one.accuracy:.0%} right" if one.accuracy is not None else ""
             probe = f"; a probe on what it gives: log loss {one.loss:.3f}{right}, out of fold"
-        gradient_text = f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
+        gradient_text = (
+            f"relative gradient {one.gradient:.2e}, {one.gradient / largest:.0%} of the largest"
+        )
         state = "stays" if place < count else "learns"
-        notify(Decision(EVIDENCE, f"{one.name}: {state}", f"{gradient_text}{probe}", prominent=True))
+        notify(
+            Decision(EVIDENCE, f"{one.name}: {state}", f"{gradient_text}{probe}", prominent=True)
+        )
     return names
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.augment.synthesize import crossed
-from holdfast.contract.fit import PreparedData, EncodedSplits
+from holdfast.contract.fit import EncodedSplits, PreparedData
 from holdfast.contract.run_folder import SPLITS, open_run
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import LABELLED_TEXT_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.core.updates import ForwardPass, logits_of
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import AddedRows, Table, added_texts
@@ -81,8 +81,14 @@ class Lessons:
         """See ``contract.fit.Teaches``."""
         distill = recipe.distill
         added_rows, own_rows = prepared.added, len(splits.train)
-        selected = np.zeros(0, np.int64) if added_rows is None else added_rows.positions_of(recipe.train.added)
-        unlabelled = 0 if added_rows is None else sum(added_rows.origins[int(i)] == ORIGIN for i in selected)
+        selected = (
+            np.zeros(0, np.int64)
+            if added_rows is None
+            else added_rows.positions_of(recipe.train.added)
+        )
+        unlabelled = (
+            0 if added_rows is None else sum(added_rows.origins[int(i)] == ORIGIN for i in selected)
+        )
         labelled = own_rows + len(selected) - unlabelled
         scaled = self.problem == "number"
         inside: Any = loaded.scale.inside if scaled else np.asarray
@@ -145,7 +151,10 @@ class _LiveOutputs:
     """Teachers that are queried at each pass."""
 
     def __init__(
-        self, teachers: Sequence[Teacher], task: TrainingTask, inside: Callable[[Floats], Floats] | None
+        self,
+        teachers: Sequence[Teacher],
+        task: TrainingTask,
+        inside: Callable[[Floats], Floats] | None,
     ) -> None:
         self._teachers = teachers
         self._task = task
@@ -226,7 +235,8 @@ def _student_defaults(prepared: PreparedData, divided: Divided) -> PreparedData:
         epochs = round(max(min_epochs, PASSES_OF_ALL * (n + added_count) / n), 3)
         recipe = recipe.with_changes(train={"epochs": epochs})
         because = (
-            f"{n:,} training rows and {added_count:,} beside them; a teacher's answers are learned longer "
+            f"{n:,} training rows and {added_count:,} beside them; a teacher's answers are "
+            "learned longer "
             "than labels before they are learned by heart"
         )
         notify(Decision("train.epochs", f"{epochs:g}", because))
@@ -268,7 +278,9 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
     if not enrichments:
         return "" if not policy_acts or differs else "rows may come in other forms (control.policy)"
     if differs is None:
-        return f"rows come in other forms ({', '.join(enrichments)}), and the teacher answers the form"
+        return (
+            f"rows come in other forms ({', '.join(enrichments)}), and the teacher answers the form"
+        )
     rule = f"needs a teacher that reads the student's rows in their other forms, and {differs}"
     raise RecipeError(
         f"enrich.{enrichments[0]}", rule, None, "Leave it out, or choose a student of its family."
@@ -321,7 +333,9 @@ def _label_texts(prepared: PreparedData, lessons: Lessons, texts: Sequence[str])
 
     like = prepared.rows
     table = added_texts(like, texts, np.zeros(len(texts), int), origin=ORIGIN)
-    label_values = np.mean([_teacher_shares(one, table.table, lessons.problem) for one in lessons.teachers], axis=0)
+    label_values = np.mean(
+        [_teacher_shares(one, table.table, lessons.problem) for one in lessons.teachers], axis=0
+    )
     if lessons.problem == "class":
         return added_texts(like, texts, label_values.argmax(axis=1), origin=ORIGIN)
     columns: dict[str, Any] = {"row": table.table.column("row"), "text": list(texts)}
@@ -366,7 +380,8 @@ def refuse_known_rows(run: Path, divided: Divided) -> None:
     if not known_valid.any():
         return
     because = (
-        f"{run} learned from {int(known_valid.sum()):,} of the {len(known_valid):,} validation rows, so that "
+        f"{run} learned from {int(known_valid.sum()):,} of the {len(known_valid):,} "
+        "validation rows, so that "
         "its student looks a little better on them than on new rows; the test rows are new to both"
     )
     share = float(known_valid.mean())

@@ -15,13 +15,13 @@ import numpy as np
 from holdfast.contract.fit import TrainingPlan
 from holdfast.control.choice import (
     Choose,
+    explain_choice,
     last,
     lowest,
     lowest_calibrated,
     newest_unless_worse,
-    explain_choice,
 )
-from holdfast.control.controller import Controller, ControlledPlan
+from holdfast.control.controller import ControlledPlan, Controller
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -58,9 +58,13 @@ def stopping_rule(training_plan: TrainingPlan, *, waits: bool = True) -> Stoppin
     # Such a phase moves the features for the head that follows; it is short, and 18 validation
     # rows of a hundred labelled ones are too few to cut it shorter.
     start = first.steps if first.head == "refit" else 0
-    learning = planned_learning(training_plan.plan.evaluate_at, planned_rates(training_plan.plan.phases))
+    learning = planned_learning(
+        training_plan.plan.evaluate_at, planned_rates(training_plan.plan.phases)
+    )
     costs = Costs(control.worth, control.chance) if waits else None
-    return StoppingRule(learning, costs, training_plan.recipe.train.patience, criterion(training_plan), start)
+    return StoppingRule(
+        learning, costs, training_plan.recipe.train.patience, criterion(training_plan), start
+    )
 
 
 def deciders(
@@ -72,7 +76,9 @@ def deciders(
     if policy in PASSIVE_POLICIES:
         return choose, None if policy == "off" else stopping_rule(training_plan)
     rules = stopping_rule(training_plan), stopping_rule(training_plan, waits=False)
-    controller = Controller(load_policy(policy), *rules, choose, run_context(training_plan, additions))
+    controller = Controller(
+        load_policy(policy), *rules, choose, run_context(training_plan, additions)
+    )
     return controller.choose, controller
 
 
@@ -110,7 +116,9 @@ def possible_actions(training_plan: TrainingPlan, additions: FitAdditions) -> Ca
         notches=notches,
         frozen=network.adapter is None and not all(p.requires_grad for p in float_parameters),
         pictures=training_plan.recipe.task in IMAGE_TASKS,
-        layers=tuple(name for name, learning in is_trainable.items() if learning and name != "head"),
+        layers=tuple(
+            name for name, learning in is_trainable.items() if learning and name != "head"
+        ),
         falls=falls_to_zero(training_plan.plan.phases[-1].schedule),
     )
 
@@ -200,7 +208,9 @@ def checkpoint_rule(training_plan: TrainingPlan, listeners: Sequence[Listener]) 
     return lowest_calibrated if calibrated else lowest(criterion(training_plan))
 
 
-def checkpoint_decision(training_plan: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult) -> Decision:
+def checkpoint_decision(
+    training_plan: TrainingPlan, listeners: Sequence[Listener], trained: TrainingResult
+) -> Decision:
     """Which state the run keeps, in words, and why."""
     if trained.selected_average is not None:
         last = next(offer for offer in reversed(trained.offers) if offer.accepted)
@@ -217,10 +227,13 @@ def checkpoint_decision(training_plan: TrainingPlan, listeners: Sequence[Listene
         because = "train.keep=last keeps the last checkpoint, whatever it is worth"
     elif keep == "newest_unless_worse" or training_plan.recipe.train.metric == "refined_loss":
         newest = keep == "newest_unless_worse"
-        because = explain_choice(trained.history, index, gains=newest and _expects_gain(training_plan, listeners))
+        because = explain_choice(
+            trained.history, index, gains=newest and _expects_gain(training_plan, listeners)
+        )
     else:
         because = (
-            f"its {training_plan.recipe.train.metric} on the validation rows is the best of all evaluations"
+            f"its {training_plan.recipe.train.metric} on the validation rows is the "
+            "best of all evaluations"
         )
     return Decision("kept state", checkpoint, because)
 
@@ -233,14 +246,18 @@ def begins_as_probe(listeners: Sequence[Listener]) -> bool:
 def start_probe(training_plan: TrainingPlan) -> str:
     """What the last layer of a run is that begins as a linear probe: the baseline's, unless rows
     were added, which the baseline never learns from."""
-    return "a linear probe fitted to the added rows too" if training_plan.added else "a linear probe"
+    return (
+        "a linear probe fitted to the added rows too" if training_plan.added else "a linear probe"
+    )
 
 
 def _expects_gain(training_plan: TrainingPlan, listeners: Sequence[Listener]) -> bool:
     """Whether the run begins as a linear probe over which such runs were measured to gain."""
     total, _ = count_parameters(training_plan.loaded.network)
     sizes = (total, len(training_plan.train), training_plan.classes)
-    measured = within_measured_recipe(training_plan.recipe, training_plan.plan.phases, sizes, training_plan.loaded.defaults)
+    measured = within_measured_recipe(
+        training_plan.recipe, training_plan.plan.phases, sizes, training_plan.loaded.defaults
+    )
     return begins_as_probe(listeners) and measured
 
 

@@ -53,7 +53,9 @@ class PrefixCost:
 
     def bytes_of(self, examples: Examples) -> int:
         """The size of the kept outputs of these rows."""
-        units = len(examples) * self.full_length if self.full_length else int(examples.lengths.sum())
+        units = (
+            len(examples) * self.full_length if self.full_length else int(examples.lengths.sum())
+        )
         return units * self.unit_bytes
 
 
@@ -135,7 +137,9 @@ def _loss_difference(
         cached_losses = cached_pass()
     except Exception as error:
         return f"the model cannot be entered half-way ({reason(error)})"
-    if cached_losses.shape == expected.shape and torch.allclose(cached_losses, expected, rtol=1e-4, atol=1e-5):
+    if cached_losses.shape == expected.shape and torch.allclose(
+        cached_losses, expected, rtol=1e-4, atol=1e-5
+    ):
         return None
     return "the model's losses are others when it is entered half-way"
 
@@ -160,7 +164,9 @@ def _draws_dropout(
     network.eval()
     set_random_state(rng_state)
     is_same = torch.equal(states, repeated)
-    return None if is_same else "dropout is drawn before the last frozen block, by none of the layers"
+    return (
+        None if is_same else "dropout is drawn before the last frozen block, by none of the layers"
+    )
 
 
 def _seconds(run: Callable[[], torch.Tensor]) -> float:
@@ -225,7 +231,9 @@ def choose_prefix_cache(
         notify(Decision(SETTING, "off", because))
         return "off", None
     prefix = Prefix(layers)
-    entry = _unsupported(task) or probe_prefix(prefix, network, task, train, training_plan.recipe.train.precision)
+    entry = _unsupported(task) or probe_prefix(
+        prefix, network, task, train, training_plan.recipe.train.precision
+    )
     size = entry.bytes_of(train) + entry.bytes_of(valid)
     why_not = entry.why_not or _no_room(size, requested, folder)
     if why_not and requested == "on":
@@ -288,6 +296,7 @@ def _gain_text(
     passes_per_row = count_passes(plan, len(train), len(valid)) / rows
     verdict = f"about {gain:,.1f} s are saved" if gain > 0 else "keeping them would not pay"
     return (
-        f"each row passes them {passes_per_row:.1f} times, and {1000 * entry.saved_s:.2f} ms a pass are "
+        f"each row passes them {passes_per_row:.1f} times, and {1000 * entry.saved_s:.2f} "
+        "ms a pass are "
         f"saved (probed); {size / MB:,.1f} MB are kept: {verdict}"
     )

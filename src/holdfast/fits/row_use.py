@@ -46,7 +46,7 @@ from holdfast.prepare.model import prepare_divided, with_added, with_log
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.split.folds import Fold, make_folds, holdout_split
+from holdfast.split.folds import Fold, holdout_split, make_folds
 from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
 
@@ -74,12 +74,16 @@ def learning_rows(recipe: Recipe, divided: Divided) -> LearningRows:
 
 
 def _prepare_learning(recipe: Recipe, divided: Divided) -> LearningRows:
-    prepared_alone, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
+    prepared_alone, train, valid = prepare_divided(
+        recipe, divided.splits, divided.findings, extend=False
+    )
     without_test = not len(divided.splits.test)
     if without_test:
         refuse_without_test(prepared_alone, divided)
     folds = choose_folds(prepared_alone, divided, train, valid)
-    prepared_alone = replace(prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds}))
+    prepared_alone = replace(
+        prepared_alone, recipe=prepared_alone.recipe.with_changes(train={"folds": folds})
+    )
     all_tables, names = divided.tables, prepared_alone.recipe.data.names
     prepared_alone = with_general(prepared_alone, all_tables)
     if folds:
@@ -296,7 +300,9 @@ def outer_folds(learning: LearningRows) -> tuple[Fold, ...]:
     with _name_division(f"the {FOLDS} outer folds that make the score at data.split.test=0"):
         folds = make_folds(units, labels, FOLDS, seed, class_names=names)
     for fold in folds:
-        with _name_division(f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"):
+        with _name_division(
+            f"the rows of {FOLDS - 1} of the {FOLDS} outer folds (data.split.test=0)"
+        ):
             if learning.folds:
                 inner = units[fold.train], labels[fold.train]
                 make_folds(*inner, learning.folds, fold_seed(prepared), class_names=names)
@@ -317,7 +323,11 @@ def _name_division(division: str) -> Iterator[None]:
 
 
 def predict_outer_folds(
-    learning: LearningRows, folds: Sequence[Fold], recipe: ResolvedRecipe, checkpoints: Path, mark: str
+    learning: LearningRows,
+    folds: Sequence[Fold],
+    recipe: ResolvedRecipe,
+    checkpoints: Path,
+    mark: str,
 ) -> OuterFoldPredictions:
     """Fit each outer fold's other rows and let that answer the fold, by the ``recipe`` of the run
     on all rows: an open one would be worked out again, and a resumed run has none. What was
@@ -345,7 +355,8 @@ def predict_outer_folds(
             accuracy = float((fold_logits.logits.argmax(axis=1) == labels[fold.held_out]).mean())
             because = (
                 f"{len(fold.train)} other rows made a model anew, in {seconds:.0f} s; of these "
-                f"{len(fold.held_out)} rows, which chose nothing of it, it answers {accuracy:.1%} rightly"
+                f"{len(fold.held_out)} rows, which chose nothing of it, it answers "
+                f"{accuracy:.1%} rightly"
             )
             what = f"outer fold {fold.number + 1} of {len(folds)}"
             notify(Decision(what, "scored", because, prominent=True))

@@ -78,7 +78,9 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         peak_rate=training_plan.recipe.train.learning_rate,
         usual_rates=training_plan.usual_rates,
         findings=(*training_plan.prepared.findings, *training_plan.findings),
-        first_seen=first_use_steps(plan.phases, training_plan.splits.training_examples, plan.seed, probe),
+        first_seen=first_use_steps(
+            plan.phases, training_plan.splits.training_examples, plan.seed, probe
+        ),
         refused=refused_settings(recipe, training_plan.loaded.network),
     )
 
@@ -129,7 +131,12 @@ def judge_with_texts(fitted: FittedModel) -> FittedModel:
 def _validation_texts(fitted: FittedModel) -> dict[str, dict[str, float]]:
     """What is counted of the texts for validation rows; empty where there are none."""
     training_plan = fitted.training_plan
-    samples = training_plan.definition.choose_samples(training_plan.loaded, training_plan.splits, training_plan.recipe, training_plan.plan.probe_rows)
+    samples = training_plan.definition.choose_samples(
+        training_plan.loaded,
+        training_plan.splits,
+        training_plan.recipe,
+        training_plan.plan.probe_rows,
+    )
     if samples is None or not samples.samples["valid"].references:
         return {}
     valid = replace(samples, samples={"valid": samples.samples["valid"]})
@@ -142,7 +149,11 @@ def _with_completions(
 ) -> tuple[FittedModel, dict[str, dict[str, float]]]:
     """The same with the rows of both splits that are completed to the word (``verbatim``, of
     ``verbatim_n`` that are long enough to ask)."""
-    splits, tokenizer, seed = fitted.training_plan.splits, fitted.training_plan.loaded.tokenizer, fitted.recipe.seed
+    splits, tokenizer, seed = (
+        fitted.training_plan.splits,
+        fitted.training_plan.loaded.tokenizer,
+        fitted.recipe.seed,
+    )
     network = fitted.network.to(fitted.job.accelerator.device).eval()
     both = {
         "train": verbatim(network, tokenizer, splits.train_rows.table, seed),
@@ -152,7 +163,9 @@ def _with_completions(
     for split_name, completions in both.items():
         if completions.n:
             split_shares = extended.setdefault(split_name, {})
-            split_shares.update(verbatim=len(completions.completed) / completions.n, verbatim_n=float(completions.n))
+            split_shares.update(
+                verbatim=len(completions.completed) / completions.n, verbatim_n=float(completions.n)
+            )
     return replace(fitted, completed=both["train"]), extended
 
 

@@ -96,13 +96,17 @@ def load_teachers(runs: Sequence[Path], prepared: PreparedData) -> tuple[Teacher
             if one.label_kind != label_type:
                 raise _mismatch(run, f"label is of the kind {one.label_kind}", label_type)
             teachers += [
-                TextTeacher(m, None if label_type == "number" else _class_order(run, m.classes, names))
+                TextTeacher(
+                    m, None if label_type == "number" else _class_order(run, m.classes, names)
+                )
                 for m in one.models
             ]
         elif isinstance(one, ImagePredictor):
             teachers += [ImageTeacher(m, _class_order(run, m.classes, names)) for m in one.models]
         elif isinstance(one, TagPredictor):
-            teachers += [TagTeacher(m, _class_order(run, m.classes, rows.names)) for m in one.models]
+            teachers += [
+                TagTeacher(m, _class_order(run, m.classes, rows.names)) for m in one.models
+            ]
         else:
             teachers.append(GenerativeTeacher(one.network.eval(), one.tokenizer))
     return tuple(teachers)
@@ -135,7 +139,9 @@ class TextTeacher:
     def rows(self, table: Table, examples: Examples | None) -> RowAnswers:
         outputs = 1 if self.order is None else len(self.order)
         model = self.model
-        _, outputs_of_rows = run_texts(model.network, model.tokenizer, model.max_length, outputs, table)
+        _, outputs_of_rows = run_texts(
+            model.network, model.tokenizer, model.max_length, outputs, table
+        )
         return RowAnswers(outputs_of_rows if self.order is None else outputs_of_rows[:, self.order])
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
@@ -169,8 +175,15 @@ class ImageTeacher:
         return logits[:, self.order.tolist()]
 
     def differs(self, prepared: PreparedData) -> str | None:
-        student_processor, teacher_processor = prepared.loaded.tokenizer.to_dict(), self.model.processor.to_dict()
-        return None if student_processor == teacher_processor else "its image processor makes other pictures of them"
+        student_processor, teacher_processor = (
+            prepared.loaded.tokenizer.to_dict(),
+            self.model.processor.to_dict(),
+        )
+        return (
+            None
+            if student_processor == teacher_processor
+            else "its image processor makes other pictures of them"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,9 +207,19 @@ class TagTeacher:
         longest = int(encoded.counts.max(initial=0)) + 1
         teacher_words = np.repeat(np.arange(len(encoded)), encoded.read) * longest + encoded.words
         student_words = np.repeat(examples.kept, examples.read) * longest + examples.words
-        places = np.minimum(np.searchsorted(teacher_words, student_words), max(0, len(teacher_words) - 1))
-        known = teacher_words[places] == student_words if len(teacher_words) else np.zeros(len(student_words), dtype=bool)
-        values = np.where(known[:, None], word_logits[places], 0.0) if len(teacher_words) else np.zeros((len(places), 1))
+        places = np.minimum(
+            np.searchsorted(teacher_words, student_words), max(0, len(teacher_words) - 1)
+        )
+        known = (
+            teacher_words[places] == student_words
+            if len(teacher_words)
+            else np.zeros(len(student_words), dtype=bool)
+        )
+        values = (
+            np.where(known[:, None], word_logits[places], 0.0)
+            if len(teacher_words)
+            else np.zeros((len(places), 1))
+        )
         return RowAnswers(values.astype(np.float32), examples.starts, known)
 
     def batch(self, task: TrainingTask, batch: Batch) -> torch.Tensor:
@@ -256,7 +279,9 @@ def answers_at(answers: RowAnswers, places: Ints) -> RowAnswers:
     positions = take_lines(np.arange(int(answers.starts[-1])), answers.starts, places)
     lengths = np.diff(answers.starts)[places]
     return RowAnswers(
-        answers.values[positions], np.concatenate([[0], np.cumsum(lengths)]), answers.known[positions]
+        answers.values[positions],
+        np.concatenate([[0], np.cumsum(lengths)]),
+        answers.known[positions],
     )
 
 
@@ -288,8 +313,12 @@ def load_inside_teacher(
     if why:
         raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
     teacher_recipe = read_recipe(run / RECIPE)
-    teacher_model = teacher_recipe.model.model_copy(update={"name": str(run / MODEL), "layers": None})
-    loaded: Any = prepared.definition.load(teacher_recipe.model_copy(update={"model": teacher_model}), prepared.rows)
+    teacher_model = teacher_recipe.model.model_copy(
+        update={"name": str(run / MODEL), "layers": None}
+    )
+    loaded: Any = prepared.definition.load(
+        teacher_recipe.model_copy(update={"model": teacher_model}), prepared.rows
+    )
     network = loaded.network.eval()
     if recipe.distill.attention:
         _attention_modules(network)
@@ -298,16 +327,22 @@ def load_inside_teacher(
     return network
 
 
-def inside_losses(recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier) -> InnerStateLoss:
+def inside_losses(
+    recipe: Recipe, teacher: EncoderClassifier, student: EncoderClassifier
+) -> InnerStateLoss:
     """The further losses of a fit whose network is ``student``."""
     teacher_blocks, student_blocks = _blocks(teacher), _blocks(student)
     distill, spread = recipe.distill, recipe.model.layers_kept
-    pairs = _block_pairs(len(teacher_blocks), len(student_blocks), recipe.model.layers is not None, spread)
+    pairs = _block_pairs(
+        len(teacher_blocks), len(student_blocks), recipe.model.layers is not None, spread
+    )
     heads = math.gcd(*(int(n.config.num_attention_heads) for n in (teacher, student)))
     modules: list[dict[str, Any]] = []
     for network, blocks in ((teacher, teacher_blocks), (student, student_blocks)):
         blocks_by_name = {f"block {i}": block for i, block in enumerate(blocks)}
-        modules.append({**blocks_by_name, **(_attention_modules(network) if distill.attention else {})})
+        modules.append(
+            {**blocks_by_name, **(_attention_modules(network) if distill.attention else {})}
+        )
 
     def ask(passed: ForwardPass) -> None:
         inputs = {k: v for k, v in passed.batch.items() if k not in NOT_READ}
@@ -331,8 +366,17 @@ def _block_pairs(
     """Which of the teacher's blocks each of the student's is compared with: of a part of the
     teacher the block that it was, else the one at the same share of the depth."""
     if is_cut and student_count <= teacher_count:
-        return list(zip(select_blocks(teacher_count, student_count, layers_kept), range(student_count), strict=True))
-    return [(max(0, round((i + 1) * teacher_count / student_count) - 1), i) for i in range(student_count)]
+        return list(
+            zip(
+                select_blocks(teacher_count, student_count, layers_kept),
+                range(student_count),
+                strict=True,
+            )
+        )
+    return [
+        (max(0, round((i + 1) * teacher_count / student_count) - 1), i)
+        for i in range(student_count)
+    ]
 
 
 def _blocks(network: EncoderClassifier) -> list[Any]:

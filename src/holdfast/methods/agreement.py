@@ -226,7 +226,9 @@ class KLStart:
             is_compared[row_places] = True
             tokens = is_compared.repeat_interleave(counts)
             now, targets, counts = now[tokens], targets[tokens], counts[row_places]
-        row_divergence = divergence(logits_of(passed.start(compared_rows)), now, targets if others else None)
+        row_divergence = divergence(
+            logits_of(passed.start(compared_rows)), now, targets if others else None
+        )
         row_divergence = row_means(row_divergence, counts)
         return losses.index_add(0, row_places, row_divergence, alpha=self.weight / self.share)
 

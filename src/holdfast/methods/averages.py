@@ -247,7 +247,9 @@ class CheckpointSoup:
         is_held = any(step == snapshot.step for _, step, _ in self._best_states)
         if math.isfinite(snapshot.refined_loss) and not is_held:
             self._best_states.append((float(snapshot.refined_loss), snapshot.step, run.previous))
-            self._best_states = sorted(self._best_states, key=lambda one: one[:2])[: self._max_states]
+            self._best_states = sorted(self._best_states, key=lambda one: one[:2])[
+                : self._max_states
+            ]
 
     def offer(self, run: Run, trial: OfferTrial) -> Offer | str:
         if len(self._best_states) < 2:
@@ -345,18 +347,29 @@ class LineSearch:
         shares = [at / self._points for at in range(self._points + 1)]
         evaluations = [trial(interpolate(run.initial_tensors, end, share)) for share in shares]
         losses = np.array([evaluation.refined_loss for evaluation in evaluations])
-        curve = [_point(share, evaluation) for share, evaluation in zip(shares, evaluations, strict=True)]
+        curve = [
+            _point(share, evaluation) for share, evaluation in zip(shares, evaluations, strict=True)
+        ]
         if not np.isfinite(losses).all():
             return "the validation loss of a point between the start and the end is no number"
         if self._within > 0:
             place = self._place_within_limit(losses, evaluations)
         else:
-            place = self._lean_place(losses, [trial.would_keep(evaluation) for evaluation in evaluations[1:-1]])
-        losses_shown = ", ".join(f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True))
+            place = self._lean_place(
+                losses, [trial.would_keep(evaluation) for evaluation in evaluations[1:-1]]
+            )
+        losses_shown = ", ".join(
+            f"{s:.2g}: {loss:.4g}" for s, loss in zip(shares, losses, strict=True)
+        )
         if place is None:
             best_end = "the end" if losses[-1] <= losses[0] else "the start"
-            return f"of the line from the start to the end (loss by share: {losses_shown}) {best_end} is best"
-        description = f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
+            return (
+                f"of the line from the start to the end (loss by share: {losses_shown}) "
+                f"{best_end} is best"
+            )
+        description = (
+            f"{shares[place]:.2g} of the way from the start to step {step} (loss by share: "
+        )
         tensors = interpolate(run.initial_tensors, end, shares[place])
         return Offer(tensors, step, f"{description}{losses_shown})", curve, self._within)
 
@@ -382,7 +395,11 @@ def _point(share: float, evaluation: Snapshot) -> dict[str, float | None]:
     correct = evaluation.valid_correct
     rate = float(correct.mean()) if correct is not None and len(correct) else None
     point = {"share": share, "valid_loss": float(evaluation.refined_loss), "valid_right": rate}
-    return point if evaluation.general_loss is None else {**point, "general_loss": evaluation.general_loss}
+    return (
+        point
+        if evaluation.general_loss is None
+        else {**point, "general_loss": evaluation.general_loss}
+    )
 
 
 METHODS.add(

@@ -150,7 +150,8 @@ class Rates:
             return Decision("class rates", "as in the training rows", self.because)
         most_moved = int(np.abs(self.shift).argmax())
         shift_words = (
-            f"{self.classes[most_moved]!r} at {self.target[most_moved]:.1%} in place of {self.rows[most_moved]:.1%}"
+            f"{self.classes[most_moved]!r} at {self.target[most_moved]:.1%} in "
+            f"place of {self.rows[most_moved]:.1%}"
         )
         return Decision("class rates", shift_words, self.because, prominent=True)
 
@@ -177,7 +178,9 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
     99.75 % interval of the gain in macro-F1 (1 % shared among the others) is then above 0. Rows are
     drawn within their class, so that no resample lacks one.
     """
-    predictions = np.stack([adjust_logits(logits, shares, tempered_rates(shares, s)).argmax(1) for s in STRENGTHS])
+    predictions = np.stack(
+        [adjust_logits(logits, shares, tempered_rates(shares, s)).argmax(1) for s in STRENGTHS]
+    )
     f1_by_strength = np.array([_f1(labels, guess, len(shares)) for guess in predictions])
     usual, best = STRENGTHS.index(USUAL), int(f1_by_strength.argmax())
     where = f"on {len(labels)} validation rows"
@@ -192,13 +195,20 @@ def choose_strength(logits: Floats, labels: Ints, shares: Floats, *, seed: int) 
         gains[index] = drawn[1] - drawn[0]
     low, high = (float(one) for one in np.quantile(gains, [LEVEL, 1 - LEVEL]))
     gain = float(f1_by_strength[best] - f1_by_strength[usual])
-    gain_words = f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+    gain_words = (
+        f"{100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points of macro-F1 {where}"
+    )
     move_words = f"{STRENGTHS[best]:.0%} of the way to classes alike"
     if low <= 0:
-        because = f"half of the way to classes alike; {move_words} would bring {gain_words}: may be chance"
+        because = (
+            f"half of the way to classes alike; {move_words} would bring "
+            f"{gain_words}: may be chance"
+        )
         return TargetRates(tempered_rates(shares, USUAL), USUAL, gain, low, high, because)
     because = f"{move_words} in place of half of it: {gain_words}"
-    return TargetRates(tempered_rates(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because)
+    return TargetRates(
+        tempered_rates(shares, STRENGTHS[best]), STRENGTHS[best], gain, low, high, because
+    )
 
 
 def _f1(labels: Ints, predictions: Ints, classes: int) -> float:

@@ -105,7 +105,9 @@ class HeadRefit:
             self._measure(run, probe, features, labels)
         if added is not None and sets_head:
             added_features, added_labels = self._read(run, added)
-            probe = fit(features, labels, extra_rows=ExtraRows(added_features, added_labels, added.weights))
+            probe = fit(
+                features, labels, extra_rows=ExtraRows(added_features, added_labels, added.weights)
+            )
         if sets_head and probe is not None:
             with torch.no_grad():
                 for name, value in _tensors(probe).items():

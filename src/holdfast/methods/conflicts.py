@@ -101,7 +101,9 @@ CONFLICTS: tuple[MethodConflict, ...] = (
         "Leave l2 out, and set methods.elastic_net.ratio.",
         is_error=True,
     ),
-    MethodConflict(("l2", "l2_sp"), "pull the same weights to two places, zero and the start", is_error=True),
+    MethodConflict(
+        ("l2", "l2_sp"), "pull the same weights to two places, zero and the start", is_error=True
+    ),
     MethodConflict(
         ("l2",),
         "pull the same weights to zero twice, coupled and decoupled",

@@ -20,7 +20,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.registry import METHODS, MOST, RunContext, Method, Parts, Stage, setting
+from holdfast.methods.registry import METHODS, MOST, Method, Parts, RunContext, Stage, setting
 
 if TYPE_CHECKING:
     import torch

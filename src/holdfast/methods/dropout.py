@@ -80,7 +80,9 @@ def set_dropout_rates(settings: DropoutRates, loaded: LoadedModel) -> None:
 
 METHODS.add(
     "dropout",
-    Method(DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_dropout_rates(asked, loaded))),
+    Method(
+        DropoutRates, lambda asked: Parts(prepares=lambda loaded: set_dropout_rates(asked, loaded))
+    ),
 )
 
 
@@ -145,7 +147,9 @@ def _announce_layers(loaded: LoadedModel) -> None:
 
 
 def _parts(settings: DropConnect) -> Parts:
-    return Parts(listeners=lambda: (NoiseHooks("dropconnect", settings.attach),), prepares=_announce_layers)
+    return Parts(
+        listeners=lambda: (NoiseHooks("dropconnect", settings.attach),), prepares=_announce_layers
+    )
 
 
 METHODS.add("dropconnect", Method(DropConnect, _parts))

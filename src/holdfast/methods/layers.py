@@ -69,7 +69,9 @@ class LayerSchedule:
         trainable_ids = {id(p) for p in run.trainable_parameters().values()}
         lower = [layer for layer in layers if layer not in top]
         # Layers that the recipe has frozen are no step of the way.
-        lower = [layer for layer in lower if any(id(p) in trainable_ids for p in layer.parameters())]
+        lower = [
+            layer for layer in lower if any(id(p) in trainable_ids for p in layer.parameters())
+        ]
         phase, start_step = self._joined
         start_step = start_step if phase == run.phase_index else 0
         done = (run.step_in_phase - start_step) / (run.phase.steps - start_step)
@@ -192,9 +194,7 @@ class HeadReset:
 METHODS.add(
     "reset_head",
     # In a run under way its step may be over; there is an action for that.
-    Method(
-        ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False
-    ),
+    Method(ResetHeadAt, lambda asked: Parts(listeners=lambda: (HeadReset(asked.at),)), joins=False),
 )
 
 

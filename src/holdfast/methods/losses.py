@@ -137,7 +137,9 @@ def mixed_losses(
     cross_entropy = torch.nn.functional.cross_entropy
     mixed = shares[:, None] * logits + (1 - shares[:, None]) * logits[partners]
     own_losses = cross_entropy(mixed, labels, reduction="none")
-    return shares * own_losses + (1 - shares) * cross_entropy(mixed, labels[partners], reduction="none")
+    return shares * own_losses + (1 - shares) * cross_entropy(
+        mixed, labels[partners], reduction="none"
+    )
 
 
 def pairs_of(rows: Ints, alpha: float) -> tuple[Ints, Floats]:

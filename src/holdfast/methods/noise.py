@@ -135,7 +135,9 @@ def _announce_blocks(loaded: LoadedModel) -> None:
 
 
 def _hype_parts(settings: HyPe) -> Parts:
-    return Parts(listeners=lambda: (NoiseHooks("hype", settings.attach),), prepares=_announce_blocks)
+    return Parts(
+        listeners=lambda: (NoiseHooks("hype", settings.attach),), prepares=_announce_blocks
+    )
 
 
 METHODS.add("hype", Method(HyPe, _hype_parts))
@@ -189,7 +191,9 @@ class Neftune:
                 return None
             ids = given[0].reshape(-1, given[0].shape[-1])
             flat = states.reshape(*ids.shape, states.shape[-1])
-            return (flat + embedding_noise(flat, real_tokens(ids, padding), self.alpha)).view_as(states)
+            return (flat + embedding_noise(flat, real_tokens(ids, padding), self.alpha)).view_as(
+                states
+            )
 
         return [one.register_forward_hook(after).remove for one in word_tables(network)]
 
@@ -229,7 +233,9 @@ def tokens_to_hide(ids: torch.Tensor, rate: float, special_tokens: Sequence[int]
     of the tokens in ``special_tokens``."""
     import torch
 
-    special = torch.isin(ids, torch.tensor(list(special_tokens), dtype=ids.dtype, device=ids.device))
+    special = torch.isin(
+        ids, torch.tensor(list(special_tokens), dtype=ids.dtype, device=ids.device)
+    )
     return (torch.rand(ids.shape, device=ids.device) < rate) & ~special
 
 
@@ -267,14 +273,18 @@ class WordDropout:
         def after(module: nn.Module, given: tuple[torch.Tensor], states: torch.Tensor) -> Any:
             if not module.training:
                 return None
-            return states.masked_fill(tokens_to_hide(given[0], self.rate, hidden.special_tokens)[..., None], 0)
+            return states.masked_fill(
+                tokens_to_hide(given[0], self.rate, hidden.special_tokens)[..., None], 0
+            )
 
         if hidden.by is None:
             return [one.register_forward_hook(after).remove for one in tables]
         return [one.register_forward_pre_hook(before).remove for one in tables]
 
 
-def token_replacement(settings: WordDropout, tokenizer: PreTrainedTokenizerBase) -> TokenReplacement:
+def token_replacement(
+    settings: WordDropout, tokenizer: PreTrainedTokenizerBase
+) -> TokenReplacement:
     """What hides a token of this tokenizer; raises ``RecipeError`` for a token that it has not."""
     special_tokens = tuple(int(one) for one in tokenizer.all_special_ids)
     ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
@@ -282,7 +292,9 @@ def token_replacement(settings: WordDropout, tokenizer: PreTrainedTokenizerBase)
     unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
     token_ids = {"mask": tokenizer.mask_token_id, "unknown": unknown}
     if settings.by == "auto":
-        return TokenReplacement(next((one for one in token_ids.values() if one is not None), None), special_tokens)
+        return TokenReplacement(
+            next((one for one in token_ids.values() if one is not None), None), special_tokens
+        )
     if settings.by == "zero":
         return TokenReplacement(None, special_tokens)
     if token_ids[settings.by] is None:
@@ -306,7 +318,9 @@ def _word_dropout_parts(settings: WordDropout) -> Parts:
         hidden = token_replacement(settings, loaded.tokenizer)
         return (NoiseHooks("word_dropout", lambda network: settings.attach(network, hidden)),)
 
-    return Parts(listeners_for=listeners, prepares=lambda loaded: _announce_tokens(settings, loaded))
+    return Parts(
+        listeners_for=listeners, prepares=lambda loaded: _announce_tokens(settings, loaded)
+    )
 
 
 METHODS.add("word_dropout", Method(WordDropout, _word_dropout_parts))

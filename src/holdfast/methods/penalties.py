@@ -53,7 +53,8 @@ def penalized_weights(network: Network, place: str) -> dict[str, torch.nn.Parame
 def penalty_parts(method: str, place: str, listener: Callable[[], Listener]) -> Parts:
     """The parts of a penalty that pulls the weights of ``place`` by its ``listener``."""
     return Parts(
-        listeners=lambda: (listener(),), prepares=lambda loaded: _announce_weights(method, place, loaded)
+        listeners=lambda: (listener(),),
+        prepares=lambda loaded: _announce_weights(method, place, loaded),
     )
 
 
@@ -74,7 +75,9 @@ def _announce_weights(method: str, place: str, loaded: LoadedModel) -> None:
     notify(Decision(f"what {method} pulls", f"{count:,} weights", because))
 
 
-def weights_with_gradient(run: Run, weights: dict[str, torch.nn.Parameter]) -> Iterator[tuple[str, Any]]:
+def weights_with_gradient(
+    run: Run, weights: dict[str, torch.nn.Parameter]
+) -> Iterator[tuple[str, Any]]:
     """Those that this update changes by gradient: an action may have frozen some, and a phase
     may leave the head alone."""
     assert run.optimizer is not None
@@ -120,7 +123,9 @@ class L2:
 
 
 def _l2_parts(settings: L2) -> Parts:
-    return penalty_parts("l2", settings.place, lambda: SquaredWeights(settings.strength, settings.place))
+    return penalty_parts(
+        "l2", settings.place, lambda: SquaredWeights(settings.strength, settings.place)
+    )
 
 
 METHODS.add("l2", Method(L2, _l2_parts))
@@ -141,7 +146,9 @@ class StartPenalty:
 
     def run_start(self, run: Run) -> None:
         self._weights, self._start = penalized_weights(run.network, "all"), {}
-        self._new = frozenset(penalized_weights(run.network, "head") if run.network.new_head else ())
+        self._new = frozenset(
+            penalized_weights(run.network, "head") if run.network.new_head else ()
+        )
 
     def backward_done(self, run: Run) -> None:
         for name, weight in weights_with_gradient(run, self._weights):
@@ -254,7 +261,9 @@ class L1:
 
 
 def _l1_parts(settings: L1) -> Parts:
-    return penalty_parts("l1", settings.place, lambda: Proximal("l1", settings.place, settings.strength))
+    return penalty_parts(
+        "l1", settings.place, lambda: Proximal("l1", settings.place, settings.strength)
+    )
 
 
 METHODS.add("l1", Method(L1, _l1_parts))
@@ -281,7 +290,9 @@ class ElasticNet:
 def _elastic_net_parts(settings: ElasticNet) -> Parts:
     absolute, square = settings.strength * settings.ratio, settings.strength * (1 - settings.ratio)
     return penalty_parts(
-        "elastic_net", settings.place, lambda: Proximal("elastic_net", settings.place, absolute, square)
+        "elastic_net",
+        settings.place,
+        lambda: Proximal("elastic_net", settings.place, absolute, square),
     )
 
 
@@ -368,5 +379,9 @@ class ConsolidationPenalty:
 
 METHODS.add(
     "ewc",
-    Method(EWC, lambda asked: Parts(listeners=lambda: (ConsolidationPenalty(asked),)), needs_general=True),
+    Method(
+        EWC,
+        lambda asked: Parts(listeners=lambda: (ConsolidationPenalty(asked),)),
+        needs_general=True,
+    ),
 )

@@ -124,8 +124,8 @@ class Parts:
     phases. ``source`` draws the rows of the fine-tuning and ``terms`` change its losses.
     ``listeners`` makes what must remember something, anew for every run; together they hold
     ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
-    loaded (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is asked
-    before the first step, on a network of the fit's own, of which it may change how it computes: it
+    loaded (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is
+    asked before the first step, on a network of the fit's own, of which it may change how it computes: it
     notifies of what it did and of what will have no effect, or raises ``RecipeError`` where the
     network has not what the method needs. ``add_general_rows`` puts general rows beside those that
     a source draws for the fine-tuning.
@@ -183,7 +183,9 @@ def check_methods(requested: Mapping[str, object]) -> None:
     for name, given in requested.items():
         if name not in methods:
             method_names = [one for one in methods if one not in own_keys]
-            raise RecipeError("methods", "names an unknown method", name, suggest_name(name, method_names))
+            raise RecipeError(
+                "methods", "names an unknown method", name, suggest_name(name, method_names)
+            )
         if name in own_keys:
             rule = "is switched on by a key of its own"
             raise RecipeError(f"methods.{name}", rule, None, f"Set {own_keys[name]}.")
@@ -222,10 +224,14 @@ def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
     for name in sorted(requested):
         method = all_methods()[name]
         whole_settings = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
-        settings = {key: int(v) if key in whole_settings else v for key, v in requested[name].items()}
+        settings = {
+            key: int(v) if key in whole_settings else v for key, v in requested[name].items()
+        }
         parts_by_method[name] = method.parts(method.settings(**settings))
     for part, does in (("stepper", "makes the gradient"), ("source", "draws the rows")):
-        names = [name for name, parts in parts_by_method.items() if getattr(parts, part) is not None]
+        names = [
+            name for name, parts in parts_by_method.items() if getattr(parts, part) is not None
+        ]
         if len(names) > 1:
             raise RecipeError(
                 f"methods.{names[0]} and methods.{names[1]}",

@@ -83,4 +83,9 @@ class ReplaySource:
         return self.share * pool.batch * ratio
 
 
-METHODS.add("replay", Method(Replay, lambda asked: Parts(add_general_rows=asked.add_general_rows), needs_general=True))
+METHODS.add(
+    "replay",
+    Method(
+        Replay, lambda asked: Parts(add_general_rows=asked.add_general_rows), needs_general=True
+    ),
+)

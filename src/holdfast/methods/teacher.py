@@ -40,7 +40,9 @@ Problem = Literal["class", "several", "number"]
 Compared = Literal["probabilities", "logits"]
 
 
-def soft_targets(logits: Sequence[torch.Tensor], temperature: float, problem: Problem) -> torch.Tensor:
+def soft_targets(
+    logits: Sequence[torch.Tensor], temperature: float, problem: Problem
+) -> torch.Tensor:
     """The mean of the teachers' probabilities [n, outputs] at this temperature, of their ``logits``
     [n, outputs] each; of numbers the mean of what they say."""
     import torch
@@ -65,15 +67,24 @@ def divergence(
 
     scaled_logits = logits.float() / temperature
     if problem == "several":
-        logsigmoid, student_probabilities = torch.nn.functional.logsigmoid, torch.sigmoid(scaled_logits)
+        logsigmoid, student_probabilities = (
+            torch.nn.functional.logsigmoid,
+            torch.sigmoid(scaled_logits),
+        )
         value = torch.special.entr(taught) + torch.special.entr(1 - taught)
-        value = -(value + taught * logsigmoid(scaled_logits) + (1 - taught) * logsigmoid(-scaled_logits))
+        value = -(
+            value + taught * logsigmoid(scaled_logits) + (1 - taught) * logsigmoid(-scaled_logits)
+        )
         value, outputs = value.mean(dim=-1), logits.shape[-1]
     else:
         student_probabilities, outputs = torch.softmax(scaled_logits, dim=-1), 1
-        value = -(torch.special.entr(taught) + taught * scaled_logits.log_softmax(dim=-1)).sum(dim=-1)
+        value = -(torch.special.entr(taught) + taught * scaled_logits.log_softmax(dim=-1)).sum(
+            dim=-1
+        )
     # Sums that cancel leave the last digit; where the two are the same there is nothing to learn.
-    value = torch.where((student_probabilities == taught).all(dim=-1), torch.zeros_like(value), value)
+    value = torch.where(
+        (student_probabilities == taught).all(dim=-1), torch.zeros_like(value), value
+    )
     slope = (temperature / outputs) * (student_probabilities - taught).detach()
     logit_gradient = logits.float() - logits.float().detach()
     exact: torch.Tensor = temperature**2 * value.detach() + (slope * logit_gradient).sum(dim=-1)
@@ -154,7 +165,9 @@ class DistillationLoss:
 NOWHERE = -1e30
 
 
-def hidden_state_distance(teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def hidden_state_distance(
+    teacher: torch.Tensor, student: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     """How far hidden states are apart, of each text [B]: the mean squared difference of
     ``teacher`` [B, T, H] and ``student`` [B, T, H'] over real tokens (``mask`` [B, T]) and width;
     of other widths that of the cosines of all pairs of tokens."""
@@ -193,9 +206,9 @@ def _relations(x: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
     batch, tokens, width = x.shape
     parts = x.reshape(batch, tokens, heads, width // heads).transpose(1, 2)
     similarity = parts @ parts.transpose(2, 3) / (width // heads) ** 0.5
-    log_probabilities: torch.Tensor = similarity.masked_fill(~mask.bool()[:, None, None, :], NOWHERE).log_softmax(
-        dim=-1
-    )
+    log_probabilities: torch.Tensor = similarity.masked_fill(
+        ~mask.bool()[:, None, None, :], NOWHERE
+    ).log_softmax(dim=-1)
     return log_probabilities
 
 
@@ -255,6 +268,9 @@ class InnerStateLoss:
             apart = [hidden_state_distance(first[a], second[b], real) for a, b in self.pairs]
             total = total + self.hidden * torch.stack(apart).mean(dim=0)
         if self.attention:
-            each = [relation_distance(first[n], second[n], real, self.heads) for n in self.relation_names]
+            each = [
+                relation_distance(first[n], second[n], real, self.heads)
+                for n in self.relation_names
+            ]
             total = total + self.attention * torch.stack(each).mean(dim=0)
         return total

@@ -134,7 +134,9 @@ def ece_estimate(outputs: Outputs, units: ResampledUnits, seed: int, level: floa
         bins.confidence, bins.right, seed=drawn, level=level, effect=effect
     )
     n = len(outputs.labels)
-    notes = [f"{count_phrase(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"]
+    notes = [
+        f"{count_phrase(bins.count, 'bin')} of equal mass; the value is biased upwards at small n"
+    ]
     notes += [f"unreliable below n = {RELIABLE_FROM}"] if n < RELIABLE_FROM else []
     notes += [
         f"interval at the effective number of rows of {units.atoms} groups" if units.grouped else ""

@@ -94,7 +94,9 @@ def _rate(metric: TextMetric, rows: Floats, groups: object, level: float) -> Est
     if not known.any():
         return undefined(metric.undefined)
     known_groups = None if groups is None else np.asarray(groups, dtype=object)[known]
-    estimate = rate_estimate(rows[known] == 1, ResampledUnits.by(known_groups, int(known.sum())), level)
+    estimate = rate_estimate(
+        rows[known] == 1, ResampledUnits.by(known_groups, int(known.sum())), level
+    )
     if known.all():
         return estimate
     left = f"{int((~known).sum())} rows left out: {metric.undefined}"
@@ -113,7 +115,9 @@ def _corpus(
     def scores(weights: Floats) -> Floats:
         totals = (drawing.units.spread(weights) @ counts).round().astype(int)
         # Private for the same reason. Scores are up to 100 there.
-        scores_of_resamples = [metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals]
+        scores_of_resamples = [
+            metric._compute_score_from_stats(line.tolist()).score / 100 for line in totals
+        ]
         return np.asarray(scores_of_resamples, dtype=np.float64)
 
     return drawing.estimate(drawing.bootstrap(scores, name, 200))

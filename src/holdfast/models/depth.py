@@ -84,7 +84,9 @@ def shorten(network: Network, count: int, selection: BlockSelection) -> Decision
         kept_blocks.append(f"{', '.join(str(i + 1) for i in positions)} of {n_blocks}")
     part_names = ("encoder ", "; decoder ") if len(kept_blocks) > 1 else ("",)
     shown = "".join(name + one for name, one in zip(part_names, kept_blocks, strict=True))
-    because = f"{SETTING}={count}, {selection}: the other blocks are left out, the rest stays as it was"
+    because = (
+        f"{SETTING}={count}, {selection}: the other blocks are left out, the rest stays as it was"
+    )
     return Decision("blocks", shown, because)
 
 
@@ -92,7 +94,10 @@ def _stacks(network: Network) -> list[Stack]:
     """The lists of blocks of a network."""
     if isinstance(network, Seq2SeqNetwork):
         encoder_decoder = network.plain.base_model
-        return [_stack_of(encoder_decoder.encoder, COUNTS), _stack_of(encoder_decoder.decoder, DECODER_COUNTS)]
+        return [
+            _stack_of(encoder_decoder.encoder, COUNTS),
+            _stack_of(encoder_decoder.decoder, DECODER_COUNTS),
+        ]
     if isinstance(network, (CausalNetwork, VisionClassifier)):
         body = network.backbone
         if isinstance(network, VisionClassifier):

@@ -51,7 +51,11 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
         if isinstance(child, nn.ModuleList) and len(child) == count:
             before = [m for name, m in children[:index] if not _LAST.match(name)]
             after = [m for name, m in children[:index] if _LAST.match(name)]
-            return child, _with_weights(before), _with_weights([*after, *(m for _, m in children[index + 1 :])])
+            return (
+                child,
+                _with_weights(before),
+                _with_weights([*after, *(m for _, m in children[index + 1 :])]),
+            )
     for name, child in children:
         if any(isinstance(m, nn.ModuleList) and len(m) == count for m in child.modules()):
             stack, before, after = _find(child, count)
@@ -169,7 +173,9 @@ def parameter_groups(
     """
     groups: list[dict[str, Any]] = []
     adapter, layers = network.adapter, network.layers()
-    fast, ratio = (adapter.fast_ids, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
+    fast, ratio = (
+        (adapter.fast_ids, adapter.spec.rate_ratio or 1.0) if adapter else (frozenset(), 1.0)
+    )
     last = sum(layer.name not in ("pooler", "head") for layer in layers)
     for index, layer in enumerate(layers):
         depth = max(0, last - index)

@@ -79,6 +79,8 @@ def renumber(network: Any, numbers: Mapping[int, int]) -> None:
         return frozenset(numbers.get(number, number) for number in old_ids)
 
     if (adapter := getattr(network, "adapter", None)) is not None:
-        network.adapter = replace(adapter, frozen_ids=moved(adapter.frozen_ids), fast_ids=moved(adapter.fast_ids))
+        network.adapter = replace(
+            adapter, frozen_ids=moved(adapter.frozen_ids), fast_ids=moved(adapter.fast_ids)
+        )
     if getattr(network, "fixed", None):
         network.fixed = moved(network.fixed)

@@ -73,7 +73,9 @@ def distance(first: State, second: State) -> float:
     return float(torch.tensor(distances, dtype=torch.float64).median()) if distances else 0.0
 
 
-def greedy_soup(member_losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]) -> GreedySoup:
+def greedy_soup(
+    member_losses: Sequence[float], loss_of: Callable[[Sequence[int]], float]
+) -> GreedySoup:
     """From the best member on, each next one is taken in if the soup's loss is not larger for it
     (2203.05482, recipe 1). ``member_losses`` [members] are the members' losses, ``loss_of`` gives
     that of a soup of members by their places; both on rows that none of them was trained on."""

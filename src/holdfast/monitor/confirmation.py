@@ -94,7 +94,9 @@ def _direction(comparison: Mapping[str, Any]) -> Literal["better", "worse"]:
     return "better" if (gain > 0) == rises else "worse"
 
 
-def _likelier_by_chance(comparison: Mapping[str, Any]) -> tuple[Literal["valid", "test"] | None, str]:
+def _likelier_by_chance(
+    comparison: Mapping[str, Any],
+) -> tuple[Literal["valid", "test"] | None, str]:
     """Which set's figure is likelier luck, and why: that of far fewer rows; of sets alike in size
     the validation rows', where theirs is the better one, since the checkpoint was chosen by them;
     ``None`` where it may be either."""
@@ -119,7 +121,8 @@ def _comparison_words(comparison: Mapping[str, Any]) -> str:
     metric, (valid, test) = comparison["metric"], (comparison[s] for s in ("valid", "test_rows"))
     fold = " (out of fold)" if comparison.get("out_of_fold") else ""
     return (
-        f"{METRIC_NAMES.get(metric, metric)} {_format_metric(metric, test['value'])} on {test['n']:,} test rows "
+        f"{METRIC_NAMES.get(metric, metric)} {_format_metric(metric, test['value'])} on "
+        f"{test['n']:,} test rows "
         f"and {_format_metric(metric, valid['value'])} on {valid['n']:,} validation rows{fold} "
         f"({p_value_phrase(comparison['p_value'], comparison['test'])})"
     )

@@ -89,7 +89,9 @@ def follow_labels(predictions: Ints, labels: Ints) -> bool:
         is_predicted = predictions == label
         own_hits = int(is_predicted[is_own_class].sum())
         other_hits = int(is_predicted.sum()) - own_hits
-        p_values.append(fisher_above(own_hits, int(is_own_class.sum()), other_hits, int((~is_own_class).sum())))
+        p_values.append(
+            fisher_above(own_hits, int(is_own_class.sum()), other_hits, int((~is_own_class).sum()))
+        )
     return bool(p_values) and float(holm(np.array(p_values)).min()) < LEVEL
 
 
@@ -140,7 +142,8 @@ class AccuracyGap:
         low, high = round(100 * self.low), round(100 * self.high)
         return (
             f"{self.name} is {self.train:.0%} on training rows and {self.valid:.0%} on validation "
-            f"rows (gap {round(100 * self.value)} points, {limits.INTERVAL_LEVEL:.0%} CI {low} to {high})"
+            f"rows (gap {round(100 * self.value)} points, {limits.INTERVAL_LEVEL:.0%} CI "
+            f"{low} to {high})"
         )
 
     @property

@@ -17,14 +17,15 @@ from holdfast.monitor.evidence import (
     AccuracyGap,
     Bools,
     Harm,
-    is_at_floor,
-    completions_gap,
     accuracy_gap_of,
+    completions_gap,
+    is_at_floor,
     raw_losses,
     stack_correct,
     validation_labels,
     validation_losses,
 )
+from holdfast.stats.paired_tests import Difference, loss_rows, paired_t
 from holdfast.stats.sequential_rise import (
     POWER,
     ErrorSpending,
@@ -33,7 +34,6 @@ from holdfast.stats.sequential_rise import (
     times_by_plan,
     times_without_plan,
 )
-from holdfast.stats.paired_tests import Difference, loss_rows, paired_t
 
 NOTHING_KNOWN = RunFacts()
 # An error of 4 % over a run is eighty of them.
@@ -151,7 +151,9 @@ class History:
         power, times = self.error_spending_times
         # One seed in every run and at every look: the boundaries of earlier looks must not move.
         seed = generator(0, "guard", "looks")
-        return rise_at_evaluation(table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES)
+        return rise_at_evaluation(
+            table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES
+        )
 
     @property
     def error_spending_times(self) -> tuple[float, Floats]:
@@ -180,7 +182,11 @@ class History:
         """Whether the raw validation loss has risen above its best by the test over this run's
         looks, still stands above it beyond chance and by more than the margin, and the train probe
         did not get worse meanwhile."""
-        if not self.has_validation or self.raw_rise.alarm_at is None or not self.raw_above_best.low > 0:
+        if (
+            not self.has_validation
+            or self.raw_rise.alarm_at is None
+            or not self.raw_above_best.low > 0
+        ):
             return False
         worse = self.probe.size and self.gap(self.probe, -1, self.raw_best).low > 0
         return self.raw_above_best.value > self.raw_margin and not worse

@@ -13,7 +13,7 @@ from holdfast.monitor.detectors.rises import rise_evidence, rise_words
 from holdfast.monitor.evidence import AccuracyGap
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import Remedies, remedies_for
-from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence
+from holdfast.monitor.symptom import Symptom, difference_evidence, evidence_item
 from holdfast.stats.paired_tests import rows_needed_for_power
 
 # The usual power of a planned experiment (Cohen 1988), and as sure that the spread is not larger.
@@ -47,21 +47,28 @@ def inconclusive(history: History) -> Symptom:
             f"that of the class frequencies {history.chance:.3f}"
         )
         difference_seen = max(history.margin, abs(float(gap.mean())))
-        return _undecided(history, because, gap, difference_seen, remedies_for("nothing learned", history))
+        return _undecided(
+            history, because, gap, difference_seen, remedies_for("nothing learned", history)
+        )
     if not history.gain_over_first.high < 0:
         because = (
             f"{history.loss_name} did not fall significantly below that of the first evaluation"
         )
         difference_seen = max(history.margin, abs(history.gain_over_first.value))
         gap = history.valid[:, history.best] - history.valid[:, 0]
-        return _undecided(history, because, gap, difference_seen, remedies_for("no progress", history))
+        return _undecided(
+            history, because, gap, difference_seen, remedies_for("no progress", history)
+        )
     is_falling = history.above_best.high <= history.margin
     question = (
         f"whether {history.loss_name} is still falling"
         if is_falling
         else f"whether the last checkpoint is worse than the best one, of step {history.best_step}"
     )
-    gap = history.valid[:, -1] - history.valid[:, history.window_start if is_falling else history.best]
+    gap = (
+        history.valid[:, -1]
+        - history.valid[:, history.window_start if is_falling else history.best]
+    )
     because = f"{len(gap)} validation rows cannot tell {question}"
     if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
         because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
@@ -99,7 +106,9 @@ def rows_needed(gap: Floats, small: float) -> int | None:
     """
     if not gap.std() < MOST_SPREADS * small:
         return None
-    needed = rows_needed_for_power(gap, small, sides=2, alpha=1 - limits.INTERVAL_LEVEL, power=POWER, spread_confidence=SURE)
+    needed = rows_needed_for_power(
+        gap, small, sides=2, alpha=1 - limits.INTERVAL_LEVEL, power=POWER, spread_confidence=SURE
+    )
     if needed is None or needed <= len(gap):
         return None
     # Two digits: the spread that it stands on is known no better.
@@ -121,7 +130,9 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
     return int(float(f"{math.ceil(n * (needed / short) ** 2):.2g}"))
 
 
-def _undecided(history: History, because: str, gap: Floats, small: float, remedies: Remedies) -> Symptom:
+def _undecided(
+    history: History, because: str, gap: Floats, small: float, remedies: Remedies
+) -> Symptom:
     evidence = (
         difference_evidence("valid_above_best", history.above_best, history.last_step),
         difference_evidence("valid_recent_change", history.recent_change, history.last_step),

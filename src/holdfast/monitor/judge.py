@@ -164,7 +164,8 @@ def _sentence(history: History, symptom: Symptom) -> str:
         kept_gap = accuracy_gap_of(history.snapshots[kept_place])
         if kept_gap is not None:
             parts.append(
-                f"at the kept checkpoint (step {kept_gap.step}) {kept_gap.train:.0%} and {kept_gap.valid:.0%} "
+                f"at the kept checkpoint (step {kept_gap.step}) {kept_gap.train:.0%} and "
+                f"{kept_gap.valid:.0%} "
                 f"(gap {round(100 * kept_gap.value)} points)"
             )
     if history.completions is not None:

@@ -147,14 +147,18 @@ def overfit_remedies(history: History, best: int) -> Remedies:
     that the run is known to keep would give that up; nothing is shorter than to the first one, of
     step 0, which means that fine-tuning gained nothing at this rate with so many rows."""
     kept_place = history.kept_place
-    target_place, which = (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
+    target_place, which = (
+        (best, "best step") if kept_place is None else (kept_place, "kept checkpoint")
+    )
     if target_place == len(history.snapshots) - 1:
         return remedies_for("gap")
     if history.steps[target_place] == 0:
         rows, (slower,) = REMEDIES["more rows"], _slower(history)
         is_rate_high = history.highest_rate > _usual(history)[1]
         return (*((slower, rows) if is_rate_high else (rows, slower)), *remedies_for("gap"))
-    shorter = Remedy(f"train no longer than to the {which}", _epochs(history.snapshots[target_place].epoch))
+    shorter = Remedy(
+        f"train no longer than to the {which}", _epochs(history.snapshots[target_place].epoch)
+    )
     return (shorter, *remedies_for("gap"))
 
 

@@ -137,12 +137,14 @@ def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
     if random_score.value is None or test_score.value is None:
         return "One of the two could not be measured."
     gap = 100 * (random_score.value - test_score.value)
-    is_apart = None not in (random_score.low, test_score.high) and random_score.low > test_score.high  # type: ignore[operator]
+    low, high = random_score.low, test_score.high
+    is_apart = low is not None and high is not None and low > high
     if gap <= 0:
         return "Here the random division promises no more than new sources bear out."
     certainty = "more than chance" if is_apart else "which may be chance on so few rows"
     return (
-        f"It promises {gap:.1f} points more than it keeps ({certainty}): near-copies and packages of "
+        f"It promises {gap:.1f} points more than it keeps ({certainty}): near-copies and "
+        "packages of "
         "one source stood on both sides of its random division."
     )
 

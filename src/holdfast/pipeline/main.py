@@ -55,9 +55,9 @@ from holdfast.runs.procedure import (
 )
 from holdfast.runs.scoring import (
     CompletedRun,
+    save_evaluations,
     save_model,
     score_once,
-    write_evaluations,
     write_files,
     write_pages,
 )
@@ -130,7 +130,10 @@ def train(
 
 
 def _continue(
-    recipe_given: Recipe, destination: Destination, listeners: Sequence[Listener], procedure: Procedure | None
+    recipe_given: Recipe,
+    destination: Destination,
+    listeners: Sequence[Listener],
+    procedure: Procedure | None,
 ) -> dict[str, Any]:
     """Finish what a run has come to, by the recipe that it began with: a procedure by what it was
     ``recipe_given``, since the run's recipe is that of the model that it came to."""
@@ -144,7 +147,10 @@ def _continue(
 
 
 def _train(
-    recipe: Recipe, destination: Destination, listeners: Sequence[Listener], procedure: Procedure | None
+    recipe: Recipe,
+    destination: Destination,
+    listeners: Sequence[Listener],
+    procedure: Procedure | None,
 ) -> dict[str, Any]:
     """The sentence above, from the rows on."""
     start, run = time.perf_counter(), destination.run
@@ -164,14 +170,16 @@ def _train(
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))
                 outer = _outer_predictions(learner, folder, fitted)
                 # The verdict, and what may be said of the test rows, are fixed before these open.
-                with surviving_defects("validation texts", "the verdict is based on the losses alone"):
+                with surviving_defects(
+                    "validation texts", "the verdict is based on the losses alone"
+                ):
                     fitted = judge_with_texts(fitted)
                 findings = find_all(run, fitted, saved)
                 with stage("scoring the test rows"):
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(findings, scored)
-            write_evaluations(run, fitted)
+            save_evaluations(run, fitted)
             seconds = time.perf_counter() - start
             keep_search(run)
             blocks = blocks_of(learner, scored)
@@ -192,7 +200,9 @@ def _outer_predictions(
         return None
     fingerprint = fitted.run_start.mark if fitted.run_start else ""
     with stage("scoring by outer folds"):
-        return predict_outer_folds(learning, learning.outer, fitted.recipe, folder.checkpoints, fingerprint)
+        return predict_outer_folds(
+            learning, learning.outer, fitted.recipe, folder.checkpoints, fingerprint
+        )
 
 
 def with_absolute_paths(recipe: Recipe, table: Table) -> Recipe:

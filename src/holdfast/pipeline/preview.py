@@ -43,7 +43,9 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     divided, folds = learning.divided, learning.folds
     # K runs on all rows but a fold each, and one on all, take as long as K on all.
     repetitions = max(1, folds) * max(1, len(learning.outer))
-    training_plan = make_training_plan(learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds))
+    training_plan = make_training_plan(
+        learning.prepared, learning.train, learning.valid, cross_fitted=bool(folds)
+    )
     notify(*training_plan.decisions, *training_plan.findings)
     splits = divided.splits
     decisions: tuple[Decision, ...] = (*divided.decisions, *training_plan.decisions)
@@ -110,12 +112,18 @@ def _time_parts(
 ) -> dict[str, float]:
     """``repetitions`` how often the run's own steps are taken, over all folds."""
     rows = sum(phase.rows_passed for phase in training_plan.plan.phases) * repetitions
-    evaluated_rows = len(training_plan.plan.evaluate_at) * (training_plan.plan.probe_rows + len(training_plan.valid)) * repetitions
+    evaluated_rows = (
+        len(training_plan.plan.evaluate_at)
+        * (training_plan.plan.probe_rows + len(training_plan.valid))
+        * repetitions
+    )
     train = rows * seconds_a_row
     evaluate = evaluated_rows * seconds_a_row * FORWARD_SHARE
     network = training_plan.loaded.network
     device = next(network.parameters()).device
-    later = seconds_after_training(training_plan, test_rows, network, device, seconds_a_row * FORWARD_SHARE)
+    later = seconds_after_training(
+        training_plan, test_rows, network, device, seconds_a_row * FORWARD_SHARE
+    )
     texts = len(training_plan.plan.evaluate_at) * later.pop("evaluation") * repetitions
     parts = {"steps": train, "snapshots": evaluate + texts, **later}
     parts["estimate"] = sum(parts.values())

@@ -18,7 +18,14 @@ from holdfast.recipe import Recipe
 # fine-tune, whatever the model (thinkingmachines.ai, "LoRA without regret", 2025); LoRA+ has its
 # own higher rate for half of the weights (2402.12354); IA³ and prompts have few weights and learn
 # at 3e-3 (2205.05638) and more (2104.08691).
-RATE_FACTORS = {"lora": 10.0, "rslora": 10.0, "dora": 10.0, "lora+": 3.0, "ia3": 50.0, "prompt": 100.0}
+RATE_FACTORS = {
+    "lora": 10.0,
+    "rslora": 10.0,
+    "dora": 10.0,
+    "lora+": 3.0,
+    "ia3": 50.0,
+    "prompt": 100.0,
+}
 # The loaders of these tasks hold pretrained weights in fewer bits.
 QUANTIZABLE_TASKS = tuple(sorted(GENERATIVE_TASKS))
 # Adapters that leave pretrained weights as they are and read nothing off them.
@@ -66,7 +73,9 @@ def resolve_quantize(recipe: Recipe) -> Recipe:
     if model.quantize == "8bit":
         return recipe
     double = model.double_quant is not False
-    return recipe.with_changes(model={"quant_type": model.quant_type or "nf4", "double_quant": double})
+    return recipe.with_changes(
+        model={"quant_type": model.quant_type or "nf4", "double_quant": double}
+    )
 
 
 def resolve_dtype(recipe: Recipe) -> Recipe:
@@ -80,10 +89,16 @@ def resolve_dtype(recipe: Recipe) -> Recipe:
         return recipe
     fault = None
     if recipe.task not in QUANTIZABLE_TASKS:
-        fault = (f"is not built for {recipe.task}", f"It is there for {' and '.join(QUANTIZABLE_TASKS)}.")
+        fault = (
+            f"is not built for {recipe.task}",
+            f"It is there for {' and '.join(QUANTIZABLE_TASKS)}.",
+        )
     elif model.adapter.kind not in HALF_PRECISION_ADAPTERS:
         rule = "is of weights that stay as they are: in so few digits small updates are lost"
-        fault = rule, f"Add --set model.adapter.kind={HALF_PRECISION_ADAPTERS[0]}, or leave model.dtype out."
+        fault = (
+            rule,
+            f"Add --set model.adapter.kind={HALF_PRECISION_ADAPTERS[0]}, or leave model.dtype out.",
+        )
     elif model.quantize != "none":
         fault = f"contradicts {SETTING}={model.quantize}", "Leave one of the two out."
     elif precision not in ("auto", "bfloat16"):

@@ -47,8 +47,10 @@ def choose_chunk_loss(
         return resolve_recipe(recipe, train={"chunk_loss": "off"}), ()
     why = "set in the recipe" if requested == "on" else "they are the largest thing of a step"
     because = (
-        f"{why}: the logits of a pass over a vocabulary of {vocabulary:,} would take {needed_mb:,.0f} MB; "
-        f"those of {targets_at_once(vocabulary):,} targets are there at once, and computed once more "
+        f"{why}: the logits of a pass over a vocabulary of {vocabulary:,} would take "
+        f"{needed_mb:,.0f} MB; "
+        f"those of {targets_at_once(vocabulary):,} targets are there at once, and computed "
+        "once more "
         "in the backward pass"
     )
     return resolve_recipe(recipe, train={"chunk_loss": "on"}), (Decision(SETTING, "on", because),)
@@ -64,7 +66,11 @@ def chunk_size(recipe: Recipe, loaded: LoadedModel) -> int | None:
 def logits_mb(vocabulary: int, targets: int, chunked: bool = False) -> float:
     """What logits and their gradients take in a pass, MB."""
     all_targets = LOGIT_COPIES * 4.0 * vocabulary * targets
-    return min(all_targets, float(LOGIT_COPIES * LOGIT_BYTES_AT_ONCE)) / MB if chunked else all_targets / MB
+    return (
+        min(all_targets, float(LOGIT_COPIES * LOGIT_BYTES_AT_ONCE)) / MB
+        if chunked
+        else all_targets / MB
+    )
 
 
 def _chunking_obstacle(recipe: Recipe, loaded: LoadedModel) -> str | None:

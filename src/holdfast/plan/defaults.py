@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
+from holdfast.augment.registry import check_enrich, input_type, requested_enrichments
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
@@ -21,13 +21,13 @@ from holdfast.methods.conflicts import useless_settings as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
-    RunContext,
     Parts,
+    RunContext,
     Stage,
     all_methods,
     check_methods,
-    parts_of,
     complete_settings,
+    parts_of,
 )
 from holdfast.plan.adapters import rate_factor
 from holdfast.recipe import Recipe
@@ -142,7 +142,11 @@ def default_for(parameters: int, rows: int, model: str | None = None, classes: i
     """The line of the table for a model of this size, or of the kind that ``model`` names, and this
     many training rows of so many classes (0: no classes, or few)."""
     model_type = model or model_size(parameters)
-    matching = (d for d in DEFAULTS_TABLE if d.model_type == model_type and (d.rows is None or rows <= d.rows))
+    matching = (
+        d
+        for d in DEFAULTS_TABLE
+        if d.model_type == model_type and (d.rows is None or rows <= d.rows)
+    )
     return next(d for d in matching if classes >= d.classes)
 
 
@@ -203,7 +207,9 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
         parts = parts_of({name: settings})
         default_settings = all_methods()[name].settings()
         settings_phrase = ", ".join(
-            f"{key} {value:g}" if isinstance(value, (int, float)) else f"{key} {_value_phrase(value)}"
+            f"{key} {value:g}"
+            if isinstance(value, (int, float))
+            else f"{key} {_value_phrase(value)}"
             for key, value in settings.items()
             # Words that stand as they usually do would make the line longer, not clearer.
             if isinstance(value, (int, float)) or value != getattr(default_settings, key)
@@ -213,13 +219,17 @@ def _method_decisions(methods: Mapping[str, object]) -> tuple[Decision, ...]:
             "it draws the rows of the fine-tuning" if parts.source else "",
             "it changes the losses of the fine-tuning" if parts.terms else "",
             "general rows pass beside those of the fine-tuning" if parts.add_general_rows else "",
-            f"{count_phrase(len(parts.stages), 'phase')} before the fine-tuning" if parts.stages else "",
+            f"{count_phrase(len(parts.stages), 'phase')} before the fine-tuning"
+            if parts.stages
+            else "",
             f"{count_phrase(parts.copies, 'more copy', 'more copies')} of the weights that learn"
             if parts.copies
             else "",
         ]
         because = "; ".join(["set by you", *filter(None, effects)])
-        lines.append(Decision("method", f"{name} ({settings_phrase})" if settings_phrase else name, because))
+        lines.append(
+            Decision("method", f"{name} ({settings_phrase})" if settings_phrase else name, because)
+        )
     return tuple(lines)
 
 
@@ -273,7 +283,9 @@ def _resolve_methods(
             continue
         _refuse_without_classes(recipe, name)
         given = request if isinstance(request, Mapping) else {}
-        resolved_methods[name] = complete_settings(name, {**by_table.get(name, {}), **given}, known) or True
+        resolved_methods[name] = (
+            complete_settings(name, {**by_table.get(name, {}), **given}, known) or True
+        )
     return resolved_methods
 
 
@@ -292,7 +304,10 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
         return
     label_words = recipe.task if one_class else f"data.label_kind={recipe.data.label_kind}"
     raise RecipeError(
-        f"methods.{name}", f"does not exist for {label_words}: it needs a class a row", None, "Leave it out."
+        f"methods.{name}",
+        f"does not exist for {label_words}: it needs a class a row",
+        None,
+        "Leave it out.",
     )
 
 
@@ -343,7 +358,11 @@ def plan_phases(
     before = [phase for phase in planned if phase is not None]
     remaining_rows = row_budget - sum(phase.steps * phase.batch_size for phase in before)
     # Less than a pass is the rounding of a budget, not a phase.
-    steps = steps_for(remaining_rows / rows, rows, per_step) if not before or remaining_rows >= rows else 0
+    steps = (
+        steps_for(remaining_rows / rows, rows, per_step)
+        if not before or remaining_rows >= rows
+        else 0
+    )
     if recipe.train.max_steps is not None:
         steps = min(steps, recipe.train.max_steps - sum(phase.steps for phase in before))
     after = [_finetune_phase(recipe, steps, parts)] if steps > 0 else []
@@ -435,12 +454,16 @@ def _shared_settings(recipe: ResolvedRecipe) -> dict[str, Any]:
 def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
     """A finding for methods of the fine-tuning where the plan has none."""
     enabled = _enabled_methods(recipe.methods)
-    idle_settings = [f"methods.{name}" for name in enabled if parts_of({name: enabled[name]}).changes_finetuning]
+    idle_settings = [
+        f"methods.{name}" for name in enabled if parts_of({name: enabled[name]}).changes_finetuning
+    ]
     idle_settings += ["train.label_smoothing"] if recipe.train.label_smoothing else []
     stages = [phase.name for phase in phases]
     if not idle_settings or FINETUNE in stages:
         return ()
-    because = f"{' and '.join(idle_settings)} changes the fine-tuning, and this plan has only {stages[0]}"
+    because = (
+        f"{' and '.join(idle_settings)} changes the fine-tuning, and this plan has only {stages[0]}"
+    )
     remedy = f"Set methods.{stages[0]}=false."
     return (Finding("unused_setting", "warn", 0.5, len(idle_settings), (), because, remedy),)
 

@@ -47,7 +47,12 @@ def language_mismatch(languages: Sequence[str], rows_language: str | None) -> st
     """What does not fit, in words; ``None`` where the model reads the rows' language, or where
     either is not known."""
     listed = {code.lower().partition("-")[0] for code in languages}
-    if not rows_language or not listed or rows_language in listed or listed & set(MULTILINGUAL_CODES):
+    if (
+        not rows_language
+        or not listed
+        or rows_language in listed
+        or listed & set(MULTILINGUAL_CODES)
+    ):
         return None
     return f"its card says {', '.join(languages[:5])}, and the rows are in {rows_language}"
 

@@ -81,7 +81,9 @@ def check_fit(
     )
     if need.total <= limit:
         return need, decision, ()
-    remedy = _remedy(need, limit, possible_reductions(network, task, examples, phases, precision, need))
+    remedy = _remedy(
+        need, limit, possible_reductions(network, task, examples, phases, precision, need)
+    )
     rule = (
         f"needs about {need.total:,.0f} MB of memory ({need}), and {limit:,.0f} MB are there "
         f"({limit_found.description})"
@@ -118,7 +120,9 @@ def estimate(
     shards: int = 1,
 ) -> MemoryEstimate:
     """What the run would hold at its peak, on one of ``shards`` devices."""
-    activations = activations_mb(network, task, examples, precision) * rows_in_memory(phases, shards)
+    activations = activations_mb(network, task, examples, precision) * rows_in_memory(
+        phases, shards
+    )
     need = replace(_without_activations(network, phases), activations=activations)
     return sharded_need(need, network, shards)
 
@@ -157,7 +161,9 @@ def _without_activations(network: Network, phases: tuple[Phase, ...]) -> MemoryE
     )
 
 
-def activations_mb(network: Network, task: TrainingTask, examples: Examples, precision: str) -> float:
+def activations_mb(
+    network: Network, task: TrainingTask, examples: Examples, precision: str
+) -> float:
     """MB that autograd keeps for one of the longest rows in training mode.
 
     The network's buffers and the random generators are left as they were.
@@ -219,7 +225,9 @@ def possible_reductions(
         network, task, examples, precision, need.activations / rows_in_memory(phases)
     )
     if share < 1:
-        yield Reduction(("train.checkpoint_activations=true",), partial(_with_less_activations, share=share))
+        yield Reduction(
+            ("train.checkpoint_activations=true",), partial(_with_less_activations, share=share)
+        )
     if precision == "float32":
         yield Reduction(("train.precision=bfloat16",), partial(_with_less_activations, share=HALF))
     full_fine_tuning = network.adapter is None
@@ -227,7 +235,9 @@ def possible_reductions(
     if full_fine_tuning:
         yield Reduction(lora, _with_lora)
     if saved := quantizable_mb(network):
-        yield Reduction((*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=full_fine_tuning))
+        yield Reduction(
+            (*lora, f"{QUANTIZE}=4bit"), partial(_in_4_bits, saved=saved, alone=full_fine_tuning)
+        )
 
 
 def _with_less_activations(need: MemoryEstimate, share: float) -> MemoryEstimate:
@@ -319,17 +329,25 @@ def tightest_limit() -> MemoryLimit:
         import torch
 
         free, _ = torch.cuda.mem_get_info()
-        return MemoryLimit(float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU")
+        return MemoryLimit(
+            float((free + torch.cuda.memory_reserved()) / MB), "what is free on the GPU"
+        )
     import psutil
 
-    machine = MemoryLimit(float(psutil.virtual_memory().available / MB), "what the machine has free")
+    machine = MemoryLimit(
+        float(psutil.virtual_memory().available / MB), "what the machine has free"
+    )
     tightest = min([machine, *memory_limits()], key=lambda limit: limit.left_mb)
     left = tightest.left_mb + resident_mb()
     if math.isinf(tightest.total_mb):
         return replace(tightest, left_mb=left)
     # The pages of programs and libraries are resident, and a group can give them back.
     files = 0.0 if tightest.counts_mapped else file_pages_mb()
-    words = f"{tightest.description}, beside {files:,.0f} MB of program files" if files else tightest.description
+    words = (
+        f"{tightest.description}, beside {files:,.0f} MB of program files"
+        if files
+        else tightest.description
+    )
     return replace(tightest, left_mb=min(left, tightest.total_mb + files), description=words)
 
 

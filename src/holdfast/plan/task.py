@@ -6,13 +6,13 @@ from pathlib import Path
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
-from holdfast.core.tasks import TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, TASKS
 from holdfast.data.chats.chat import is_text_file
 from holdfast.data.chats.turns import is_template
 from holdfast.data.columns.shape import RowsShape, detect_shape
 from holdfast.data.images.folders import is_image_folder
 from holdfast.data.source import read_first_batch
-from holdfast.data.tags.conll import is_conll_file, has_conll_content
+from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.models.loading.card import Purpose, purpose_of
 from holdfast.recipe import DataPart, Recipe
 
@@ -88,7 +88,10 @@ def _task(shape: RowsShape, purpose: Purpose | None) -> tuple[str, str]:
     if shape.form in ("instruction", "prompt") and purpose == "encoder-decoder":
         return PAIRS, f"{because}; the model is an encoder-decoder, which reads them as a pair"
     if task == CLASSES and purpose in GENERATIVE_TASK_OF:
-        return task, f"{because}; if the model is to write texts, say --task {GENERATIVE_TASK_OF[purpose]}"
+        return (
+            task,
+            f"{because}; if the model is to write texts, say --task {GENERATIVE_TASK_OF[purpose]}",
+        )
     return task, because
 
 
@@ -100,7 +103,9 @@ def _with_named_columns(recipe: Recipe, shape: RowsShape, task: str) -> Recipe:
     return recipe.with_changes(data={"text": shape.text, "label": shape.target})
 
 
-def _with_decided_task(recipe: Recipe, task: str, because: str) -> tuple[Recipe, tuple[Decision, ...]]:
+def _with_decided_task(
+    recipe: Recipe, task: str, because: str
+) -> tuple[Recipe, tuple[Decision, ...]]:
     resolved = recipe.model_copy(update={"task": task})
     return resolved, (Decision("task", task, f"{because} (--task says otherwise)"),)
 

@@ -62,10 +62,13 @@ def with_canaries(prepared: PreparedData) -> PreparedData:
     table = table_of(prepared.rows, rows)
     prepared = prepared.extended(AddedRows(table, np.ones(len(rows)), (ORIGIN,) * len(rows)))
     because = (
-        f"random texts, planted 1, 4 and 16 times: {count_phrase(len(rows), 'row')} that updates learn "
+        f"random texts, planted 1, 4 and 16 times: {count_phrase(len(rows), 'row')} that "
+        "updates learn "
         "beside the training rows; result.json lists them with how well each was kept"
     )
-    notify(Decision("canaries", count_phrase(len(canaries.planted), "text"), because, prominent=True))
+    notify(
+        Decision("canaries", count_phrase(len(canaries.planted), "text"), because, prominent=True)
+    )
     return prepared
 
 

@@ -71,7 +71,10 @@ def clean_like_run(table: Table, recipe: Recipe) -> Table:
 
 
 def clean_texts(
-    table: Table, given: Mapping[str, Table], findings: Sequence[Finding], cleaning_plan: CleaningPlan
+    table: Table,
+    given: Mapping[str, Table],
+    findings: Sequence[Finding],
+    cleaning_plan: CleaningPlan,
 ) -> tuple[Table, dict[str, Table], tuple[Finding, ...], tuple[Decision, ...]]:
     """The source and the given files with every text treated, the findings that are settled by it,
     and what was done."""
@@ -96,8 +99,15 @@ def clean_texts(
         if treatment.name in source.counts
         for check in treatment.fixes
     }
-    updated_findings = tuple(replace(one, fixed=True) if one.check in fixed_checks else one for one in findings)
-    return source.table, {name: one.table for name, one in treated.items()}, updated_findings, decisions
+    updated_findings = tuple(
+        replace(one, fixed=True) if one.check in fixed_checks else one for one in findings
+    )
+    return (
+        source.table,
+        {name: one.table for name, one in treated.items()},
+        updated_findings,
+        decisions,
+    )
 
 
 def _treated_text(treated: Mapping[str, CleanedTable], name: str) -> str:

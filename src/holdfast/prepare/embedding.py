@@ -80,7 +80,11 @@ class Encoder:
         return tuple(one[order] for one in vectors)
 
     def _fill(
-        self, into: Vectors, texts: list[str], depths: Sequence[float], report_done: Callable[[int], None]
+        self,
+        into: Vectors,
+        texts: list[str],
+        depths: Sequence[float],
+        report_done: Callable[[int], None],
     ) -> None:
         import torch
 
@@ -131,17 +135,25 @@ def load_encoder(recipe: Recipe) -> tuple[Encoder, tuple[Decision, ...]]:
     machine = choose_machine(train_settings.threads, "float32", train_settings.matmul)
     if machine.matmul == "onednn":
         use_onednn(loaded.network)
-    machine_decisions = tuple(d for d in machine.decisions if d.what in ("train.threads", "train.matmul"))
+    machine_decisions = tuple(
+        d for d in machine.decisions if d.what in ("train.threads", "train.matmul")
+    )
     return Encoder(name, loaded), (*decisions, *machine_decisions)
 
 
 def has_classes(prepared: PreparedData) -> bool:
     """Whether each row is one text with one class."""
     has_one_class = prepared.rows.columns.one_class
-    return prepared.recipe.task in LABELLED_TEXT_TASKS and has_one_class and not prepared.rows.has_pairs
+    return (
+        prepared.recipe.task in LABELLED_TEXT_TASKS
+        and has_one_class
+        and not prepared.rows.has_pairs
+    )
 
 
-def last_layer_vectors(prepared: PreparedData, examples: Examples, positions: Ints | None = None) -> Floats:
+def last_layer_vectors(
+    prepared: PreparedData, examples: Examples, positions: Ints | None = None
+) -> Floats:
     """What the untouched model's last layer would read [n, width], of encoded rows."""
     use_threads(prepared.machine.threads)
     network = copy_network(prepared.loaded.network)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import General, PreparedData
-from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
+from holdfast.core.decisions import decisions_and_findings, notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
@@ -24,7 +24,7 @@ from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.texts.general import BUILT_IN, GENERAL_PASSAGES, SKIPPED
-from holdfast.duplicates.duplicates import duplicates_of, combine_tables
+from holdfast.duplicates.duplicates import combine_tables, duplicates_of
 from holdfast.methods.registry import all_methods
 from holdfast.models.generators.causal import CausalNetwork
 from holdfast.models.generators.samples import sample_texts
@@ -66,7 +66,10 @@ def with_general(prepared: PreparedData, known: Sequence[Table]) -> PreparedData
         else:
             raise missing_rows_error(needing[0])
         rows_examples = None if rows is None else _encoded(prepared, rows)
-    return replace(prepared, general=General(probe, examples, rows, rows_examples, *decisions_and_findings(log)))
+    return replace(
+        prepared,
+        general=General(probe, examples, rows, rows_examples, *decisions_and_findings(log)),
+    )
 
 
 def methods_with_general(recipe: Recipe) -> tuple[str, ...]:
@@ -107,7 +110,11 @@ def general_examples(
 
 
 def _split_general(
-    prepared: PreparedData, known: Sequence[Table], probe_from: str, rows_from: str, rows_needed: bool
+    prepared: PreparedData,
+    known: Sequence[Table],
+    probe_from: str,
+    rows_from: str,
+    rows_needed: bool,
 ) -> tuple[Table, Table | None]:
     """The probe's rows, and those that are held on to where that is requested; of one file first
     the probe's, by chance."""
@@ -122,7 +129,10 @@ def _split_general(
     count = min(recipe.probes.forgetting.rows, share)
     probe = remaining["probe"].take(np.sort(order[:count]))
     if len(probe) < MIN_PROBE_ROWS:
-        rule = f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; {MIN_PROBE_ROWS} tell"
+        rule = (
+            f"leaves {count_phrase(len(probe), 'row')} to measure forgetting on; "
+            f"{MIN_PROBE_ROWS} tell"
+        )
         raise DataError(probe_from, rule, None, "Name a file with more rows.")
     rows = None
     if rows_needed:

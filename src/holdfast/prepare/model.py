@@ -57,13 +57,17 @@ def prepare(
     definition, pictures = task_definition(recipe.task), recipe.task in IMAGE_TASKS
     recipe = resolve_dtype(resolve_quantize(recipe))
     train_settings = recipe.train
-    machine = choose_machine(train_settings.threads, train_settings.precision, train_settings.matmul, one_size=pictures)
+    machine = choose_machine(
+        train_settings.threads, train_settings.precision, train_settings.matmul, one_size=pictures
+    )
     with record_decisions() as log:
         shard = choose_sharding(recipe)
     machine = replace(machine, decisions=(*machine.decisions, *decisions_and_findings(log)[0]))
     check_probes(recipe)
     label_type = recipe.data.label_kind or rows.columns.label_kind
-    definition.refuse(recipe if label_type is None else recipe.with_changes(data={"label_kind": label_type}))
+    definition.refuse(
+        recipe if label_type is None else recipe.with_changes(data={"label_kind": label_type})
+    )
     loaded = with_adapter(with_layers(definition.load(recipe, rows), recipe), recipe)
     compute_in(loaded.network, machine.precision)
     start = time.perf_counter()
@@ -85,7 +89,9 @@ def prepare(
         findings=tuple(findings),
         seconds=time.perf_counter() - start,
         # Once for every fit that begins here.
-        preparation_findings=() if pictures else language_findings(recipe.model.name, sample_texts(rows, recipe.seed)),
+        preparation_findings=()
+        if pictures
+        else language_findings(recipe.model.name, sample_texts(rows, recipe.seed)),
     )
     return prepared if added is None else prepared.extended(added)
 

@@ -65,7 +65,9 @@ class Vectors:
     def added(self) -> Floats:
         return self.vectors[len(self.labels) + self.texts :]
 
-    def extra_rows(self, labels: Ints | None = None, weights: Floats | None = None) -> ExtraRows | None:
+    def extra_rows(
+        self, labels: Ints | None = None, weights: Floats | None = None
+    ) -> ExtraRows | None:
         """The added rows, and the unlabelled ones with these labels and weights."""
         if labels is None or weights is None:
             if not len(self.added_labels):
@@ -110,7 +112,9 @@ def with_unlabelled(
     assign_labels = _make_labeller(method, evidence)
     because = "set by you"
     if requested is None:
-        gain = _measure_gain(evidence, assign_labels, prepared.units[np.concatenate([train, valid])])
+        gain = _measure_gain(
+            evidence, assign_labels, prepared.units[np.concatenate([train, valid])]
+        )
         if not gain.is_accepted:
             return _with_choice(prepared, "none", f"{method} was tried: {gain.summary}")
         because = gain.summary
@@ -138,7 +142,10 @@ def _make_vectors(prepared: PreparedData, rows: Ints, texts: Sequence[str]) -> V
     definition, loaded, recipe = prepared.definition, prepared.loaded, prepared.recipe
     text_rows = added_texts(prepared.rows, texts, np.zeros(len(texts), int), origin="unlabelled")
     encoded = definition.encode(text_rows.table, loaded, recipe)
-    parts = [last_layer_vectors(prepared, prepared.examples, rows), last_layer_vectors(prepared, encoded)]
+    parts = [
+        last_layer_vectors(prepared, prepared.examples, rows),
+        last_layer_vectors(prepared, encoded),
+    ]
     added_labels, weights = np.zeros(0, dtype=np.int64), np.zeros(0)
     if prepared.added is not None and prepared.added_examples is not None:
         parts.append(last_layer_vectors(prepared, prepared.added_examples))
@@ -176,7 +183,9 @@ def _make_labeller(method: str, evidence: Vectors) -> Label:
         # What a probe says of a text, spread to its neighbours, has fewer wrong labels than either.
         start = np.zeros((len(evidence.vectors), evidence.classes))
         start[text_rows] = taught(hidden)
-        shares = propagate(graph, all_labels, classes=evidence.classes, start=start, excluded=is_hidden)
+        shares = propagate(
+            graph, all_labels, classes=evidence.classes, start=start, excluded=is_hidden
+        )
         return _weighted_labels(shares[text_rows], (~hidden).sum())
 
     return spread
@@ -228,7 +237,9 @@ def _measure_gain(evidence: Vectors, assign_labels: Label, units: Ints) -> Gain:
     for held_out in (fold == one for one in range(FOLDS)):
         if not held_out.any():
             continue
-        extra_rows = evidence.extra_rows(*assign_labels(np.where(held_out, -1, evidence.labels), held_out))
+        extra_rows = evidence.extra_rows(
+            *assign_labels(np.where(held_out, -1, evidence.labels), held_out)
+        )
         arms = [(c, evidence.extra_rows()), *((share * c, extra_rows) for share in SHARES_OF_C)]
         for arm, (penalty, arm_rows) in enumerate(arms):
             logits = _probe(evidence, ~held_out, penalty, arm_rows).logits(evidence.rows[held_out])

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.augment.registry import requested_enrichments, check_enrich, input_type
+from holdfast.augment.registry import check_enrich, input_type, requested_enrichments
 from holdfast.contract.fit import TaskDefinition
 from holdfast.contract.inference import within_limits
-from holdfast.core.decisions import notify, decisions_and_findings, record_decisions
+from holdfast.core.decisions import decisions_and_findings, notify, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_too_many_threads
 from holdfast.core.records import Decision, Finding
@@ -28,7 +28,7 @@ from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Splits, Table
 from holdfast.data.texts.general import BUILT_IN
-from holdfast.duplicates.duplicates import Duplicates, duplicates_of, combine_tables
+from holdfast.duplicates.duplicates import Duplicates, combine_tables, duplicates_of
 from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
@@ -140,7 +140,9 @@ def load_and_divide(recipe: Recipe, *, scores_by_folds: bool = False) -> Divided
             _refuse_without_test(recipe, given)
         split_recipe = with_split_seed(recipe)
         shares, strategy = split_shares(recipe.data.split), split_strategy(split_recipe, table)
-        splits = split_table(table, seed=split_recipe.seed, fractions=shares, strategy=strategy, **given)
+        splits = split_table(
+            table, seed=split_recipe.seed, fractions=shares, strategy=strategy, **given
+        )
         splits = clean_training(splits, treatments)
         notify(*splits.decisions, *splits.findings)
         unlabelled = _unlabelled_texts(split_recipe, table, given)
@@ -257,7 +259,8 @@ def hub_splits(hub: HubName, config: str | None) -> dict[str, str]:
     stem = hub.name + (f":{config}" if config else "")
     candidates = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
     names_found = {
-        split_name: next((n for n in options if n in names), None) for split_name, options in candidates.items()
+        split_name: next((n for n in options if n in names), None)
+        for split_name, options in candidates.items()
     }
     return {split_name: f"{stem}@{name}" for split_name, name in names_found.items() if name}
 

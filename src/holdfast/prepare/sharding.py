@@ -20,7 +20,7 @@ from holdfast.plan.memory import on_gpu, tightest_limit
 from holdfast.recipe import Recipe
 from holdfast.tasks.generation.samples import watches
 from holdfast.training.loop import TrainingResult
-from holdfast.training.machine.sharding import is_sharded, shard, gather_tensors
+from holdfast.training.machine.sharding import gather_tensors, is_sharded, shard
 from holdfast.training.run import Job
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def shard_network(network: Network, accelerator: Accelerator, precision: str) ->
     renumber(network, {number: id(after[name]) for name, number in before.items()})
 
 
-def gather_model(training_plan: TrainingPlan, job: Job, trained: TrainingResult) -> tuple[TrainingPlan, Job, TrainingResult]:
+def gather_model(
+    training_plan: TrainingPlan, job: Job, trained: TrainingResult
+) -> tuple[TrainingPlan, Job, TrainingResult]:
     """The same with a plain network in the best checkpoint, in the first process: it saves and
     scores.
 
@@ -101,7 +103,9 @@ def gather_model(training_plan: TrainingPlan, job: Job, trained: TrainingResult)
     loaded: Any = training_plan.loaded
     pretrained = tensors_of(training_plan.prepared.loaded.network)
     accelerator = _scoring_accelerator(job, training_plan)
-    learned = {name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors}
+    learned = {
+        name: t for name, t in job.network.named_parameters() if name in trained.initial_tensors
+    }
     tensors = gather_tensors(learned, job.accelerator.is_main_process)
     plain = copy_network(training_plan.prepared.loaded.network, tensors)
     start = {name: pretrained[name] for name in trained.initial_tensors}
@@ -166,7 +170,11 @@ def _check_recipe(recipe: Recipe) -> None:
             recipe.train.shard,
             f"Set it to off; it is there for {' and '.join(DECODER_TASKS)}.",
         )
-    adapter, methods, policy = recipe.model.adapter.kind, extra_methods(recipe), recipe.control.policy
+    adapter, methods, policy = (
+        recipe.model.adapter.kind,
+        extra_methods(recipe),
+        recipe.control.policy,
+    )
     unsupported = {
         "model.adapter.kind": adapter if adapter not in ADAPTERS else None,
         "model.quantize": None if recipe.model.quantize == "none" else recipe.model.quantize,

@@ -64,13 +64,18 @@ def with_signals(prepared: PreparedData, train: Ints, known: Sequence[Table] = (
             )
         described = len({label for label, _ in lines})
         because = (
-            f"{data.descriptions}: {len(lines)} of {count_phrase(len(all_lines), 'line')} are learned from"
+            f"{data.descriptions}: {len(lines)} of "
+            f"{count_phrase(len(all_lines), 'line')} are learned from"
         )
         notify(Decision("class descriptions", f"{described} classes", because, prominent=True))
-    return replace(prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False}))
+    return replace(
+        prepared, recipe=prepared.recipe.with_changes(data={"names": dict(names) or False})
+    )
 
 
-def _without_row_copies(lines: list[tuple[str, str]], known: Sequence[Table]) -> list[tuple[str, str]]:
+def _without_row_copies(
+    lines: list[tuple[str, str]], known: Sequence[Table]
+) -> list[tuple[str, str]]:
     """The lines that copy no row, which may be held out, whatever its split."""
     from holdfast.duplicates.duplicates import find_duplicates
 
@@ -116,7 +121,9 @@ def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
     return _supported_names(prepared, train, pairs)
 
 
-def _rejection_reason(prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]) -> str | None:
+def _rejection_reason(
+    prepared: PreparedData, train: Ints, pairs: Sequence[tuple[str, str]]
+) -> str | None:
     """Why names are not even compared with the rows."""
     classes = prepared.rows.classes
     if len(pairs) < MIN_NAMED_SHARE * len(classes) or len(pairs) < 2:
@@ -171,7 +178,9 @@ def _judge_names(
     encoded = prepared.definition.encode(name_rows.table, prepared.loaded, prepared.recipe)
     rows = last_layer_vectors(prepared, prepared.examples, sample)
     targets = np.array([index_of[int(label)] for label in labels[sample]], dtype=np.int64)
-    return compare_names(rows, targets, last_layer_vectors(prepared, encoded), seed=seed), labels_named
+    return compare_names(
+        rows, targets, last_layer_vectors(prepared, encoded), seed=seed
+    ), labels_named
 
 
 def _accept_names(pairs: ClassNames, because: str) -> ClassNames:
@@ -200,7 +209,9 @@ def _contradicted_finding(labels: Sequence[str]) -> Finding:
     )
 
 
-def _added_rows(like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float) -> AddedRows:
+def _added_rows(
+    like: Table, pairs: Sequence[tuple[str, str]], origin: str, weight: float
+) -> AddedRows:
     place = {label: index for index, label in enumerate(like.classes)}
     texts, labels = [text for _, text in pairs], [place[label] for label, _ in pairs]
     return added_texts(like, texts, labels, origin=origin, weights=weight)
@@ -233,7 +244,9 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
 def _check_labels(key: str, given: Mapping[str, object], classes: Sequence[str]) -> None:
     for label in given:
         if label not in classes:
-            raise RecipeError(key, "names a label that no row has", label, suggest_name(label, classes))
+            raise RecipeError(
+                key, "names a label that no row has", label, suggest_name(label, classes)
+            )
 
 
 def _refuse_without_classes(prepared: PreparedData) -> None:

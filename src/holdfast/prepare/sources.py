@@ -132,7 +132,9 @@ def with_mix(recipe: Recipe, in_memory: Mapping[str, object]) -> tuple[Recipe, M
     )
     notify(*mixed.decisions, *mixed.findings)
     task = recipe.task or LABELLED_TEXT_TASKS[0]
-    one = recipe.with_changes(data=_mixed_data_settings(recipe, mixed)).model_copy(update={"task": task})
+    one = recipe.with_changes(data=_mixed_data_settings(recipe, mixed)).model_copy(
+        update={"task": task}
+    )
     return one, {**in_memory, "data": mixed.rows}
 
 

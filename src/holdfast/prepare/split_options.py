@@ -76,11 +76,17 @@ def _by_names(
                 "data.split.held",
                 f"names a {group_type} that no row of the column {column!r} has",
                 name,
-                suggest_name(name, known_names[:1000]) or f"Known: {', '.join(map(repr, known_names[:MAX_SHOWN]))} …",
+                suggest_name(name, known_names[:1000])
+                or f"Known: {', '.join(map(repr, known_names[:MAX_SHOWN]))} …",
             )
     held_indices = tuple(known_names.index(name) for name in held_out or ())
-    because = f"data.split.by: {group_type}: the {{side}} rows are whole {group_type}s of the column {column!r}"
-    return SplitStrategy(group_type, because, numbers.astype(np.int64), tuple(known_names), held_indices)
+    because = (
+        f"data.split.by: {group_type}: the {{side}} rows are whole {group_type}s of "
+        f"the column {column!r}"
+    )
+    return SplitStrategy(
+        group_type, because, numbers.astype(np.int64), tuple(known_names), held_indices
+    )
 
 
 def _by_time(table: Table, recipe: Recipe) -> SplitStrategy:
@@ -141,7 +147,8 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
     labels: Ints = table.column("label")
     topics = find_topics(vectors, labels, topic_count, derive_seed(recipe.seed, "topics"))
     because = (
-        f"data.split.by: topic: the {{side}} rows are whole topics, {topic_count} clusters of what the "
+        f"data.split.by: topic: the {{side}} rows are whole topics, {topic_count} clusters "
+        "of what the "
         f"vectors of {encoder.name} say beyond the classes; this number is of topics that the "
         "model never saw, and harder than that of a division by rows"
     )

@@ -59,25 +59,54 @@ def with_synthetic(
     candidates = _make_candidates(options, prepared, texts, labels, folds)
     all_texts = [text for table in known for text in table.column("text")]
     if not candidates:
-        return _with_summary(prepared, "none", "nothing could be made of these rows", candidates, [], {}, None)
+        return _with_summary(
+            prepared, "none", "nothing could be made of these rows", candidates, [], {}, None
+        )
     row_vectors = last_layer_vectors(prepared, prepared.examples)
-    candidate_rows = added_texts(rows, [m.text for m in candidates], [m.label for m in candidates], origin="synthetic")
-    candidate_vectors = last_layer_vectors(prepared, prepared.definition.encode(candidate_rows.table, prepared.loaded, prepared.recipe))
+    candidate_rows = added_texts(
+        rows, [m.text for m in candidates], [m.label for m in candidates], origin="synthetic"
+    )
+    candidate_vectors = last_layer_vectors(
+        prepared, prepared.definition.encode(candidate_rows.table, prepared.loaded, prepared.recipe)
+    )
     classes = len(rows.classes)
-    probabilities = _candidate_probabilities(candidates, candidate_vectors, row_vectors[train], labels, folds, classes, seed)
-    selection = sift(candidates, all_texts, candidate_vectors, probabilities, max(1, int(options.share * len(train))))
+    probabilities = _candidate_probabilities(
+        candidates, candidate_vectors, row_vectors[train], labels, folds, classes, seed
+    )
+    selection = sift(
+        candidates,
+        all_texts,
+        candidate_vectors,
+        probabilities,
+        max(1, int(options.share * len(train))),
+    )
     accepted = [candidates[i] for i in selection.kept]
-    counts = f"{len(candidates)} were made, {len(accepted)} passed ({_rejection_text(selection.refused)})"
+    counts = (
+        f"{len(candidates)} were made, {len(accepted)} passed "
+        f"({_rejection_text(selection.refused)})"
+    )
     if not accepted:
-        return _with_summary(prepared, "none", counts, candidates, accepted, selection.refused, None)
-    gain = _measure_gain(prepared, row_vectors, candidate_vectors[selection.kept], accepted, train, valid, options.weight)
+        return _with_summary(
+            prepared, "none", counts, candidates, accepted, selection.refused, None
+        )
+    gain = _measure_gain(
+        prepared,
+        row_vectors,
+        candidate_vectors[selection.kept],
+        accepted,
+        train,
+        valid,
+        options.weight,
+    )
     gain_text = (
         f"the probe's log loss on the {gain.n} validation rows falls by {gain.value:+.4f} "
         f"({gain.low:+.4f} to {gain.high:+.4f})"
     )
     if not gain.low > 0:
         because = f"{counts}; {gain_text}, which may be chance"
-        return _with_summary(prepared, "none", because, candidates, accepted, selection.refused, gain)
+        return _with_summary(
+            prepared, "none", because, candidates, accepted, selection.refused, gain
+        )
     more = added_texts(
         rows,
         [one.text for one in accepted],
@@ -87,7 +116,9 @@ def with_synthetic(
     )
     prepared = prepared.extended(more)
     because = f"{counts}; {gain_text}"
-    return _with_summary(prepared, f"{len(accepted)}", because, candidates, accepted, selection.refused, gain)
+    return _with_summary(
+        prepared, f"{len(accepted)}", because, candidates, accepted, selection.refused, gain
+    )
 
 
 def _make_candidates(
@@ -109,7 +140,9 @@ def _make_candidates(
         name, seed = options.model, prepared.recipe.seed
         names = [label_words(label) or label for label in classes]
         candidates += written(
-            lambda prompts: continue_prompts(name, prompts, seed=seed, temperature=options.temperature),
+            lambda prompts: continue_prompts(
+                name, prompts, seed=seed, temperature=options.temperature
+            ),
             names,
             texts,
             labels,
@@ -151,11 +184,16 @@ def _candidate_probabilities(
     seed: int,
 ) -> Floats:
     """The probabilities [m, classes] of the new texts, by a probe that saw no parent of theirs."""
-    probabilities, fold_of = np.zeros((len(candidates), classes)), np.array([one.fold for one in candidates])
+    probabilities, fold_of = (
+        np.zeros((len(candidates), classes)),
+        np.array([one.fold for one in candidates]),
+    )
     for fold in np.unique(fold_of):
         other_folds = folds != fold
         probe = fit_probe(row_vectors[other_folds], labels[other_folds], classes=classes, seed=seed)
-        probabilities[fold_of == fold] = softmax(probe.logits(candidate_vectors[fold_of == fold].astype(np.float64)))
+        probabilities[fold_of == fold] = softmax(
+            probe.logits(candidate_vectors[fold_of == fold].astype(np.float64))
+        )
     return probabilities
 
 
@@ -174,9 +212,13 @@ def _measure_gain(
     plain = fit_probe(row_vectors[train], labels[train], classes=classes, seed=seed)
     accepted_labels = np.array([one.label for one in accepted], dtype=np.int64)
     extra_rows = ExtraRows(accepted_vectors, accepted_labels, np.full(len(accepted), weight))
-    extended = fit_probe(row_vectors[train], labels[train], classes=classes, seed=seed, extra_rows=extra_rows)
+    extended = fit_probe(
+        row_vectors[train], labels[train], classes=classes, seed=seed, extra_rows=extra_rows
+    )
     valid_vectors, valid_labels = row_vectors[valid].astype(np.float64), labels[valid]
-    before, after = (losses_at(p.logits(valid_vectors), valid_labels, 1.0) for p in (plain, extended))
+    before, after = (
+        losses_at(p.logits(valid_vectors), valid_labels, 1.0) for p in (plain, extended)
+    )
     return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))
 
 
@@ -204,7 +246,8 @@ def _with_summary(
         if gain is None
         else {"value": gain.value, "low": gain.low, "high": gain.high, "n": gain.n},
         "rows": [
-            {"text": one.text, "label": classes[one.label], "by": one.by} for one in accepted[:SHOWN]
+            {"text": one.text, "label": classes[one.label], "by": one.by}
+            for one in accepted[:SHOWN]
         ],
     }
     notify(Decision("synthetic rows", count_text, because, prominent=True))

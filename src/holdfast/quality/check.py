@@ -103,8 +103,14 @@ class Check(Generic[V]):
             return None
         # What is quoted of a row shows no personal data and no secret whole, whatever was looked
         # for: a sentence of a finding ends in logs, pages and issues.
-        finding = replace(check_result.finding, check=self.name, because=mask_personal(check_result.finding.because))
-        examples = tuple(replace(one, note=mask_personal(one.note)) for one in check_result.examples)
+        finding = replace(
+            check_result.finding,
+            check=self.name,
+            because=mask_personal(check_result.finding.because),
+        )
+        examples = tuple(
+            replace(one, note=mask_personal(one.note)) for one in check_result.examples
+        )
         return CheckResult(finding, examples)
 
 
@@ -124,6 +130,8 @@ def check(
 
     def register(run: Callable[[V], CheckResult | None]) -> Check[V]:
         name = run.__name__
-        return CHECKS.add(name, Check(name, view_type, run, cannot_see, error_rate, applies_to, skip_reason))
+        return CHECKS.add(
+            name, Check(name, view_type, run, cannot_see, error_rate, applies_to, skip_reason)
+        )
 
     return register

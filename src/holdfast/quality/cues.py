@@ -47,7 +47,18 @@ _PLACE_PATTERNS = {
 }
 _WORD_CUES, _SENTENCE_MARKS = ("word", "token", "first", "last"), ".,;:?!\"'()"
 # The plainest name first, where several stand in the same rows.
-_CUE_PRIORITY = ("form", "word", "token", "mark", "shape", "first", "last", "begins", "ends", "length")
+_CUE_PRIORITY = (
+    "form",
+    "word",
+    "token",
+    "mark",
+    "shape",
+    "first",
+    "last",
+    "begins",
+    "ends",
+    "length",
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +93,16 @@ class Cue:
     @property
     def is_content(self) -> bool:
         """Whether it may be what a text is about, so that content must be asked."""
-        return self.cue_type in ("word", "token", "first", "last", "mark", "begins", "ends", "shape")
+        return self.cue_type in (
+            "word",
+            "token",
+            "first",
+            "last",
+            "mark",
+            "begins",
+            "ends",
+            "shape",
+        )
 
     @property
     def is_word(self) -> bool:
@@ -180,7 +200,9 @@ def find_cue_candidates(texts: Sequence[str], labels: Ints, classes: int) -> lis
         and (one := _candidate(cue, np.asarray(rows), labels, sizes)) is not None
     ]
     lengths = np.array([len(text) for text in texts])
-    found_candidates += _length_candidates(lengths, labels, sizes) + _parity_candidates(lengths, labels, sizes)
+    found_candidates += _length_candidates(lengths, labels, sizes) + _parity_candidates(
+        lengths, labels, sizes
+    )
     return _remove_overlapping(found_candidates, len(texts))
 
 
@@ -206,7 +228,9 @@ def _length_candidates(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCand
         ends = np.flatnonzero(np.diff(sorted_lengths, append=sorted_lengths[-1:] + 1) != 0)
         for label in np.flatnonzero(sizes):
             hits = np.cumsum(labels[order] == label)[ends]
-            is_pure = (hits >= MIN_PURITY * (ends + 1)) & (hits >= max(LEAST_ROWS, MIN_CLASS_SHARE * sizes[label]))
+            is_pure = (hits >= MIN_PURITY * (ends + 1)) & (
+                hits >= max(LEAST_ROWS, MIN_CLASS_SHARE * sizes[label])
+            )
             if is_pure.any():
                 end = int(ends[np.flatnonzero(is_pure)[-1]])
                 cue = Cue(cue_type, str(int(sorted_lengths[end])))
@@ -228,10 +252,14 @@ def _parity_candidates(lengths: Ints, labels: Ints, sizes: Ints) -> list[CueCand
             has = lengths % 2 == remainder
             a, b = has[in_class].mean(), has[rest].mean()
             pooled_share = has[labelled].mean()
-            standard_error = np.sqrt(pooled_share * (1 - pooled_share) * (1 / in_class.sum() + 1 / rest.sum()))
+            standard_error = np.sqrt(
+                pooled_share * (1 - pooled_share) * (1 / in_class.sum() + 1 / rest.sum())
+            )
             if a - b >= PARITY_GAP and ndtr(-(a - b) / standard_error) * len(sizes) < PARITY_ALPHA:
                 rows = np.flatnonzero(in_class & has)
-                candidates_.append(CueCandidate(Cue("even", name), int(label), rows, len(rows), float(a)))
+                candidates_.append(
+                    CueCandidate(Cue("even", name), int(label), rows, len(rows), float(a))
+                )
     return candidates_
 
 
@@ -257,6 +285,10 @@ def _remove_overlapping(candidates_: list[CueCandidate], n: int) -> list[CueCand
             selected.append((candidate, candidate_mask))
             continue
         first = selected[inside[0]][0]
-        if first.cue.is_plain and not candidate.cue.is_plain and candidate.count >= 0.95 * first.count:
+        if (
+            first.cue.is_plain
+            and not candidate.cue.is_plain
+            and candidate.count >= 0.95 * first.count
+        ):
             selected[inside[0]] = (candidate, candidate_mask)
     return [candidate for candidate, _ in selected]

@@ -113,7 +113,9 @@ def cross_fit(
         word_log_p.append(_out_of_fold_log_p(words, labels_, folds, classes, WORD_PENALTY))
     sources = np.stack([vector_log_p, word_log_p])
     if tuned_log_p is not None:
-        tuned_floored = np.maximum(log_softmax(np.asarray(tuned_log_p, dtype=np.float64)), MIN_LOG_P)
+        tuned_floored = np.maximum(
+            log_softmax(np.asarray(tuned_log_p, dtype=np.float64)), MIN_LOG_P
+        )
         sources = np.concatenate([sources, np.stack([[tuned_floored] * len(vector_log_p)])])
     means = sources.mean(axis=1)
     weights = pool_weights(means[:, labelled], labels_[labelled])
@@ -125,7 +127,9 @@ def cross_fit(
 def choose_penalty(x: Floats, labels: Ints, labelled: Ints, seed: int) -> float:
     """The inverse penalty of a probe on the rows ``labelled``, by the log loss of 1,500 of them."""
     subset = generator(seed, "penalty").permutation(labelled)[:PENALTY_ROWS]
-    return choose_c(x[subset], np.unique(labels[subset], return_inverse=True)[1], seed, PENALTY_GRID).c
+    return choose_c(
+        x[subset], np.unique(labels[subset], return_inverse=True)[1], seed, PENALTY_GRID
+    ).c
 
 
 def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
@@ -138,7 +142,9 @@ def standardize(vectors: Floats) -> npt.NDArray[np.float64]:
 def probe_logits(x: Any, y: Ints, held_out: Any, classes: int, c: float) -> Floats:
     """Logits [held, C] of a probe; near enough to its minimum for comparing losses."""
     present, class_index = np.unique(y, return_inverse=True)
-    coefficients = fit_softmax(x, class_index, c, first_softmax(x, class_index), tolerance=3e-4, steps=100)
+    coefficients = fit_softmax(
+        x, class_index, c, first_softmax(x, class_index), tolerance=3e-4, steps=100
+    )
     # A class without rows here is as if half a row of them had been seen.
     logits = np.full((held_out.shape[0], classes), -np.log(2 * len(y)))
     logits[:, present] = log_softmax(logits_of(coefficients, held_out))
@@ -159,7 +165,8 @@ def _out_of_fold_log_p(x: Any, labels: Ints, folds: Ints, classes: int, c: float
             continue
         predicted = np.concatenate([held_out, unassigned])
         logits = np.maximum(
-            log_softmax(probe_logits(x[training], labels[training], x[predicted], classes, c)), MIN_LOG_P
+            log_softmax(probe_logits(x[training], labels[training], x[predicted], classes, c)),
+            MIN_LOG_P,
         )
         log_p[held_out] = logits[: len(held_out)]
         log_p[unassigned] += logits[len(held_out) :] / FOLDS
@@ -215,7 +222,9 @@ def word_features(texts: Sequence[str]) -> csr_matrix:
     if len(vocabulary) > MOST_WORDS:
         vocabulary = sorted(vocabulary, key=lambda part: (-rows_with[part], part))[:MOST_WORDS]
     column_of = {part: column_index for column_index, part in enumerate(vocabulary)}
-    inverse_frequency = 1 + np.log((1 + len(texts)) / (1 + np.array([rows_with[part] for part in vocabulary])))
+    inverse_frequency = 1 + np.log(
+        (1 + len(texts)) / (1 + np.array([rows_with[part] for part in vocabulary]))
+    )
     columns, counts, ends = [], [], [0]
     for row in token_counts:
         row_columns = [(column_of[part], n) for part, n in row.items() if part in column_of]
@@ -224,7 +233,9 @@ def word_features(texts: Sequence[str]) -> csr_matrix:
         ends.append(len(columns))
     column_index = np.asarray(columns, dtype=np.int32)
     weights = (1 + np.log(np.asarray(counts, dtype=np.float64))) * inverse_frequency[column_index]
-    table = csr_matrix((weights, column_index, np.asarray(ends)), shape=(len(texts), max(1, len(vocabulary))))
+    table = csr_matrix(
+        (weights, column_index, np.asarray(ends)), shape=(len(texts), max(1, len(vocabulary)))
+    )
     lengths = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).reshape(-1))
     table.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(table.indptr))
     return table
@@ -277,13 +288,17 @@ class ContentProbes:
         row_weights = x @ inverse
         probabilities = self.probabilities(labelled, vectors[labelled])
         one_hot = labels[labelled][:, None] == np.arange(probabilities.shape[1])
-        standard_error = np.sqrt((row_weights[:, None] ** 2 * probabilities * (1 - probabilities)).sum(axis=0))
+        standard_error = np.sqrt(
+            (row_weights[:, None] ** 2 * probabilities * (1 - probabilities)).sum(axis=0)
+        )
         weight = np.abs(row_weights @ (one_hot - one_hot.mean(axis=0)))
         p_values: Array = 2 * ndtr(-weight / np.maximum(standard_error, 1e-12))
         return p_values
 
 
-def fit_content_probes(vectors: Vectors, labels: Ints, classes: int, seed: int) -> ContentProbes | None:
+def fit_content_probes(
+    vectors: Vectors, labels: Ints, classes: int, seed: int
+) -> ContentProbes | None:
     """Cross-fitted probes of the labels [n] on the vectors [n, d]; ``None`` where fewer than two
     classes have two rows."""
     labelled = np.flatnonzero(labels >= 0)
@@ -295,5 +310,7 @@ def fit_content_probes(vectors: Vectors, labels: Ints, classes: int, seed: int) 
     probes = []
     for fold in range(FOLDS):
         training = labelled[folds[labelled] != fold]
-        probes.append(fit_probe(vectors[training], labels[training], classes=classes, seed=seed, c=PENALTY))
+        probes.append(
+            fit_probe(vectors[training], labels[training], classes=classes, seed=seed, c=PENALTY)
+        )
     return ContentProbes(tuple(probes), folds)

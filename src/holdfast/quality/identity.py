@@ -89,7 +89,9 @@ def swap_terms(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     'He saw the woman.'
     """
     counterparts = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    return _word_pattern([*counterparts]).sub(lambda found: _match_case(counterparts[found[0].casefold()], found[0]), text)
+    return _word_pattern([*counterparts]).sub(
+        lambda found: _match_case(counterparts[found[0].casefold()], found[0]), text
+    )
 
 
 def _word_pattern(forms: Sequence[str]) -> re.Pattern[str]:

@@ -112,7 +112,9 @@ def _border(image: Image) -> str:
         _array(image, (width - strip[1], 0, width, height)).swapaxes(0, 1)[::-1],
     ]
     colour = top[0, 0]
-    is_even = [(np.abs(side - colour).max(axis=2) <= _BORDER_TOLERANCE).all(axis=1) for side in sides]
+    is_even = [
+        (np.abs(side - colour).max(axis=2) <= _BORDER_TOLERANCE).all(axis=1) for side in sides
+    ]
     if is_even[0].all() and strip[0] == height:
         return "none"
     thickness = min(len(lines) if lines.all() else int(np.argmin(lines)) for lines in is_even)
@@ -156,7 +158,9 @@ SCALARS = (
     "steps between blocks of 8 × 8 pixels",
     *(f"energy of band {n + 1} of 4 of the frequencies to the band below" for n in range(1, 4)),
 )
-CORNERS = tuple(f"colour of the {place} corner" for part in _CORNER_DIVISORS for place in _CORNER_NAMES)
+CORNERS = tuple(
+    f"colour of the {place} corner" for part in _CORNER_DIVISORS for place in _CORNER_NAMES
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,11 +64,15 @@ class ProbeInflationEstimator:
         same_label = labels[pairs.other] == source.column("label")[pairs.source]
         counts = np.maximum(np.bincount(pairs.other), 1)
         agreement = np.asarray(np.bincount(pairs.other, weights=same_label) / counts)
-        correct = self._right(source_positions[uncopied], vectors[positions[copied]], labels[copied])
+        correct = self._right(
+            source_positions[uncopied], vectors[positions[copied]], labels[copied]
+        )
         if correct is None:
             return None
         rows, leaked = len(other), len(np.unique(pairs.other))
-        return _estimate_inflation(correct, agreement[copied], np.ones(len(copied)), leaked / rows, rows)
+        return _estimate_inflation(
+            correct, agreement[copied], np.ones(len(copied)), leaked / rows, rows
+        )
 
     def from_split(self, all_rows: CombinedRows, units: Ints) -> AccuracyInflation | None:
         """By duplicates within the source (equal ``units`` [n]), of an accuracy that is measured on
@@ -87,13 +91,17 @@ class ProbeInflationEstimator:
         for part in (False, True):
             scored = copied[first_half[copied] == part]
             training = np.concatenate([single, copied[first_half[copied] != part]])
-            part_correct = self._right(positions[training], self.embedded.vectors[positions[scored]], labels[scored])
+            part_correct = self._right(
+                positions[training], self.embedded.vectors[positions[scored]], labels[scored]
+            )
             if part_correct is None:
                 return None
             correct[scored] = part_correct
         # Of each row the share of the others in its group that have its label.
         label_groups = group.astype(np.int64) * (int(labels.max(initial=0)) + 2) + labels + 1
-        _, place, label_group_sizes = np.unique(label_groups, return_inverse=True, return_counts=True)
+        _, place, label_group_sizes = np.unique(
+            label_groups, return_inverse=True, return_counts=True
+        )
         agreement = ((label_group_sizes[place] - 1) / np.maximum(sizes[group] - 1, 1))[copied]
         chance = 1 - (1 - TRAIN_SHARE) ** (sizes[group[copied]] - 1)
         share = float((sizes[group] > 1).mean())
@@ -111,9 +119,13 @@ class ProbeInflationEstimator:
             return None if len(labels) else np.zeros(0, dtype=bool)
         classes = len(embedded.rows.table.classes)
         rows = embedded.vectors[order[:MAX_FIT_ROWS]].astype(np.float64)
-        probe = fit_probe(rows[:PENALTY_ROWS], labels_[:PENALTY_ROWS], classes=classes, seed=embedded.seed)
+        probe = fit_probe(
+            rows[:PENALTY_ROWS], labels_[:PENALTY_ROWS], classes=classes, seed=embedded.seed
+        )
         if len(rows) > PENALTY_ROWS:
-            probe = fit_probe(rows, labels_[:MAX_FIT_ROWS], classes=classes, seed=embedded.seed, c=probe.c)
+            probe = fit_probe(
+                rows, labels_[:MAX_FIT_ROWS], classes=classes, seed=embedded.seed, c=probe.c
+            )
         return np.asarray(probe.logits(vectors).argmax(axis=1) == labels)
 
 

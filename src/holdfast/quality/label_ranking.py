@@ -73,9 +73,14 @@ def rank_labels(predictions: FoldLogProbabilities) -> LabelRanking:
     is_reliable = is_reliable and skill >= RELIABLE_MIN_SKILL and len(labelled) >= LEAST_ROWS
     wrong = None
     if is_reliable:
-        correct_probability = np.exp(log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given])
+        correct_probability = np.exp(
+            log_softmax(log_p / lapse.temperature)[np.arange(len(given)), given]
+        )
         wrong_probability = lapse.rate * (1 - correct_probability) / (log_p.shape[1] - 1)
-        wrong = np.asarray(wrong_probability / np.maximum((1 - lapse.rate) * correct_probability + wrong_probability, 1e-300))
+        wrong = np.asarray(
+            wrong_probability
+            / np.maximum((1 - lapse.rate) * correct_probability + wrong_probability, 1e-300)
+        )
     return LabelRanking(order, given, log_p.argmax(axis=1), np.clip(score, 0, 1), lapse, wrong)
 
 
@@ -124,7 +129,9 @@ def rank_for_labelling(
         )
         order = generator(seed, "label next").permutation(len(unlabelled))[:MAX_RANKED]
         return LabellingOrder(order, False, because)
-    uncertainty = _margin_uncertainty(vectors[labelled], labels[labelled], unlabelled, classes, seed)
+    uncertainty = _margin_uncertainty(
+        vectors[labelled], labels[labelled], unlabelled, classes, seed
+    )
     distance = np.full(len(unlabelled), np.inf)
     for start in range(0, len(labelled), CHUNK_ROWS):
         similarity = (unlabelled @ vectors[labelled[start : start + CHUNK_ROWS]].T).max(axis=1)
@@ -141,10 +148,14 @@ def rank_for_labelling(
     return LabellingOrder(np.array(selected, dtype=np.int64), True, because)
 
 
-def _margin_uncertainty(vectors: Floats, labels: Ints, unlabelled: Floats, classes: int, seed: int) -> Floats:
+def _margin_uncertainty(
+    vectors: Floats, labels: Ints, unlabelled: Floats, classes: int, seed: int
+) -> Floats:
     """One minus the margin between the two likeliest classes [m]."""
     standardized = standardize(np.concatenate([vectors, unlabelled]))
     x, unlabelled_x = standardized[: len(labels)], standardized[len(labels) :]
     c = choose_penalty(x, labels, np.arange(len(labels)), seed)
-    sorted_probabilities = np.sort(np.exp(log_softmax(probe_logits(x, labels, unlabelled_x, classes, c))), axis=1)
+    sorted_probabilities = np.sort(
+        np.exp(log_softmax(probe_logits(x, labels, unlabelled_x, classes, c))), axis=1
+    )
     return np.asarray(1 - (sorted_probabilities[:, -1] - sorted_probabilities[:, -2]))

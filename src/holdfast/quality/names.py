@@ -58,7 +58,9 @@ def compare_names(rows: Floats, labels: Ints, names: Floats, *, seed: int = 0) -
     null_recalls = [_recall(nearest, random.permutation(labels), counts) for _ in range(SHUFFLES)]
     p = (1 + sum(value >= recall - 1e-12 for value in null_recalls)) / (SHUFFLES + 1)
     contradicted = np.flatnonzero((counts >= LEAST_ROWS) & (np.nan_to_num(further) > 0.5))
-    return NameAgreement(recall, float(np.mean(null_recalls)), p, further, tuple(contradicted.tolist()))
+    return NameAgreement(
+        recall, float(np.mean(null_recalls)), p, further, tuple(contradicted.tolist())
+    )
 
 
 def centred(vectors: Floats) -> Floats:

@@ -111,7 +111,13 @@ def conflicts_result(
     if not len(pairs):
         return None
     labels, classes, ids = rows.labels, rows.table.classes, rows.ids
-    shown = list(zip(pairs.first[:MAX_PAIRS_SHOWN].tolist(), pairs.second[:MAX_PAIRS_SHOWN].tolist(), strict=True))
+    shown = list(
+        zip(
+            pairs.first[:MAX_PAIRS_SHOWN].tolist(),
+            pairs.second[:MAX_PAIRS_SHOWN].tolist(),
+            strict=True,
+        )
+    )
     notes = [f"{classes[labels[a]]!r} and {classes[labels[b]]!r}" for a, b in shown]
     a, b = shown[0]
     texts = f": {excerpt(rows.texts[a])} and {excerpt(rows.texts[b])}" if quote_texts else ""

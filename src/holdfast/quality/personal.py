@@ -126,7 +126,9 @@ def _phone(value: str, text: str, at: int) -> bool:
         return digits[0] != "0"
     if _NORTH_AMERICA.fullmatch(value):
         return True
-    return bool(_PHONE_CONTEXT.search(text[max(0, at - 40) : at])) and _DATE.fullmatch(value) is None
+    return (
+        bool(_PHONE_CONTEXT.search(text[max(0, at - 40) : at])) and _DATE.fullmatch(value) is None
+    )
 
 
 def _ip4(value: str, text: str, at: int) -> bool:
@@ -158,7 +160,9 @@ def _secret(value: str, text: str, at: int) -> bool:
 
 def _password(value: str, text: str, at: int) -> bool:
     password = re.split(r"[:=]", value, maxsplit=1)[1].strip().strip("\"'")
-    character_classes = sum(bool(re.search(pattern, password)) for pattern in (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]"))
+    character_classes = sum(
+        bool(re.search(pattern, password)) for pattern in (r"[a-z]", r"[A-Z]", r"\d", r"[^\w]")
+    )
     return character_classes >= 3 and bits_per_character(password) > 2.5
 
 
@@ -194,7 +198,33 @@ def _hetu(value: str, text: str, at: int) -> bool:
 
 
 def _fiscal(value: str, text: str, at: int) -> bool:
-    odd_values = [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24]
+    odd_values = [
+        1,
+        0,
+        5,
+        7,
+        9,
+        13,
+        15,
+        17,
+        19,
+        21,
+        2,
+        4,
+        18,
+        20,
+        11,
+        3,
+        6,
+        8,
+        12,
+        14,
+        16,
+        10,
+        22,
+        25,
+        24,
+    ]
     odd_values.append(23)
     total = 0
     for place, c in enumerate(value[:15]):
@@ -335,6 +365,8 @@ _PERSONAL_PATTERNS = (
         _phone,
     ),
     _pattern("ip_address", "digits", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _ip4),
-    _pattern("ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6),
+    _pattern(
+        "ip_address", "colons", r"(?<![\w:])[0-9a-fA-F]{1,4}:[0-9a-fA-F:]{6,38}(?![\w:])", _ip6
+    ),
 )
 PERSONAL_TYPES = tuple(dict.fromkeys(form.data_type for form in _PERSONAL_PATTERNS))

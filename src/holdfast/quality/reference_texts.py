@@ -28,11 +28,16 @@ def filler_texts() -> list[str]:
     return Path(__file__).with_name("filler.txt").read_text("utf-8").strip().split("\n")
 
 
-def reference_log_odds(vectors: Vectors, references: Vectors, first_score: Floats, seed: int) -> Floats:
+def reference_log_odds(
+    vectors: Vectors, references: Vectors, first_score: Floats, seed: int
+) -> Floats:
     """The log-odds [n] of each row [n, d] to be of the ``references`` [m, d] and not of the table,
     were both as many: by a probe that was fitted without the row and without the 15 % of rows most
     like them, at first by the score ``first_score`` [n], then by the probe's own."""
-    score, folds = first_score, stratified_folds(np.zeros(len(vectors), dtype=np.int64), FOLDS, seed)
+    score, folds = (
+        first_score,
+        stratified_folds(np.zeros(len(vectors), dtype=np.int64), FOLDS, seed),
+    )
     for _ in range(ROUNDS):
         in_table = score <= np.quantile(score, 1 - EXCLUDED_SHARE)
         score = np.empty(len(vectors))
@@ -54,7 +59,9 @@ def centre_distance(vectors: Vectors) -> Floats:
     centre = vectors.mean(axis=0, dtype=np.float64)
     for _ in range(2):
         similarity = vectors @ centre
-        centre = vectors[similarity >= np.quantile(similarity, EXCLUDED_SHARE)].mean(axis=0, dtype=np.float64)
+        centre = vectors[similarity >= np.quantile(similarity, EXCLUDED_SHARE)].mean(
+            axis=0, dtype=np.float64
+        )
     distance: Floats = -(vectors @ centre) / float(np.linalg.norm(centre))
     return distance
 

@@ -77,7 +77,9 @@ def run_checks(
                 failed[check.name] = f"{type(error).__name__}: {error}"
                 continue
             seconds[check.name] = time.perf_counter() - start
-    sorted_results = sorted(results, key=lambda one: (SEVERITY_ORDER[one.finding.severity], one.finding.check))
+    sorted_results = sorted(
+        results, key=lambda one: (SEVERITY_ORDER[one.finding.severity], one.finding.check)
+    )
     return AuditResults(tuple(sorted_results), seconds, skipped, tuple(not_applicable), failed)
 
 
@@ -90,4 +92,6 @@ def audit_table(table: Table) -> tuple[Finding, ...]:
     The table's own findings (missing values, rare classes) are not repeated."""
     rows = TableRows(table)
     pixels = [image_sample(rows)] if "path" in table.rows.column_names else []
-    return tuple(check_result.finding for check_result in run_checks(table, [rows, *pixels]).results)
+    return tuple(
+        check_result.finding for check_result in run_checks(table, [rows, *pixels]).results
+    )

@@ -48,7 +48,9 @@ class TwoSampleResult:
     other: Floats
 
 
-def classifier_two_sample_test(one: Vectors, other: Vectors, seed: int, level: float) -> TwoSampleResult | None:
+def classifier_two_sample_test(
+    one: Vectors, other: Vectors, seed: int, level: float
+) -> TwoSampleResult | None:
     """The cross-fitted classifier between rows ``one`` [n, d] and ``other`` [m, d]; ``None`` where
     a set has fewer than 20.
 
@@ -99,7 +101,9 @@ def discriminating_words(one: Sequence[str], other: Sequence[str]) -> list[Discr
     x = _bag_of_words([*sets[0], *sets[1]], words)
     y = np.repeat([0.0, 1.0], [len(one), len(other)])
     weights = sparse_weights(x, y, _TERMS)
-    rows_with_word = [np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])]
+    rows_with_word = [
+        np.asarray(part.sum(axis=0)).ravel() for part in (x[: len(one)], x[len(one) :])
+    ]
     discriminating, n, m = [], len(one), len(other)
     for at in sorted(np.flatnonzero(weights), key=lambda at: -abs(weights[at]))[:_TERMS]:
         a, b = int(rows_with_word[0][at]), int(rows_with_word[1][at])

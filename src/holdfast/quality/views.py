@@ -22,7 +22,7 @@ from holdfast.core.seeds import generator
 from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import normal_text
-from holdfast.duplicates.images import Thumbnails, near_duplicate_images, have_different_content
+from holdfast.duplicates.images import Thumbnails, have_different_content, near_duplicate_images
 from holdfast.duplicates.semantic import are_no_duplicates, paraphrases
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import has_classes
@@ -114,7 +114,9 @@ class TableRows:
     @cached_property
     def sampled(self) -> pa.ChunkedArray:
         """The texts of ``sample`` in Arrow; of a pair both, with a line break between."""
-        sampled_rows = self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
+        sampled_rows = (
+            self.table if len(self.sample) == len(self.table) else self.table.take(self.sample)
+        )
         # Rows that were picked come in a chunk each, and a pattern is compiled for every chunk.
         return _joined_texts(sampled_rows.rows.with_format("arrow")[:].combine_chunks())
 
@@ -260,7 +262,9 @@ class Embedded:
     def content_probes(self) -> ContentProbes | None:
         """Probes of the classes, each fitted without a fifth of the rows; ``None`` where fewer than
         two classes have two rows."""
-        return fit_content_probes(self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed)
+        return fit_content_probes(
+            self.vectors, self.rows.labels, len(self.rows.table.classes), self.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,9 @@ class Images:
     @cached_property
     def file_facts(self) -> list[FileFacts]:
         """What each file says beside what it shows [n], and its thumbnail. Each is decoded once."""
-        return [read_file_facts(path, self.open(position)) for position, path in enumerate(self.paths)]
+        return [
+            read_file_facts(path, self.open(position)) for position, path in enumerate(self.paths)
+        ]
 
     @cached_property
     def thumbnails(self) -> Thumbnails:

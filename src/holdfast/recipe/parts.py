@@ -247,7 +247,11 @@ class DataPart(Part):
     def _check_split_column(self) -> DataPart:
         split_by = self.split.by
         by_mix_source = split_by == "source" and self.mix is not None
-        if split_by in ("group", "source", "time") and getattr(self, split_by) is None and not by_mix_source:
+        if (
+            split_by in ("group", "source", "time")
+            and getattr(self, split_by) is None
+            and not by_mix_source
+        ):
             raise ValueError(f"split.by is {split_by}: name the column with data.{split_by}")
         return self
 
@@ -372,7 +376,9 @@ def _parse_policy(value: object) -> Any:
     """One of them, or ``file.py:Name``; YAML's ``false`` is ``off``, and so is that word."""
     value = "off" if value is False or str(value).lower() == "false" else value
     path, separator, name = str(value).rpartition(".py:")
-    if isinstance(value, str) and (value in POLICIES or (path and separator and name.isidentifier())):
+    if isinstance(value, str) and (
+        value in POLICIES or (path and separator and name.isidentifier())
+    ):
         return value
     choices = " or ".join(f"'{one}'" for one in (*POLICIES, "FILE.py:Name"))
     raise PydanticCustomError("literal_error", "must be {expected}", {"expected": choices})
@@ -383,7 +389,9 @@ class ControlPart(Part):
     costs. ``policy`` is ``off``, ``stop``, ``adapt``, or a policy of the user's, ``file.py:Name``.
     """
 
-    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_parse_policy)] = "stop"
+    policy: Annotated[Literal["off", "stop", "adapt"] | str, BeforeValidator(_parse_policy)] = (
+        "stop"
+    )
     worth: float = Field(default=0.005, ge=0, lt=1)
     chance: float = Field(default=0.3, ge=0, le=1)
 

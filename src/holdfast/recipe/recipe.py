@@ -57,7 +57,17 @@ FREE_SECTIONS = ("methods", "enrich", "treat")
 # What stands in the place of a value that is to be searched (``search/space_request.py``).
 SEARCH_KEYS = {"range", "choices"}
 # Of files of rows: no name on the hub ends so.
-DATA_FILE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt", ".xlsx", ".gz")
+DATA_FILE_ENDINGS = (
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".json",
+    ".parquet",
+    ".conll",
+    ".txt",
+    ".xlsx",
+    ".gz",
+)
 
 
 class Recipe(Part):
@@ -142,7 +152,11 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
         key = name.strip()
-        _assign(plain, key, _parse_text_value(text, key) if is_text_key(key) else _parse_value(text, key))
+        _assign(
+            plain,
+            key,
+            _parse_text_value(text, key) if is_text_key(key) else _parse_value(text, key),
+        )
     return parse(plain, "--set")
 
 
@@ -230,7 +244,11 @@ def known_keys(
 
 def _section(annotation: object) -> type[BaseModel] | None:
     """The section of a recipe that a field is, where it is one or ``None``."""
-    types = [annotation_type for annotation_type in get_args(annotation) or (annotation,) if annotation_type is not type(None)]
+    types = [
+        annotation_type
+        for annotation_type in get_args(annotation) or (annotation,)
+        if annotation_type is not type(None)
+    ]
     sections = [k for k in types if isinstance(k, type) and issubclass(k, BaseModel)]
     return sections[0] if len(sections) == len(types) == 1 else None
 
@@ -310,7 +328,10 @@ def resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
     files = ("path", "valid", "test", "descriptions", "unlabelled", "general")
     data: dict[str, Any] = {key: anchor(getattr(recipe.data, key)) for key in files}
     if synthesize := recipe.data.synthesize:
-        synthesize_paths = {"templates": anchor(synthesize.templates), "model": anchor(synthesize.model)}
+        synthesize_paths = {
+            "templates": anchor(synthesize.templates),
+            "model": anchor(synthesize.model),
+        }
         data["synthesize"] = {**synthesize.model_dump(), **synthesize_paths}
     if recipe.data.mix:
         data["mix"] = [{**one.model_dump(), "path": anchor(one.path)} for one in recipe.data.mix]
@@ -365,13 +386,17 @@ def _first_error(error: ValidationError, where: str) -> RecipeError:
         rule, remedy = "says how to search settings", "`holdfast tune` reads it; else take it out."
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
-        known_names = sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
+        known_names = (
+            sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
+        )
         return RecipeError(where, "names an unknown key", key, suggest_name(key, known_names))
     if fault["type"] == "literal_error":
         # pydantic hands the choices on as one sentence.
         choices = re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", ""))
         value_given, rule = fault["input"], "is not one of the known values"
-        return RecipeError(f"{where}: {key}", rule, value_given, suggest_name(str(value_given), choices))
+        return RecipeError(
+            f"{where}: {key}", rule, value_given, suggest_name(str(value_given), choices)
+        )
     if isinstance(fault.get("input"), dict) and fault["input"].keys() & SEARCH_KEYS:
         rule, remedy = "holds several values to search", f"`holdfast tune` searches {key}."
         return RecipeError(f"{where}: {key}", rule, fault["input"], remedy)

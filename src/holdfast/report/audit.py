@@ -87,7 +87,9 @@ def audit_answer(document: Mapping[str, Any]) -> str:
     if no_label is not None:
         others = [one for one in document["findings"] if one is not no_label]
         more = audit_answer({**document, "findings": others})
-        return f"No label was found ({no_label['because']}). Without one: {more[:1].lower()}{more[1:]}"
+        return (
+            f"No label was found ({no_label['because']}). Without one: {more[:1].lower()}{more[1:]}"
+        )
     counts = {level: _findings_of(document, level) for level in LEVELS}
     errors, warnings = len(counts["error"]), len(counts["warn"])
     if errors:
@@ -189,7 +191,13 @@ def _problems_by_level(
 ) -> list[tuple[str, list[ProblemView]]]:
     """The findings of each severity that has any, under its title."""
     views_of_level = [
-        (title, [_problem_view(one, examples.get(place, ())) for place, one in _findings_of(document, severity)])
+        (
+            title,
+            [
+                _problem_view(one, examples.get(place, ()))
+                for place, one in _findings_of(document, severity)
+            ],
+        )
         for severity, title in LEVELS.items()
     ]
     return [(title, problems) for title, problems in views_of_level if problems]
@@ -197,7 +205,11 @@ def _problems_by_level(
 
 def _problem_view(finding: FindingJson, shown: Sequence[Mapping[str, Any]]) -> ProblemView:
     rows = finding["rows"]
-    more = f" and {finding['count'] - MAX_ROWS_LISTED:,} more" if finding["count"] > MAX_ROWS_LISTED else ""
+    more = (
+        f" and {finding['count'] - MAX_ROWS_LISTED:,} more"
+        if finding["count"] > MAX_ROWS_LISTED
+        else ""
+    )
     row_text = ", ".join(str(row) for row in rows[:MAX_ROWS_LISTED])
     return ProblemView(
         SEVERITIES[finding["severity"]],
@@ -223,7 +235,9 @@ def _example_view(one: Mapping[str, Any]) -> ExampleView:
     text, other = mark_differences(one["text"], one["other_text"])
     file = f" of {one['other_file']}" if one["other_file"] else ""
     other_place = f"row {one['other_row']}{file}"
-    return ExampleView(one["note"], place, one["label"], text, other_place, one["other_label"], other)
+    return ExampleView(
+        one["note"], place, one["label"], text, other_place, one["other_label"], other
+    )
 
 
 def mark_differences(one: str, other: str) -> tuple[Markup, Markup]:

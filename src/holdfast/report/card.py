@@ -74,7 +74,9 @@ def render(run: RunFiles) -> str:
 def _use(run: RunFiles, purpose: Purpose) -> str:
     """What the model is for, as Markdown; few classes by their names."""
     classes = run.result.get("classes") or ()
-    names = ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= MAX_CLASSES_NAMED else ""
+    names = (
+        ": " + ", ".join(map(_markdown, classes)) if 0 < len(classes) <= MAX_CLASSES_NAMED else ""
+    )
     replacements = {
         "THINGS": purpose.things,
         "COUNT": str(len(classes) or "its"),
@@ -88,7 +90,9 @@ def _cleaning_steps(run: RunFiles) -> list[str]:
     """The treatments of single texts that later rows get as well, by their names."""
     settings = run.part("settings", "treat")
     # Those of training rows alone are nothing that a later row could have.
-    return sorted(name for name, on in settings.items() if on is not False and name not in ROW_TREATMENTS)
+    return sorted(
+        name for name, on in settings.items() if on is not False and name not in ROW_TREATMENTS
+    )
 
 
 def metadata(run: RunFiles) -> dict[str, Any]:

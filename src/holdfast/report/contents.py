@@ -39,7 +39,12 @@ ORDER: tuple[Section | str, ...] = (
     Section("generations", "What it writes", generations.generations, own_texts=("generations",)),
     Section("outputs", "What its answers show", base_model.outputs, reliance=base_model.OUTPUTS),
     # Where it is right and wrong, and whom to ask; then what it holds; then how it was made.
-    Section("confusion", "What it confuses", mistakes.confusion_matrix, own_texts=("classes", "confusion")),
+    Section(
+        "confusion",
+        "What it confuses",
+        mistakes.confusion_matrix,
+        own_texts=("classes", "confusion"),
+    ),
     Section("classes", "Class by class", mistakes.class_scores, own_texts=("per_class",)),
     Section("calibration", "Can its confidence be trusted?", calibration.calibration),
     "threshold",

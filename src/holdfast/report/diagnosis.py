@@ -64,7 +64,9 @@ def curve_chart(log: Curves) -> CurveChart:
     """Both losses over the log's axis, and both metrics where there are some beside a loss."""
     places, note = _chart_positions(log)
     losses = _chart_series(log, places, (("train", log.train), ("valid", log.valid)))
-    has_metric = log.valid is not None and not log.valid.higher_is_better and log.valid_metric is not None
+    has_metric = (
+        log.valid is not None and not log.valid.higher_is_better and log.valid_metric is not None
+    )
     metrics = (("train", log.train_metric), ("valid", log.valid_metric)) if has_metric else ()
     rates = _chart_series(log, places, metrics)
     every = [*losses, *rates]
@@ -130,7 +132,9 @@ def _chart_positions(log: Curves) -> tuple[Floats, str]:
     positions = main.positions if main is not None else np.array([0.0])
     if len(positions) <= MAX_POINTS:
         return positions, ""
-    subset = positions[np.unique(np.linspace(0, len(positions) - 1, MAX_POINTS).round().astype(int))]
+    subset = positions[
+        np.unique(np.linspace(0, len(positions) - 1, MAX_POINTS).round().astype(int))
+    ]
     best = [] if log.best is None else [log.best]
     return np.union1d(subset, best), f"{len(subset)} of {len(positions):,} points are drawn."
 
@@ -169,4 +173,6 @@ def _chart(
     best = None if log.best is None else round(scale * log.best)
     axis = log.axis if scale == 1 else f"{log.axis} × 1000"
     nothing = (None,) * len(steps)
-    return draw_curves(CurvesChart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best"))
+    return draw_curves(
+        CurvesChart(key, title, "loss", steps, nothing, tuple(lines), best, axis, "best")
+    )

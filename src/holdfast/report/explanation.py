@@ -140,7 +140,9 @@ def render_explained(document: Mapping[str, Any], pictures: Sequence[str | None]
         _row_view(document, row, pictures[place] if place < len(pictures) else None)
         for place, row in enumerate(document["rows"])
     ]
-    trusted = Document((Items(tuple(summary_lines(document))), Passage(EXPLANATION_CAVEAT, "remark")))
+    trusted = Document(
+        (Items(tuple(summary_lines(document))), Passage(EXPLANATION_CAVEAT, "remark"))
+    )
     sections = [
         PagePart("explained", "Row by row", rows),
         PagePart("trusted", "What this is worth", trusted),
@@ -298,7 +300,8 @@ def _reason_view(
                 f"p = {one['p']:.2g} of {one['orders']} orders: {one['worth']}"
             )
     supports, against = (
-        tuple(marked_words(row, reason, sign)[:MAX_WORDS_NAMED]) if reason["shown"] else () for sign in (1, -1)
+        tuple(marked_words(row, reason, sign)[:MAX_WORDS_NAMED]) if reason["shown"] else ()
+        for sign in (1, -1)
     )
     return ReasonView(
         str(reason["target"]), shaded, supports, against, why_not(document, reason), tuple(details)

@@ -46,7 +46,9 @@ GLOSSARY = (
         (r"majority class", r"(?:guessing )?the commonest class"),
         "Always predicting the most frequent class, without reading the row.",
     ),
-    GlossaryEntry("untuned model", (r"untuned model",), "The pretrained model before any training here."),
+    GlossaryEntry(
+        "untuned model", (r"untuned model",), "The pretrained model before any training here."
+    ),
     GlossaryEntry(
         "95 % interval",
         (r"95\s?% interval", r"95\s?% limits"),
@@ -133,12 +135,18 @@ GLOSSARY = (
         (r"(?<=each )(?:evaluation|look)", r"(?<=\d )(?:evaluations|looks)"),
         "One measurement of the training sample and of the validation rows during training.",
     ),
-    GlossaryEntry("macro", (r"macro",), "The mean over classes, each weighing the same, however rare."),
+    GlossaryEntry(
+        "macro", (r"macro",), "The mean over classes, each weighing the same, however rare."
+    ),
     GlossaryEntry(
         "weighted", (r"weighted",), "The mean over classes, each weighing as many rows as it has."
     ),
-    GlossaryEntry("precision", (r"precision",), "Of the rows given this class, the share that has it."),
-    GlossaryEntry("recall", (r"recall",), "Of the rows that have this class, the share that was found."),
+    GlossaryEntry(
+        "precision", (r"precision",), "Of the rows given this class, the share that has it."
+    ),
+    GlossaryEntry(
+        "recall", (r"recall",), "Of the rows that have this class, the share that was found."
+    ),
     GlossaryEntry(
         "F1",
         (r"F1(?: (?:macro|micro))?",),
@@ -165,7 +173,9 @@ GLOSSARY = (
         "How much of the words, pairs or order of words a written text shares with its reference, "
         "0 to 1. It says little about truth.",
     ),
-    GlossaryEntry("BLEU", (r"BLEU",), "Shared word sequences of one to four words with the reference."),
+    GlossaryEntry(
+        "BLEU", (r"BLEU",), "Shared word sequences of one to four words with the reference."
+    ),
     GlossaryEntry("chrF", (r"chrF",), "Shared sequences of letters with the reference, 0 to 1."),
     GlossaryEntry(
         "margin (AUM)",

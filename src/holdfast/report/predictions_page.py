@@ -115,7 +115,9 @@ class PredictionsPage:
 def render_predictions(predictions: RecordedPredictions) -> PredictionsPage:
     """The page with as many rows as fit ``MAX_BYTES``, at most ``MOST_ROWS``, sampled evenly. The
     same run gives the same bytes."""
-    order = generator(predictions.seed, "page of recorded answers").permutation(len(predictions.rows))
+    order = generator(predictions.seed, "page of recorded answers").permutation(
+        len(predictions.rows)
+    )
     rows = [predictions.rows[place] for place in order[:MOST_ROWS]]
     while True:
         html = _render(predictions, rows)
@@ -182,7 +184,13 @@ def _page_row(predictions: RecordedPredictions, one: RecordedRow) -> PageRow:
     confidence = level = ""
     if one.sure is not None:
         confidence = number(one.sure, "confidence")
-        level = "sure" if one.sure >= HIGH_CONFIDENCE else "unsure" if one.sure < LOW_CONFIDENCE else "between"
+        level = (
+            "sure"
+            if one.sure >= HIGH_CONFIDENCE
+            else "unsure"
+            if one.sure < LOW_CONFIDENCE
+            else "between"
+        )
     return PageRow(
         row=str(one.row),
         text=_tagged_text(one) if tagged else _highlight(_cut(one.text), carriers),

@@ -69,9 +69,15 @@ def strip_paths(run: RunFiles) -> RunFiles:
             for path, last in replacements:
                 value = value.replace(path, last)
             # Most texts hold no path, and there are tens of thousands in a long run.
-            return WINDOWS.sub(r"\1", POSIX.sub(r"\1", value)) if PATH_SEPARATORS & set(value) else value
+            return (
+                WINDOWS.sub(r"\1", POSIX.sub(r"\1", value))
+                if PATH_SEPARATORS & set(value)
+                else value
+            )
         if isinstance(value, Mapping):
-            return {key: item if key in own_text_keys else clean(item) for key, item in value.items()}
+            return {
+                key: item if key in own_text_keys else clean(item) for key, item in value.items()
+            }
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     def clean_all(lines: tuple[Mapping[str, object], ...]) -> tuple[Mapping[str, Any], ...]:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-SEALED_FILES = ("recipe.yaml", "events.jsonl", "splits.parquet", "predictions.parquet", "examples.parquet")
+SEALED_FILES = (
+    "recipe.yaml",
+    "events.jsonl",
+    "splits.parquet",
+    "predictions.parquet",
+    "examples.parquet",
+)
 EXAMPLE_TYPES = frozenset({"easy", "memorized", "relearned", "forgotten", "unlearnable", "unclear"})
 INTEGER, NUMBER, TEXT, NUMBERS, ANY = "whole numbers", "numbers", "texts", "lists of numbers", "any"
 MAX_NOTES = 40
@@ -104,7 +110,9 @@ def read_run(run: Path) -> RunFiles:
     recipe = _optional(run / "recipe.yaml", _yaml, {})
     counts, noted, left_out = _optional(run / "splits.parquet", _splits, ({}, (), 0))
     predictions = _optional(run / "predictions.parquet", _predictions, ())
-    events_by_type = {kind: tuple(e for e in events if e.get("event") == kind) for kind in EVENT_TYPES}
+    events_by_type = {
+        kind: tuple(e for e in events if e.get("event") == kind) for kind in EVENT_TYPES
+    }
     alive = snapshot_events_on_branch(events)
     living_ids = set(map(id, alive))
     return RunFiles(
@@ -182,7 +190,10 @@ def _predictions(path: Path) -> tuple[TestPrediction, ...]:
     table = pq.read_table(path)
     _check_columns(table, {"row": INTEGER, "label": ANY, "prediction": ANY})
     optional = {"loss": NUMBER, "probabilities": NUMBERS}
-    _check_columns(table, {name: value_type for name, value_type in optional.items() if name in table.column_names})
+    _check_columns(
+        table,
+        {name: value_type for name, value_type in optional.items() if name in table.column_names},
+    )
     return tuple(
         TestPrediction(
             row=int(line["row"]),
@@ -216,7 +227,9 @@ def _check_columns(table: pa.Table, column_types: Mapping[str, str]) -> None:
             raise ValueError(f"it lacks the column {name!r}")
         actual_type = table.schema.field(name).type
         if not numeric[column_type](actual_type):
-            raise ValueError(f"the column {name!r} must hold {column_type}, and holds {actual_type}")
+            raise ValueError(
+                f"the column {name!r} must hold {column_type}, and holds {actual_type}"
+            )
 
 
 class Block(dict[str, Any]):

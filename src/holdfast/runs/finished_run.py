@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.inference import read_columns, within_limits
-from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, rows_of, make_predictions
+from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, make_predictions, rows_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import PREDICTIONS, RECIPE, SPLITS, open_run
 from holdfast.core.errors import RecipeError, RunError
@@ -57,7 +57,10 @@ def run_tables(recipe: Recipe) -> dict[str, Table]:
     with within_limits(data):
         main = definition.read(str(data.path), data, None)
         given, _ = given_files(data, definition)
-        tables = {"source": main, **{s: definition.read(path, data, main) for s, path in given.items()}}
+        tables = {
+            "source": main,
+            **{s: definition.read(path, data, main) for s, path in given.items()},
+        }
     return {name: clean_like_run(table, recipe) for name, table in tables.items()}
 
 
@@ -328,7 +331,10 @@ def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
             len(common),
             HOW,
         )
-    rows = tuple(np.array([row_of_text[key] for key in common], dtype=np.int64) for row_of_text in judging_rows)
+    rows = tuple(
+        np.array([row_of_text[key] for key in common], dtype=np.int64)
+        for row_of_text in judging_rows
+    )
     folds = any(cross_fitted(run) for run in runs)
     return SharedRows(runs, rows, np.array(common, dtype=np.uint64), folds)
 

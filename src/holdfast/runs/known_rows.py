@@ -77,7 +77,9 @@ class KnownRows:
 def find_known_rows(runs: Sequence[Path], table: Table) -> KnownRows:
     """The rows of ``table`` that any of the runs had among its own."""
     by_run = [_known_to_run(run, table) for run in runs]
-    split_index = np.min([one.split_index for one in by_run], axis=0) if len(table) else by_run[0].split_index
+    split_index = (
+        np.min([one.split_index for one in by_run], axis=0) if len(table) else by_run[0].split_index
+    )
     same = np.any([one.same & (one.split_index == split_index) for one in by_run], axis=0)
     reasons = list(dict.fromkeys(one.why for one in by_run if one.why))
     return KnownRows(table.column("row"), split_index, np.asarray(same), "; ".join(reasons) or None)
@@ -97,7 +99,9 @@ def _known_to_run(run: Path, table: Table) -> KnownRows:
     split_indices = np.array([numbers.get(name, NO_SPLIT) for name in names], dtype=np.int8)
     split_index, same = no_split, not_same
     if KEY_COLUMN in records.column_names:
-        split_index = np.minimum(split_index, _by_keys(*_keys(records), split_indices, text_keys(table)))
+        split_index = np.minimum(
+            split_index, _by_keys(*_keys(records), split_indices, text_keys(table))
+        )
     near_index, why = _by_source(run, records, split_indices, table)
     split_index = np.minimum(split_index, near_index)
     row_index = _by_row(records, split_indices, table)
@@ -119,16 +123,22 @@ def _records(path: Path) -> Any:
         records = parquet.read_table(path)
         for name, column_type in required.items():
             if not records.schema.field(name).type.equals(column_type) or records[name].null_count:
-                raise ValueError(f"the column {name!r} must hold {column_type}, and none may be missing")
+                raise ValueError(
+                    f"the column {name!r} must hold {column_type}, and none may be missing"
+                )
         limits = pc.min_max(records["row"]).as_py()
         if len(records) and (limits["min"] < 0 or limits["max"] >= MOST_ROWS):
             raise ValueError(f"no row can be {limits['max' if limits['min'] >= 0 else 'min']}")
-        if KEY_COLUMN in records.column_names and not pa.types.is_uint64(records.schema.field(KEY_COLUMN).type):
+        if KEY_COLUMN in records.column_names and not pa.types.is_uint64(
+            records.schema.field(KEY_COLUMN).type
+        ):
             raise ValueError(f"the column {KEY_COLUMN!r} must hold hashes")
     return records
 
 
-def _by_row(records: pa.Table, split_indices: npt.NDArray[np.int8], table: Table) -> npt.NDArray[np.int8]:
+def _by_row(
+    records: pa.Table, split_indices: npt.NDArray[np.int8], table: Table
+) -> npt.NDArray[np.int8]:
     """By file and place in it, where the file is one of the run's own and the row has not changed
     since."""
     by_row = np.full(len(table), NO_SPLIT, dtype=np.int8)
@@ -172,7 +182,9 @@ def _by_keys(
     if not len(sorted_keys):
         return np.full(len(text_hashes), NO_SPLIT, dtype=np.int8)
     places = np.minimum(np.searchsorted(sorted_keys, text_hashes), len(sorted_keys) - 1)
-    return np.where(sorted_keys[places] == text_hashes, sorted_indices[places], NO_SPLIT).astype(np.int8)
+    return np.where(sorted_keys[places] == text_hashes, sorted_indices[places], NO_SPLIT).astype(
+        np.int8
+    )
 
 
 def _by_source(
@@ -188,7 +200,10 @@ def _by_source(
     try:
         run_files = list(run_tables(recipe).values())
     except HoldfastError as error:
-        return nothing, f"{limitation}: the run's own rows cannot be read ({error.what} {error.rule})"
+        return (
+            nothing,
+            f"{limitation}: the run's own rows cannot be read ({error.what} {error.rule})",
+        )
     by_file = [_by_row(records, split_indices, one) for one in run_files]
     if keyed and not all(_unchanged(one, records) for one in run_files):
         return nothing, f"{limitation}: the run's own rows have changed since"

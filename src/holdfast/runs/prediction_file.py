@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from holdfast.contract.inference import (
-    TaskPredictor,
-    TaskPredictions,
-    PredictionRequest,
     GenerativePredictor,
+    PredictionRequest,
+    TaskPredictions,
+    TaskPredictor,
     TextPredictions,
 )
 from holdfast.contract.run_folder import run_files_in
@@ -102,8 +102,16 @@ class Predicted:
         self.without_text = 0
         self.below = 0
         self.cut = 0
-        added_columns = ("row", "prediction", "confidence", "because", *(("cut",) if self._is_generative else ()))
-        self.column_names, renaming = _renamed_columns(request.raw.names, (*added_columns, *map(_probability_column, names)))
+        added_columns = (
+            "row",
+            "prediction",
+            "confidence",
+            "because",
+            *(("cut",) if self._is_generative else ()),
+        )
+        self.column_names, renaming = _renamed_columns(
+            request.raw.names, (*added_columns, *map(_probability_column, names))
+        )
         self.decisions: tuple[Decision, ...] = (*request.decisions, *renaming)
 
     def __len__(self) -> int:
@@ -115,7 +123,9 @@ class Predicted:
             for place in range(part.columns.num_rows):
                 probabilities: Mapping[str, float] | None = None
                 if part.probabilities is not None and part.confidence[place] is not None:
-                    probabilities = dict(zip(self.names, part.probabilities[place].tolist(), strict=True))
+                    probabilities = dict(
+                        zip(self.names, part.probabilities[place].tolist(), strict=True)
+                    )
                 yield Prediction(
                     part.start + place,
                     part.predictions[place],
@@ -134,7 +144,9 @@ class Predicted:
             first, last = np.searchsorted(rows, [start, stop])
             positions = np.arange(first, last)
             answers = self._answer(table.take(positions)) if len(positions) else None
-            columns = columns.rename_columns([self.column_names[name] for name in columns.column_names])
+            columns = columns.rename_columns(
+                [self.column_names[name] for name in columns.column_names]
+            )
             yield self._part(start, columns, rows[positions] - start, answers)
             start = stop
 
@@ -224,7 +236,9 @@ def json_object(predicted: Predicted, part: PredictedPart) -> Iterator[dict[str,
             line["cut"] = True
         if part.probabilities is not None:
             line |= zip(
-                map(_probability_column, predicted.names), _rounded(part.probabilities[place]), strict=True
+                map(_probability_column, predicted.names),
+                _rounded(part.probabilities[place]),
+                strict=True,
             )
         for name, cell in cells.items():
             line[name] = json.loads(cell) if name in nested and cell is not None else _plain(cell)
@@ -236,7 +250,11 @@ def predicted_nested(predicted: Predicted) -> set[str]:
     raw = predicted._request.raw
     if is_parquet(predicted._file):
         return set()
-    return {predicted.column_names[name] for name, types in raw.column_types.items() if types == {"nested"}}
+    return {
+        predicted.column_names[name]
+        for name, types in raw.column_types.items()
+        if types == {"nested"}
+    }
 
 
 def _write_lines(predicted: Predicted, stream: io.RawIOBase) -> None:

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import (
-    PredictionType,
-    TaskPredictor,
-    TaskPredictions,
     Data,
-    LabelledRequest,
-    InferenceOptions,
-    PredictionRequest,
-    Scorer,
     GenerativePredictor,
+    InferenceOptions,
+    LabelledRequest,
+    PredictionRequest,
+    PredictionType,
+    Scorer,
+    TaskPredictions,
+    TaskPredictor,
     within_limits,
 )
 from holdfast.contract.run_folder import RECIPE, open_run, unsealed_decisions
@@ -109,7 +109,9 @@ class Predictor:
                 model, ensemble, join_decisions = join(paths, model)
                 decisions = (*decisions, *join_decisions)
         treated = partial(clean_like_run, recipe=recipe)
-        predictor = cls(model, recipe.data, paths, (*unsealed_decisions(paths), *decisions), treated, rule)
+        predictor = cls(
+            model, recipe.data, paths, (*unsealed_decisions(paths), *decisions), treated, rule
+        )
         predictor.ensemble = ensemble
         return predictor
 
@@ -196,7 +198,9 @@ class Predictor:
         """The labelled rows of a file, with the run's limits, columns and classes."""
         return self._read(self._model.read_labelled_rows, data, options or InferenceOptions())
 
-    def _read(self, read: Callable[[D, InferenceOptions], R], data: D, options: InferenceOptions) -> R:
+    def _read(
+        self, read: Callable[[D, InferenceOptions], R], data: D, options: InferenceOptions
+    ) -> R:
         with advising(), within_limits(self.part, options.limits):
             request = read(data, options)
             return replace(request, table=self._clean(request.table))

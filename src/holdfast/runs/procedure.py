@@ -107,7 +107,9 @@ def read_search_start(run: Path) -> Mapping[str, Any] | None:
     requested in addition to it; ``None`` where a run began without one, or none did."""
     for path in (run / CHECKPOINTS / SEARCH, run / SEARCH):
         if path.exists():
-            with reading_errors(str(path), RunError, remedy="Restore it, or start anew with another --out."):
+            with reading_errors(
+                str(path), RunError, remedy="Restore it, or start anew with another --out."
+            ):
                 recorded = read_yaml(path)
                 if not isinstance(recorded, dict) or COMMAND not in recorded:
                     raise ValueError("it does not hold what a search begins with")

@@ -20,17 +20,17 @@ import pyarrow as pa
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
-from holdfast.contract.fit import ScoringRequest, FittedModel, OuterFoldPredictions, ScoringResult
+from holdfast.contract.extra_features import FOLDER
+from holdfast.contract.fit import FittedModel, OuterFoldPredictions, ScoringRequest, ScoringResult
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
-from holdfast.contract.extra_features import FOLDER
 from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.controller import Controller
 from holdfast.core.decisions import notify
 from holdfast.core.files import disk_errors, replacing_folder
 from holdfast.core.input_errors import surviving_defects
 from holdfast.core.records import Estimate, to_json
-from holdfast.core.run_files import MODEL_CARD, EVENTS_FILE, read_events, read_result, write_result
+from holdfast.core.run_files import EVENTS_FILE, MODEL_CARD, read_events, read_result, write_result
 from holdfast.data.table import HeldOut
 from holdfast.fits.fit import average_decisions, late_decisions
 from holdfast.fits.run_facts import make_run_facts, with_probe
@@ -99,7 +99,9 @@ def empty_score(fitted: FittedModel, saved: Mapping[str, object]) -> ScoringResu
     training_plan, predictor = fitted.training_plan, Predictor.of(fitted)
     label_type = training_plan.prepared.rows.columns.label_kind
     table = training_plan.splits.train_rows.table
-    train_scores = predictor.judge(table.take(table.positions_of(training_plan.train.rows[training_plan.probe])))().to_json()
+    train_scores = predictor.judge(
+        table.take(table.positions_of(training_plan.train.rows[training_plan.probe]))
+    )().to_json()
     no_metric = {"value": None, "low": None, "high": None, "why": NO_TEST_ROWS}
     metrics = {headline_metric(train_scores["metrics"]): no_metric}
     empty = {"n": 0, "metrics": metrics, "why": NO_TEST_ROWS}
@@ -121,7 +123,10 @@ def _empty_predictions(fitted: FittedModel) -> dict[str, Any]:
     """The columns of ``predictions.parquet``, as the answers of other rows have them."""
     if fitted.out_of_fold is None:
         types = {"row": pa.int64(), "label": pa.string(), "prediction": pa.string()}
-        return {name: pa.array([], arrow_type) for name, arrow_type in {**types, "loss": pa.float64()}.items()}
+        return {
+            name: pa.array([], arrow_type)
+            for name, arrow_type in {**types, "loss": pa.float64()}.items()
+        }
     empty = fitted.out_of_fold.columns.slice(0, 0)
     return {name: empty[name] for name in empty.column_names}
 
@@ -150,10 +155,14 @@ def write_files(scored_run: CompletedRun) -> None:
     """The tables, then the result, which says what every file before it must be. Both the result
     and the journal are read again, by the shapes that every later command reads them by."""
     run, table = scored_run.run, scored_run.divided.table
-    outcome.write_splits(run / "splits.parquet", scored_run.divided.splits.records, scored_run.divided.tables)
+    outcome.write_splits(
+        run / "splits.parquet", scored_run.divided.splits.records, scored_run.divided.tables
+    )
     outcome.write_predictions(run / "predictions.parquet", scored_run.scored, table.classes)
     write_examples(run / EXAMPLES, scored_run.fitted)
-    for left_out in write_result(run, to_json(_result(scored_run)), scored_run.model, scored_run.base):
+    for left_out in write_result(
+        run, to_json(_result(scored_run)), scored_run.model, scored_run.base
+    ):
         notify(left_out)
     # What the report, the dashboard and ``diagnose`` read too.
     read_events(run / EVENTS_FILE)
@@ -161,7 +170,12 @@ def write_files(scored_run: CompletedRun) -> None:
 
 def _result(scored_run: CompletedRun) -> dict[str, Any]:
     divided, fitted, scored = scored_run.divided, scored_run.fitted, scored_run.scored
-    recipe, training_plan, run_start, side_layer = fitted.recipe, fitted.training_plan, fitted.run_start, fitted.extra_features
+    recipe, training_plan, run_start, side_layer = (
+        fitted.recipe,
+        fitted.training_plan,
+        fitted.run_start,
+        fitted.extra_features,
+    )
     assert run_start is not None
     train_s = training_plan.prepared.seconds + fitted.seconds
     timing = outcome.timing_block(fitted.trained, scored_run.seconds, train_s, scored.seconds)
@@ -183,7 +197,14 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
         "peak_memory_mb": outcome.peak_memory_mb(),
         "decisions": [
             *run_start.decisions,
-            *to_json([*average_decisions(fitted), fitted.checkpoint_decision, *late_decisions(fitted), *scored.decisions]),
+            *to_json(
+                [
+                    *average_decisions(fitted),
+                    fitted.checkpoint_decision,
+                    *late_decisions(fitted),
+                    *scored.decisions,
+                ]
+            ),
         ],
         "division": outcome.division_block(divided.splits, scored, divided.table.classes),
         "settings": recipe.public_settings(),
@@ -207,16 +228,20 @@ def _run_blocks(fitted: FittedModel, scored: ScoringResult) -> dict[str, Any]:
     return {**block, **answers, "probes": probes, "verdict": block["verdict"]}
 
 
-def write_evaluations(run: Path, fitted: FittedModel) -> None:
+def save_evaluations(run: Path, fitted: FittedModel) -> None:
     """What the verdict was made of, so that ``diagnose`` can make it again."""
     trained = fitted.trained
     facts = with_probe(make_run_facts(fitted.training_plan), fitted.listeners)
-    if not write_evaluations(run / EVALUATIONS_FILE, trained.history, facts, trained.best_step, __version__):
+    if not write_evaluations(
+        run / EVALUATIONS_FILE, trained.history, facts, trained.best_step, __version__
+    ):
         because = (
             "their rows and classes are above 64 MB, or cannot be read again; result.json has the "
             "verdict"
         )
-        fitted.job.journal.note(trained.last_step, "looks not kept", because, chosen=EVALUATIONS_FILE)
+        fitted.job.journal.note(
+            trained.last_step, "looks not kept", because, chosen=EVALUATIONS_FILE
+        )
 
 
 def write_pages(run: Path) -> dict[str, Any]:
@@ -297,7 +322,9 @@ def _sentence(expected: Optimism, observed: Estimate) -> str:
     )
     inflation = scale * expected.value
     # Draws that all choose the same evaluation differ by the rounding of their sums alone.
-    flattered = f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
+    flattered = (
+        f"by about {inflation:.2g}" if inflation >= threshold else f"by less than {threshold:g}"
+    )
     sentence_start = (
         f"The checkpoint was chosen among {expected.looks} evaluations on {expected.rows} "
         f"validation rows, which inflates its validation score {flattered}{unit} on average"
@@ -313,7 +340,9 @@ def _sentence(expected: Optimism, observed: Estimate) -> str:
     if gap < threshold:
         return f"{sentence_start}; here it equals the test score{interval}."
     comparison = "better" if observed.value >= 0 else "worse"
-    return f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
+    return (
+        f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
+    )
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:
@@ -325,12 +354,20 @@ def write_examples(path: Path, fitted: FittedModel) -> None:
     histories = [x for x in fitted.job.listeners if isinstance(x, ExampleHistory)]
     maps = [("train", training_plan.train, x.data_map()) for x in histories]
     maps += [
-        ("valid", training_plan.valid, evaluation_data_map(training_plan.valid.rows, fitted.trained.history))
+        (
+            "valid",
+            training_plan.valid,
+            evaluation_data_map(training_plan.valid.rows, fitted.trained.history),
+        )
         for _ in histories
         # Cross-fitted ones are training rows, which have a line.
         if fitted.job.out_of_fold is None
     ]
-    tables = [_data_map_table(s, rows, m, training_plan.task.classes) for s, rows, m in maps if m is not None]
+    tables = [
+        _data_map_table(s, rows, m, training_plan.task.classes)
+        for s, rows, m in maps
+        if m is not None
+    ]
     if tables:
         write_parquet(path, pa.concat_tables(tables))
 

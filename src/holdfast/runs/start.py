@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, ScoringResult, TrainingPlan
-from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, RECIPE, is_finished
+from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, RUN_START, is_finished
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
 from holdfast.core.files import disk_errors, write_json, write_text
@@ -88,7 +88,9 @@ def interruptible(run: Path) -> Iterator[None]:
         raise Interrupted(name, rule, None, remedy) from None
 
 
-def record_start(destination: Destination, training_plan: TrainingPlan, divided: Divided) -> RunStart:
+def record_start(
+    destination: Destination, training_plan: TrainingPlan, divided: Divided
+) -> RunStart:
     """What the run began with.
 
     It is written once, before the recipe. A run that is continued reads it; where that cannot be
@@ -251,7 +253,12 @@ class RunFolder:
         accelerator.wait_for_everyone()
         if run_start is None:
             # A process that is not the first writes nothing and gives no reasons.
-            run_start = RunStart(_rows_fingerprint(self._divided, training_plan), settings_of(destination.run), (), ())
+            run_start = RunStart(
+                _rows_fingerprint(self._divided, training_plan),
+                settings_of(destination.run),
+                (),
+                (),
+            )
         listeners = self._listeners(training_plan.recipe) if is_writer else ()
         journal = Journal(destination.run if is_writer else None)
         # The loop takes the journal back to its last checkpoint, which may be before that.
@@ -291,7 +298,9 @@ class RunFolder:
         run, alert, track = self._destination.run, recipe.alert, recipe.track
         if track.to:
             mark, name = run / CHECKPOINTS / MARK_FILE, track.name or run.resolve().name
-            opened = open_trackers(track.to, track.project, name, run, mark, recipe.public_settings())
+            opened = open_trackers(
+                track.to, track.project, name, run, mark, recipe.public_settings()
+            )
             self._tracks = (opened,)
         if not (alert.command or alert.webhook):
             return self._tracks

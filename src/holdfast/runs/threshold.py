@@ -47,7 +47,9 @@ def refuse_existing(run: Path) -> None:
     with reading_errors(str(path), RunError, remedy=TAKE_AWAY):
         stored = json.loads(path.read_text("utf-8"))
         request_text = f"{stored.get('by')} {stored.get('asked')}"
-    raise RunError(str(path), "holds a threshold already", request_text, "Choose anew with --force.")
+    raise RunError(
+        str(path), "holds a threshold already", request_text, "Choose anew with --force."
+    )
 
 
 def model_fingerprint(result: Mapping[str, Any]) -> str | None:
@@ -78,7 +80,9 @@ def read_threshold(run: Path) -> ThresholdRule | None:
         raise RunError(str(path), "was changed since it was chosen", None, TAKE_AWAY)
     result = open_run(run)
     fingerprint = model_fingerprint(result)
-    other_classes = rule.matrix is not None and [*rule.matrix.names] != [*(result.get("classes") or ())]
+    other_classes = rule.matrix is not None and [*rule.matrix.names] != [
+        *(result.get("classes") or ())
+    ]
     if other_classes or (fingerprint is not None and stored.get("model") != fingerprint):
         raise RunError(str(path), "was chosen for another model", None, TAKE_AWAY)
     return rule
@@ -127,10 +131,19 @@ class ThresholdRule:
             class_indices = self.matrix.choose(probabilities)
             names, positions = self.matrix.names, np.arange(len(class_indices))
             predicted = [names[k] if k >= 0 else None for k in class_indices]
-            confidences: list[float | None] = probabilities[positions, np.maximum(class_indices, 0)].tolist()
-            confidences = [p if k >= 0 else c for p, k, c in zip(confidences, class_indices, confidence, strict=True)]
+            confidences: list[float | None] = probabilities[
+                positions, np.maximum(class_indices, 0)
+            ].tolist()
+            confidences = [
+                p if k >= 0 else c
+                for p, k, c in zip(confidences, class_indices, confidence, strict=True)
+            ]
             reason = f"any answer is expected to cost more than none: {ASK_ANNOTATOR}"
-            return predicted, confidences, [None if one is not None else reason for one in predicted]
+            return (
+                predicted,
+                confidences,
+                [None if one is not None else reason for one in predicted],
+            )
         min_confidence = float(self.threshold or 0.0)
         is_answered = [p is not None and p >= min_confidence for p in confidence]
         reason = f"below the threshold of {min_confidence:.4g}: {ASK_ANNOTATOR}"

@@ -111,7 +111,9 @@ class SizeSearch:
         judged_on = f"out of fold, in {FOLDS} folds" if len(folds) > 1 else "by the validation rows"
         rows = count_phrase(judging_counts(folds)["rows"], "row")
         reason = f"each is fitted from the pretrained weights, judged {judged_on} ({rows})"
-        sizes_decision = Decision("sizes", ", ".join(size.name for size in sizes), reason, prominent=True)
+        sizes_decision = Decision(
+            "sizes", ", ".join(size.name for size in sizes), reason, prominent=True
+        )
         notify(sizes_decision)
         trials = SizeTrials(sizes, folds, units_of(context, folds))
         for result in fits(trials.jobs()):
@@ -245,7 +247,11 @@ def fit_order(sizes: Sequence[Size]) -> list[Size]:
 
 
 def capacity_block(
-    capacity: Capacity, trials: SizeTrials, costs: Mapping[str, Cost], judged_on: str, sentence_text: str
+    capacity: Capacity,
+    trials: SizeTrials,
+    costs: Mapping[str, Cost],
+    judged_on: str,
+    sentence_text: str,
 ) -> dict[str, Any]:
     """``capacity`` of ``result.json``."""
     lines = [_line(capacity, trials, costs, size) for size in trials.sizes]
@@ -267,7 +273,9 @@ def capacity_block(
     }
 
 
-def capacity_study(capacity: Capacity, trials: SizeTrials, block: Mapping[str, Any]) -> dict[str, Any]:
+def capacity_study(
+    capacity: Capacity, trials: SizeTrials, block: Mapping[str, Any]
+) -> dict[str, Any]:
     """``study`` of ``result.json``, in the form of every search: the sizes are its trials."""
     fitted = [line for line in block["sizes"] if line["tried"]]
     scores = {line["key"]: trials.quality(line["key"]) for line in fitted}

@@ -170,7 +170,13 @@ class SearchContext:
         if not self.folds:
             return fit(prepared, job.train, job.valid, fit_settings, into=into, listeners=listeners)
         return cross_fit(
-            prepared, job.train, self.folds, fit_settings, extend=extend, into=into, listeners=listeners
+            prepared,
+            job.train,
+            self.folds,
+            fit_settings,
+            extend=extend,
+            into=into,
+            listeners=listeners,
         )
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -246,7 +252,9 @@ def timing_batches(prepared: PreparedData, count: int) -> tuple[Any, list[dict[s
     """The task of prepared rows, and ``count`` rows of middle length (all, where there are fewer)
     as batches of one, by which the time of an answer is measured."""
     task = prepared.definition.make_task(prepared.loaded, prepared.rows, prepared.recipe, None)
-    examples = prepared.definition.transform_examples(prepared.examples, prepared.loaded, prepared.rows)
+    examples = prepared.definition.transform_examples(
+        prepared.examples, prepared.loaded, prepared.rows
+    )
     order = np.argsort(np.asarray(examples.lengths), kind="stable")
     first = max(0, len(order) // 2 - count // 2)
     rows = order[first : first + count]
@@ -284,7 +292,9 @@ def run_job(context: SearchContext, job: FitJob, watch: FitWatch | None = None) 
         return FitResult(
             key=job.key,
             settings=dict(job.settings),
-            evaluations=FitEvaluations(empty.astype(np.int64), empty[None], None, (), None, empty, empty),
+            evaluations=FitEvaluations(
+                empty.astype(np.int64), empty[None], None, (), None, empty, empty
+            ),
             losses=empty,
             seconds=time.perf_counter() - start,
             ended="failed",

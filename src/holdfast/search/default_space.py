@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-from holdfast.core.tasks import CLASSIFICATION_TASKS, IMAGE_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED_MODEL

@@ -158,7 +158,9 @@ def _pack(result: FitResult) -> dict[str, Any]:
     import torch
 
     separate = ("evaluations", "held_out", *_ARRAYS)
-    plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name not in separate}
+    plain = {
+        one.name: getattr(result, one.name) for one in fields(result) if one.name not in separate
+    }
     state: dict[str, Any] = {
         "plain": json.dumps(plain),
         **{name: _tensor(getattr(result, name)) for name in _ARRAYS},
@@ -189,10 +191,15 @@ def _unpack(state: dict[str, Any]) -> FitResult:
     held_out = state.get("held")
     if held_out is not None:
         stream = pa.ipc.open_stream(pa.py_buffer(_array(held_out["answers"]).tobytes()))
-        held_out = FoldScores(json.loads(held_out["scores"]), stream.read_all(), _array(held_out["losses"]))
+        held_out = FoldScores(
+            json.loads(held_out["scores"]), stream.read_all(), _array(held_out["losses"])
+        )
     arrays = {name: _array(state[name]) for name in _ARRAYS}
     return FitResult(
-        **json.loads(state["plain"]), **arrays, evaluations=FitEvaluations(**evaluations), held_out=held_out
+        **json.loads(state["plain"]),
+        **arrays,
+        evaluations=FitEvaluations(**evaluations),
+        held_out=held_out,
     )
 
 

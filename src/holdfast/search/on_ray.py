@@ -57,7 +57,12 @@ class RayEngine:
         """Connect. Raises ``MachineError`` where Ray is not installed or cannot be reached."""
         already_connected = is_ray_connected()
         resources = connect_ray(address).cluster_resources()
-        return cls(address, int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), not already_connected)
+        return cls(
+            address,
+            int(resources.get("CPU", 1)),
+            int(resources.get("GPU", 0)),
+            not already_connected,
+        )
 
     def run(
         self,
@@ -70,7 +75,9 @@ class RayEngine:
         """See ``FitEngine.run``; the results come as they are there, in no order."""
         threads = context.recipe.train.threads or 1
         max_fits = self.gpus or max(1, self.processors // threads)
-        resources = f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
+        resources = (
+            f"{count_phrase(self.processors, 'processor')}, {count_phrase(self.gpus, 'GPU')}"
+        )
         because = f"the cluster has {resources}; a fit takes {count_phrase(threads, 'thread')}"
         notify(Decision("fits at a time", str(max_fits), because))
         ray = connect_ray(self.address)
@@ -85,7 +92,9 @@ class RayEngine:
                     ray.shutdown()
 
 
-def _results(pool: _FitPool, jobs: Iterator[FitJob], max_fits: int, store: FitStore) -> Iterator[FitResult]:
+def _results(
+    pool: _FitPool, jobs: Iterator[FitJob], max_fits: int, store: FitStore
+) -> Iterator[FitResult]:
     """The results, with at most so many fits under way."""
     jobs_left = True
     while jobs_left or pool.running:
@@ -123,10 +132,9 @@ class _FitPool:
 
     def begin(self, job: FitJob, tries: int = 1) -> None:
         """Give it to a worker."""
-        self.running[self._task.remote(self._fingerprint, [self._context], job, self._mail, __version__)] = (
-            job,
-            tries,
-        )
+        self.running[
+            self._task.remote(self._fingerprint, [self._context], job, self._mail, __version__)
+        ] = (job, tries)
 
     def finished(self) -> Iterator[tuple[FitJob, FitResult]]:
         """Those that have come to their end within a moment; evaluations are answered meanwhile."""
@@ -212,11 +220,15 @@ class RemoteWatch:
         """Ask the process that searches, and wait."""
         import ray
 
-        reason: str | None = ray.get(self.mail.look.remote(key, replace(snapshot, valid_logits=None)))
+        reason: str | None = ray.get(
+            self.mail.look.remote(key, replace(snapshot, valid_logits=None))
+        )
         return reason
 
 
-def _run_in_worker(fingerprint: str, packed: list[Any], job: FitJob, mail: object, version: str) -> Any:
+def _run_in_worker(
+    fingerprint: str, packed: list[Any], job: FitJob, mail: object, version: str
+) -> Any:
     """In a worker: the one fit, or the error that a person must see."""
     import ray
 

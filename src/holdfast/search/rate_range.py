@@ -74,7 +74,9 @@ class RateRange:
         return {"schema": 1, **asdict(self), "points": [asdict(one) for one in self.points]}
 
 
-def range_test(recipe: Recipe, in_memory: Mapping[str, pa.Table] = MappingProxyType({})) -> RateRange:
+def range_test(
+    recipe: Recipe, in_memory: Mapping[str, pa.Table] = MappingProxyType({})
+) -> RateRange:
     """The range test of a recipe; ``in_memory`` are rows in memory, see ``prepare.sources``.
 
     Raises what ``train`` raises of its rows, model and settings, ``Interrupted`` not among them:
@@ -111,7 +113,8 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
     losses, starts = (np.array([getattr(one, key) for one in updates]) for key in ("loss", "start"))
     suggestion = suggest(rates_tried, losses, starts)
     points = tuple(
-        RatePoint(*map(float, one)) for one in zip(rates_tried, losses, suggestion.smoothed, strict=True)
+        RatePoint(*map(float, one))
+        for one in zip(rates_tried, losses, suggestion.smoothed, strict=True)
     )
     return RateRange(
         suggestion.rate,
@@ -130,4 +133,7 @@ def has_diverged(updates: Sequence[SweepStep]) -> bool:
     if len(updates) < DIVERGED_UPDATES:
         return False
     risen = np.mean([one.loss - one.initial_loss for one in updates[-DIVERGED_UPDATES:]])
-    return bool(risen > max(DIVERGED_NATS, DIVERGED_SHARE * float(np.mean([one.initial_loss for one in updates]))))
+    return bool(
+        risen
+        > max(DIVERGED_NATS, DIVERGED_SHARE * float(np.mean([one.initial_loss for one in updates])))
+    )

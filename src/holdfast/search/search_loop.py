@@ -87,7 +87,9 @@ class SearchLoop:
         result = self._assemble(trial)
         trial.drop_reason = fit_result.failed or fit_result.stopped
         if trial.drop_reason is None and len(trial.results) < len(self.plan.folds):
-            trial.drop_reason = self.trial_stop_rule(result, self.results) if self.trial_stop_rule else None
+            trial.drop_reason = (
+                self.trial_stop_rule(result, self.results) if self.trial_stop_rule else None
+            )
             if trial.drop_reason is None:
                 return
         result = self._assemble(trial)
@@ -174,10 +176,14 @@ class SearchLoop:
             typical_seconds = float(np.median([one.seconds for one in self.results]))
             if elapsed + typical_seconds > self.seconds:
                 return (
-                    f"{self.seconds / 60:g} minutes: another trial of about {typical_seconds:.0f} s does "
+                    f"{self.seconds / 60:g} minutes: another trial of about "
+                    f"{typical_seconds:.0f} s does "
                     "not fit"
                 )
-        if self.search_stop_rule is None or sum(one.is_fully_scored for one in self.results) < LEAST_TRIALS:
+        if (
+            self.search_stop_rule is None
+            or sum(one.is_fully_scored for one in self.results) < LEAST_TRIALS
+        ):
             return None
         return self.search_stop_rule(self.results)
 
@@ -189,7 +195,9 @@ class SearchLoop:
             self._fold_sizes.setdefault(number, len(one.losses))
         sizes = tuple(self._fold_sizes.get(number, 0) for number in range(len(self.plan.folds)))
         losses, correct = (
-            np.concatenate([_fold_values(fitted.get(i), name, size) for i, size in enumerate(sizes)])
+            np.concatenate(
+                [_fold_values(fitted.get(i), name, size) for i, size in enumerate(sizes)]
+            )
             for name in ("losses", "correct")
         )
         failed = next((one.failed for one in fit_results if one.failed), None)
@@ -217,7 +225,9 @@ class SearchLoop:
             cost=float(sum(one.examples_seen for one in fit_results)),
             seconds=round(sum(one.seconds for one in fit_results), 3),
             parameters=max(one.parameters for one in fit_results),
-            verdict=", ".join(dict.fromkeys(str(one.verdict.get("label", "none")) for one in fit_results)),
+            verdict=", ".join(
+                dict.fromkeys(str(one.verdict.get("label", "none")) for one in fit_results)
+            ),
             best_step=last_fit.best_step,
             last_step=last_fit.last_step,
             planned=last_fit.planned,
@@ -227,14 +237,18 @@ class SearchLoop:
 
     def _report(self, result: TrialResult) -> None:
         # Trials are numbered from 0, the default.
-        progress = f" ({result.number + 1} of {self.plan.max_trials})" if self.plan.max_trials else ""
+        progress = (
+            f" ({result.number + 1} of {self.plan.max_trials})" if self.plan.max_trials else ""
+        )
         value = result.value(self.plan.metric)
         score = f"{self.plan.metric} {value:.3f}" if value == value else "no score"
         reason = ""
         if result.state != "complete":
             score = f"{result.state}, {score}" if value == value else result.state
             reason = f"; {result.because}"
-        details = f"{result.origin}: {format_settings(result.settings)} ({result.seconds:.0f} s){reason}"
+        details = (
+            f"{result.origin}: {format_settings(result.settings)} ({result.seconds:.0f} s){reason}"
+        )
         notify(Decision(f"trial {result.number}{progress}", score, details, prominent=True))
 
 

@@ -166,7 +166,9 @@ def _timed_passes(prepared: PreparedData) -> list[Callable[[], object]]:
     if not isinstance(network, EncoderClassifier) or network.adapter is not None:
         return [partial(task.forward, network.eval(), batch) for batch in batches_timed]
     plain: Any = plain_model(network).eval()
-    inputs_of_batches = [{k: v for k, v in batch.items() if k in network.accepts} for batch in batches_timed]
+    inputs_of_batches = [
+        {k: v for k, v in batch.items() if k in network.accepts} for batch in batches_timed
+    ]
     return [partial(plain, **inputs) for inputs in inputs_of_batches]
 
 
@@ -288,14 +290,20 @@ def capacity_sentence(
         return f"oversized: {named[selected.key].name} {do} {comparison} ({gap}), {speed}"
     if capacity.answer in ("all_needed", "too_small"):
         largest = max(capacity.standings, key=lambda one: named[one.key].magnitude)
-        loss_text = f"with {named[largest.key].name} it is worse ({_gap_text(largest, has_accuracy)})"
+        loss_text = (
+            f"with {named[largest.key].name} it is worse ({_gap_text(largest, has_accuracy)})"
+        )
         if capacity.answer == "too_small":
-            return f"too small: {loss_text}, and the whole model underfits; a larger one may do better"
+            return (
+                f"too small: {loss_text}, and the whole model underfits; a larger one may do better"
+            )
         return f"not oversized: {loss_text}; whether a larger model does better was not tried"
     unknown = f"cannot be told on {capacity.n} rows whether the model is oversized"
     if selected is None:
         nearest = max(capacity.standings, key=lambda one: one.expected_difference, default=None)
-        nearest_text = f" ({named[nearest.key].name}: {_gap_text(nearest, has_accuracy)})" if nearest else ""
+        nearest_text = (
+            f" ({named[nearest.key].name}: {_gap_text(nearest, has_accuracy)})" if nearest else ""
+        )
         return f"{unknown}{nearest_text}; the whole is kept, for each smaller size is likely worse"
     gap, speed = _gap_text(selected, has_accuracy), _speed_text(costs, selected.key)
     return f"{unknown}; kept as the cheaper choice: {named[selected.key].name} ({gap}), {speed}"

@@ -81,7 +81,9 @@ class Dimension:
         """How many values a grid tries, without making them."""
         if self.value_type == "choice":
             return len(self.choices)
-        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else GRID_POINTS
+        return (
+            math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else GRID_POINTS
+        )
 
     @property
     def finite(self) -> bool:
@@ -152,7 +154,9 @@ class Space:
             points = self._extend_points(points, one)
         return points
 
-    def _extend_points(self, points: Iterator[dict[str, Any]], dimension: Dimension) -> Iterator[dict[str, Any]]:
+    def _extend_points(
+        self, points: Iterator[dict[str, Any]], dimension: Dimension
+    ) -> Iterator[dict[str, Any]]:
         for point in points:
             if dimension in self.active(point):
                 yield from ({**point, dimension.key: value} for value in dimension.grid())

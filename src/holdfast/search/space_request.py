@@ -180,7 +180,9 @@ def _parse_dimension(key: str, table: Mapping[str, Any]) -> Dimension:
     where = f"search space: {key}"
     for name in table:
         if name not in RANGE_KEYS:
-            raise RecipeError(where, "names an unknown word", name, suggest_name(str(name), RANGE_KEYS))
+            raise RecipeError(
+                where, "names an unknown word", name, suggest_name(str(name), RANGE_KEYS)
+            )
     if "choices" in table:
         choices = table["choices"]
         extra = [name for name in table if name != "choices"]
@@ -310,10 +312,16 @@ def _check_values(dimension: Dimension, recipe: Recipe) -> None:
         except RecipeError as error:
             shown_value = error.value if not isinstance(error.value, Mapping) else None
             rule_text, remedy = error.rule, error.remedy
-            if dimension.key in ADAPTER_KEYS and ADAPTER_KIND not in condition and recipe.model.adapter.kind is None:
+            if (
+                dimension.key in ADAPTER_KEYS
+                and ADAPTER_KIND not in condition
+                and recipe.model.adapter.kind is None
+            ):
                 remedy = f"Set {ADAPTER_KIND}=lora, or search it: {{choices: [null, lora]}}."
             shown_value = format_value(value) if shown_value is None else shown_value
-            raise RecipeError(f"search space: {dimension.key}", rule_text, shown_value, remedy) from None
+            raise RecipeError(
+                f"search space: {dimension.key}", rule_text, shown_value, remedy
+            ) from None
 
 
 def settings_key(settings: Mapping[str, object]) -> str:

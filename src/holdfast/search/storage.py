@@ -126,7 +126,10 @@ def _truncate_torn_line(path: Path, lock: BaseJournalFileLock) -> None:
 
 def _database(url: str) -> BaseStorage:
     """Every fault of the database as one block without the password."""
-    name, remedy = mask_password(url), "Check host, name and password; PGPASSWORD and ~/.pgpass are read."
+    name, remedy = (
+        mask_password(url),
+        "Check host, name and password; PGPASSWORD and ~/.pgpass are read.",
+    )
     scheme, _, rest = url.partition("://")
     driver_url = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     try:
@@ -142,7 +145,9 @@ def _database(url: str) -> BaseStorage:
     except ValueError:
         # A port that is no number, say; it may be a part of the password, so it is not said.
         rule = "is no URL of a database"
-        instruction = "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
+        instruction = (
+            "Write postgresql://NAME:PASSWORD@HOST:PORT/DATABASE, with / @ : of a password as "
+        )
         raise RunError(name, rule, None, f"{instruction}%2F %40 %3A.") from None
     except Exception as error:
         package = type(error).__module__.partition(".")[0]

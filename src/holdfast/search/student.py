@@ -63,7 +63,9 @@ def student_recipe(
     for split in SPLITS:
         # Refuses rows that are not there as they were.
         finished.table(split)
-    student_config = _student_recipe(runs, recipe, model, unlabelled, recipe.seed if seed is None else seed)
+    student_config = _student_recipe(
+        runs, recipe, model, unlabelled, recipe.seed if seed is None else seed
+    )
     student_config = resolve_paths(override(student_config, as_settings(settings)), Path())
     if not student_config.distill.teacher:
         rule = "is empty, and a student needs a teacher"

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 
-SEARCH_ATTR, RESULT_ATTR, OWNER_ATTR, ORIGIN_ATTR, PLACE_ATTR = "holdfast", "result", "owner", "origin", "place"
+SEARCH_ATTR, RESULT_ATTR, OWNER_ATTR, ORIGIN_ATTR, PLACE_ATTR = (
+    "holdfast",
+    "result",
+    "owner",
+    "origin",
+    "place",
+)
 State = Literal["complete", "pruned", "failed"]
 Origin = Literal["default", "grid", "sampler"]
 DIFFERENCES = {
@@ -306,10 +312,16 @@ def suggest_value(trial: Trial, dimension: Dimension) -> Any:
     """The value of one dimension in a trial. Choices are texts there: a library of plain values
     takes true for 1, and knows no lists."""
     if dimension.value_type == "choice":
-        return json.loads(trial.suggest_categorical(dimension.key, [canonical_text(c) for c in dimension.choices]))
+        return json.loads(
+            trial.suggest_categorical(dimension.key, [canonical_text(c) for c in dimension.choices])
+        )
     if dimension.value_type == "whole":
         step = 1 if dimension.log else int(dimension.step or 1)
-        return int(trial.suggest_int(dimension.key, int(dimension.low), int(dimension.high), step=step, log=dimension.log))
+        return int(
+            trial.suggest_int(
+                dimension.key, int(dimension.low), int(dimension.high), step=step, log=dimension.log
+            )
+        )
     stride = None if dimension.log or dimension.step is None else float(dimension.step)
     low, high = float(dimension.low), float(dimension.high)
     return float(trial.suggest_float(dimension.key, low, high, step=stride, log=dimension.log))

@@ -38,11 +38,22 @@ LEAST_COMPLETE = 12
 PERMUTATIONS, TREES = 19, 16
 
 
-def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str) -> dict[str, Any]:
+def study_block(
+    search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str
+) -> dict[str, Any]:
     """Everything that a search found, in plain values; ``where`` its study lies."""
-    results, plan, expected, best = search.results, search.plan, search_verdict.expected, search_verdict.winner
+    results, plan, expected, best = (
+        search.results,
+        search.plan,
+        search_verdict.expected,
+        search_verdict.winner,
+    )
     # Of every form of the model among the whole trials, measured once.
-    forms = {str(_model_settings(result)): _model_settings(result) for result in results if result.is_fully_scored}
+    forms = {
+        str(_model_settings(result)): _model_settings(result)
+        for result in results
+        if result.is_fully_scored
+    }
     times = {key: latency_ms(context, settings) for key, settings in forms.items()}
     stored = search.trials.study.get_trials(deepcopy=False)
     return {
@@ -74,11 +85,21 @@ def study_block(search: SearchLoop, search_verdict: SearchVerdict, context: Sear
         "space": plan.space.to_json(),
         "own_space": plan.space.user_defined,
         "trials_table": [
-            _trial_row(result, plan.metric, times.get(str(_model_settings(result))), search_verdict.expected_by_number.get(result.number))
+            _trial_row(
+                result,
+                plan.metric,
+                times.get(str(_model_settings(result))),
+                search_verdict.expected_by_number.get(result.number),
+            )
             for result in results
         ],
         "importance": importance(stored, plan.seed),
-        "pareto": _pareto([result for result in results if result.is_fully_scored], search_verdict, plan.metric, times),
+        "pareto": _pareto(
+            [result for result in results if result.is_fully_scored],
+            search_verdict,
+            plan.metric,
+            times,
+        ),
         "seconds": round(sum(result.seconds for result in results), 3),
     }
 
@@ -112,7 +133,10 @@ def _trial_row(
 
 
 def _pareto(
-    scored: Sequence[TrialResult], search_verdict: SearchVerdict, metric: str, times: Mapping[str, float]
+    scored: Sequence[TrialResult],
+    search_verdict: SearchVerdict,
+    metric: str,
+    times: Mapping[str, float],
 ) -> dict[str, Any]:
     """The trials that nobody beats in score, time of an answer and size at once."""
     sign = -1.0 if metric == "accuracy" else 1.0

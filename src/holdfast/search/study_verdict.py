@@ -67,7 +67,8 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
     margin_text = f" by more than {100 * margin:g} points" if margin else ""
     return (
         f"it gives what is right {100 * float(gap.mean()):.1f} points less probability than the "
-        f"best trial over {len(gap)} rows, and is worse{margin_text} (evidence of {evidence:.3g} to 1, with "
+        f"best trial over {len(gap)} rows, and is worse{margin_text} (evidence of "
+        f"{evidence:.3g} to 1, with "
         "that trial's own luck in it)"
     )
 
@@ -167,13 +168,20 @@ def judge_trials(
     level = LEVEL if baseline.origin == "default" else 1.0
     answers = correct if has_accuracy else None
     units = units if units is not None and len(units) == len(baseline.losses) else None
-    selection = select_winner(losses, answers, trial_costs(scored), trial_name(baseline), level=level, units=units)
+    selection = select_winner(
+        losses, answers, trial_costs(scored), trial_name(baseline), level=level, units=units
+    )
     # More is better in both: of losses the expected score is that of their negative.
     row_scores = correct if has_accuracy else {key: -rows for key, rows in losses.items()}
     sign = 1.0 if has_accuracy else -1.0
     expected_scores = {
         key: expected_score(
-            row_scores, key, trial_name(baseline), losses=losses, test_rows=test_rows or None, units=units
+            row_scores,
+            key,
+            trial_name(baseline),
+            losses=losses,
+            test_rows=test_rows or None,
+            units=units,
         )
         for key in by_name
     }
@@ -190,7 +198,9 @@ def judge_trials(
         p_average=selection.p_average,
         expected=expected.signed(sign),
         optimism=expected.optimism,
-        expected_by_number={by_name[key].number: sign * one.value for key, one in expected_scores.items()},
+        expected_by_number={
+            by_name[key].number: sign * one.value for key, one in expected_scores.items()
+        },
     )
 
 

@@ -58,7 +58,8 @@ def choose_sampler(requested: str, space: Space, trials: int | None) -> Decision
         return Decision("sampler", "grid", because)
     if trials is not None and trials < MIN_TRIALS_FOR_MODEL:
         because = (
-            f"{count_phrase(trials, 'trial')}: below {MIN_TRIALS_FOR_MODEL} a model of the space has "
+            f"{count_phrase(trials, 'trial')}: below {MIN_TRIALS_FOR_MODEL} a model of the "
+            "space has "
             "hardly begun"
         )
         return Decision("sampler", "random", because)
@@ -208,7 +209,9 @@ def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart 
     section = section if name is None else name
     if isinstance(section, str):
         if section not in NAMED_SEARCHES:
-            raise RecipeError("search", "is no way to search", section, suggest_name(section, NAMED_SEARCHES))
+            raise RecipeError(
+                "search", "is no way to search", section, suggest_name(section, NAMED_SEARCHES)
+            )
         if values:
             rule = f"is {section}, which has no such setting"
             raise RecipeError("search", rule, next(iter(values)), "Leave it out.")
@@ -223,7 +226,9 @@ def search_part(section: object, overrides: Mapping[str, object]) -> SearchPart 
         key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             known = list(SearchPart.model_fields)
-            raise RecipeError("search", "names an unknown key", key, suggest_name(key, known)) from None
+            raise RecipeError(
+                "search", "names an unknown key", key, suggest_name(key, known)
+            ) from None
         rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
         value, remedy = fault.get("input"), "See docs/tune.md."
         raise RecipeError(f"search.{key}", rule[0].lower() + rule[1:], value, remedy) from None
@@ -261,7 +266,9 @@ class TrialPlan:
     decisions: tuple[Decision, ...]
 
 
-def plan_trials(ranges: Mapping[str, object], part: SearchPart, context: SearchContext) -> TrialPlan:
+def plan_trials(
+    ranges: Mapping[str, object], part: SearchPart, context: SearchContext
+) -> TrialPlan:
     """For the ranges that were requested (none: the default space), on these rows."""
     facts, passed = space_facts(context)
     space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
@@ -307,7 +314,9 @@ def space_facts(context: SearchContext) -> tuple[SpaceFacts, float]:
 
     train = context.train
     prepared = context.extended({}, train, train[:0] if context.folds else context.valid)
-    training_plan = make_training_plan(prepared, train, context.valid, cross_fitted=bool(context.folds))
+    training_plan = make_training_plan(
+        prepared, train, context.valid, cross_fitted=bool(context.folds)
+    )
     network, phases = training_plan.loaded.network, training_plan.plan.phases
     facts = SpaceFacts(
         recipe=context.recipe,

@@ -135,13 +135,19 @@ class SettingsSearch:
             trial_stop_rule=trial_stop_reason if plan.pruner.chosen == "race" else None,
         )
         if search.results:
-            existing_text = f"{count_phrase(len(search.results), 'finished trial')} in it are not repeated"
+            existing_text = (
+                f"{count_phrase(len(search.results), 'finished trial')} in it are not repeated"
+            )
             notify(Decision("study", mask_password(storage_path), existing_text, prominent=True))
         for result in fits(search.jobs(), search.pruning):
             search.add(result)
-        search_verdict = judge_trials(search.results, plan.metric, self.test_rows, units_of(context, plan.folds))
+        search_verdict = judge_trials(
+            search.results, plan.metric, self.test_rows, units_of(context, plan.folds)
+        )
         settings = search_verdict.winner.settings
-        decision = Decision("settings", format_settings(settings), search_verdict.because, prominent=True)
+        decision = Decision(
+            "settings", format_settings(settings), search_verdict.because, prominent=True
+        )
         notify(decision)
         study = study_block(search, search_verdict, context, mask_password(storage_path))
         study["search_s"] = round(time.perf_counter() - start, 3)

@@ -50,7 +50,11 @@ class _Board:
 
 
 def assign(
-    unit_of_row: I64, labels: I64, unit_keys: U64, fractions: tuple[float, ...], class_names: tuple[str, ...]
+    unit_of_row: I64,
+    labels: I64,
+    unit_keys: U64,
+    fractions: tuple[float, ...],
+    class_names: tuple[str, ...],
 ) -> npt.NDArray[np.int8]:
     """The split of each unit [units], as an index into ``fractions``.
 
@@ -71,7 +75,9 @@ def assign(
     targets = class_targets(np.bincount(labels, minlength=classes), fractions).astype(np.float64)
     sizes = np.bincount(unit_of_row, minlength=len(unit_keys))
     assignment = np.full(len(unit_keys), -1, dtype=np.int8)
-    board = _Board(unit, label, count, sizes, unit_keys, targets, np.zeros_like(targets), assignment)
+    board = _Board(
+        unit, label, count, sizes, unit_keys, targets, np.zeros_like(targets), assignment
+    )
     _check_classes(board, class_names, len(fractions))
     _place_large(board)
     _place_single(board)
@@ -91,7 +97,9 @@ def class_targets(totals: I64, fractions: tuple[float, ...]) -> I64:
         remainder = exact_targets[class_number] - targets[class_number]
         # A share without a remainder is rounded up last; before it the split that earlier classes
         # have left short the most, so that totals come out right over many small classes.
-        order = sorted(range(len(fractions)), key=lambda s: (remainder[s] <= 1e-9, -deficit[s], -remainder[s]))
+        order = sorted(
+            range(len(fractions)), key=lambda s: (remainder[s] <= 1e-9, -deficit[s], -remainder[s])
+        )
         for split in order[: total - int(targets[class_number].sum())]:
             targets[class_number, split] += 1
             deficit[split] -= 1
@@ -194,7 +202,9 @@ def _fill_gaps(board: _Board, class_names: tuple[str, ...]) -> None:
                 "or use --set data.rare=drop.",
             )
         entries = np.flatnonzero(board.entry_unit == unit)
-        board.placed[board.entry_label[entries], board.assignment[unit]] -= board.entry_count[entries]
+        board.placed[board.entry_label[entries], board.assignment[unit]] -= board.entry_count[
+            entries
+        ]
         board.placed[board.entry_label[entries], split] += board.entry_count[entries]
         board.assignment[unit] = split
 
@@ -205,7 +215,10 @@ def _movable_unit(board: _Board, label: int) -> int | None:
     starts = board.starts
     for unit in units[np.lexsort((board.keys[units], board.sizes[units]))].tolist():
         entries = slice(int(starts[unit]), int(starts[unit + 1]))
-        remaining = board.placed[board.entry_label[entries], board.assignment[unit]] - board.entry_count[entries]
+        remaining = (
+            board.placed[board.entry_label[entries], board.assignment[unit]]
+            - board.entry_count[entries]
+        )
         if (remaining > 0).all():
             return int(unit)
     return None
@@ -245,7 +258,9 @@ def assign_multilabel(
     assignment = np.full(units, -1, dtype=np.int8)
     remaining_counts = counts.sum(axis=0)
     while remaining_counts.any():
-        label = int(np.argmin(np.where(remaining_counts > 0, remaining_counts, np.iinfo(np.int64).max)))
+        label = int(
+            np.argmin(np.where(remaining_counts > 0, remaining_counts, np.iinfo(np.int64).max))
+        )
         unassigned = np.flatnonzero((assignment < 0) & (counts[:, label] > 0))
         for unit in unassigned[np.lexsort((keys[unassigned], -counts[unassigned, label]))].tolist():
             # The order of splits that want alike is of the unit's own, or the first would gain.
@@ -263,7 +278,11 @@ def assign_multilabel(
 
 
 def strata_by_source(
-    labels: Ints, sources: npt.NDArray[np.generic], unit_of_row: Ints, splits: int, classes: Sequence[str]
+    labels: Ints,
+    sources: npt.NDArray[np.generic],
+    unit_of_row: Ints,
+    splits: int,
+    classes: Sequence[str],
 ) -> tuple[Ints, tuple[str, ...]]:
     """What is kept in proportion [n] where each source is split by itself: a class of a source,
     and what each is called.
@@ -276,7 +295,9 @@ def strata_by_source(
     cells = labels * (int(source.max(initial=0)) + 1) + source
     for label in np.unique(labels):
         here = labels == label
-        small_cells = [c for c in np.unique(cells[here]) if _count_units(unit_of_row, cells == c) < splits]
+        small_cells = [
+            c for c in np.unique(cells[here]) if _count_units(unit_of_row, cells == c) < splits
+        ]
         if not small_cells:
             continue
         in_small_cells = np.isin(cells, small_cells)

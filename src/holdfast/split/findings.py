@@ -30,11 +30,15 @@ def split_records(outcome: SplitOutcome) -> Any:
     source = outcome.combined.tables["source"]
     # Dropped until something says otherwise: a row that no rule names must not seem divided.
     split_of_row = np.full(len(source), "dropped", dtype=object)
-    split_of_row[outcome.kept_rows] = np.array(outcome.split_names, dtype=object)[outcome.assignment]
+    split_of_row[outcome.kept_rows] = np.array(outcome.split_names, dtype=object)[
+        outcome.assignment
+    ]
     notes = np.array(_drop_notes(outcome, "source"), dtype=object)
     notes[outcome.kept_rows] = np.array(_moved_notes(outcome), dtype=object)
     crossing = outcome.crossing
-    for row, of, split in zip(crossing.rows, crossing.copy_of.tolist(), crossing.split_of_copy, strict=True):
+    for row, of, split in zip(
+        crossing.rows, crossing.copy_of.tolist(), crossing.split_of_copy, strict=True
+    ):
         place = f"{outcome.combined.describe_position(of)} ({outcome.split_names[split]})"
         notes[row] = f"copies or nearly copies {place}, which is of another group"
     parts = [_source_records(source, split_of_row.tolist(), notes.tolist())]
@@ -80,7 +84,8 @@ def _moved_notes(outcome: SplitOutcome) -> list[str | None]:
         unit = units.of_row[at]
         others = int(units.sizes[unit]) - 1
         notes[at] = (
-            f"moved from {names[outcome.row_assignment[at]]} to {names[outcome.assignment[at]]}, beside the "
+            f"moved from {names[outcome.row_assignment[at]]} to "
+            f"{names[outcome.assignment[at]]}, beside the "
             f"{others} other row{'s' if others > 1 else ''} of its copies or group (first: row "
             f"{first[unit]})"
         )
@@ -139,8 +144,7 @@ def split_findings(outcome: SplitOutcome) -> tuple[Finding, ...]:
 
 
 def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
-    """Exact and near-duplicates within the source, and within a test table that is used as it is.
-    """
+    """Exact and near-duplicates within the source, and within a test table that is given."""
     for name in ("source", "test"):
         if name not in gathered.tables:
             continue
@@ -160,7 +164,8 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
             (
                 "near_duplicates",
                 near_duplicates,
-                f"differ from another only in few words (at most one in eight); {handled}{cut_note}",
+                "differ from another only in few words (at most one in eight); "
+                f"{handled}{cut_note}",
             ),
         ):
             if rows.any():
@@ -177,8 +182,7 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
 def duplicate_rows(
     gathered: CombinedRows, name: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which rows of a table have an exact duplicate, and which a near-duplicate, in the same table.
-    """
+    """Which rows of a table have an exact duplicate in it, and which a near-duplicate."""
     copies = gathered.duplicates
     forms = copies.exact[gathered.span(name)]
     rows_of_form = np.bincount(forms, minlength=int(copies.exact.max(initial=-1)) + 1)
@@ -250,7 +254,8 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             texts,
             (),
             f"{len(copies.cuts)} chains of near-copies, of {texts} texts in all, were longer than "
-            f"max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts) and were cut into groups around one text "
+            f"max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts) and were cut into "
+            "groups around one text "
             f"each; of {links} pairs of near-copies that this parted, "
             f"{_parted_pairs(copies, assignment)} stand on different sides",
             "If these rows come from a few sources, name the source column with --group.",
@@ -360,7 +365,8 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
         float(min(1.0, deviations[worst] / max(target_sizes[worst], 1e-9))),
         round(float(deviations[worst])),
         (),
-        f"{outcome.split_names[worst]} has {sizes[worst]} rows where {target_sizes[worst]:.0f} were asked for: "
+        f"{outcome.split_names[worst]} has {sizes[worst]} rows where "
+        f"{target_sizes[worst]:.0f} were asked for: "
         f"{reason}",
         remedy,
     )
@@ -389,7 +395,8 @@ def _rows_reaching_across(outcome: SplitOutcome) -> Iterator[Finding]:
             "blocks_reach_across",
             outcome.source,
             reaches_across,
-            f"{count} {names[-1]} row{'s are' if count > 1 else ' is'} {description}: copies and groups "
+            f"{count} {names[-1]} row{'s are' if count > 1 else ' is'} {description}: "
+            "copies and groups "
             "hold them there",
             "Nothing to do where they are few.",
         )

@@ -84,9 +84,16 @@ def make_folds(
             assignment = assign_multilabel(unit_of_row, label_matrix, keys, shares)[unit_of_row]
         else:
             fold_class_names = _class_names(labels, class_names)
-            assignment = assign(unit_of_row, labels.astype(np.int64), keys, shares, fold_class_names)[unit_of_row]
+            assignment = assign(
+                unit_of_row, labels.astype(np.int64), keys, shares, fold_class_names
+            )[unit_of_row]
         all_folds += [
-            Fold(np.flatnonzero(assignment != number), np.flatnonzero(assignment == number), number, repeat)
+            Fold(
+                np.flatnonzero(assignment != number),
+                np.flatnonzero(assignment == number),
+                number,
+                repeat,
+            )
             for number in range(folds)
         ]
     balance = "each label in proportion" if label_matrix is not None else "stratified by class"
@@ -102,7 +109,9 @@ def holdout_split(
     class in proportion and units whole. Raises ``SplitError`` where a class has one unit."""
     unit_of_row = np.unique(units, return_inverse=True)[1].astype(np.int64)
     keys, called = _unit_keys(unit_of_row, seed, 0), _class_names(labels, class_names)
-    assignment = assign(unit_of_row, labels.astype(np.int64), keys, (1 - share, share), called)[unit_of_row]
+    assignment = assign(unit_of_row, labels.astype(np.int64), keys, (1 - share, share), called)[
+        unit_of_row
+    ]
     return np.flatnonzero(assignment == 0), np.flatnonzero(assignment == 1)
 
 

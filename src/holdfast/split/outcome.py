@@ -54,7 +54,11 @@ class Units:
         units, of_row = np.unique(self.of_row[mask], return_inverse=True)
         sizes = np.bincount(of_row, minlength=len(units))
         return Units(
-            of_row.astype(np.int64), sizes, self.row_keys[mask], self.keys[units], self.largest_parted
+            of_row.astype(np.int64),
+            sizes,
+            self.row_keys[mask],
+            self.keys[units],
+            self.largest_parted,
         )
 
 
@@ -64,7 +68,9 @@ def make_units(
     """Join copies and groups (numbers [n] each, or ``None``); ``contents`` [n] hashes of texts."""
     of_row, block = copy_groups, 0
     if groups is not None:
-        of_row, block = _part_large_units(_join_copies_and_groups(copy_groups, groups), copy_groups, groups)
+        of_row, block = _part_large_units(
+            _join_copies_and_groups(copy_groups, groups), copy_groups, groups
+        )
     of_row = np.unique(of_row, return_inverse=True)[1].astype(np.int64)
     row_keys = _row_keys(contents, labels, seed)
     keys = np.full(int(of_row.max(initial=-1)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
@@ -179,9 +185,13 @@ def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
         group = np.zeros(len(table), dtype=bool)
         if table.has_groups and protected_table.has_groups:
             protected_groups = set(protected_table.column("group"))
-            group = np.array([value in protected_groups for value in table.column("group")], dtype=bool)
+            group = np.array(
+                [value in protected_groups for value in table.column("group")], dtype=bool
+            )
         nearest_rows, span = nearest[protected], gathered.span(name)
-        drops.append(Drops(name, protected, nearest_rows.copy_of[span], nearest_rows.similarity[span], group))
+        drops.append(
+            Drops(name, protected, nearest_rows.copy_of[span], nearest_rows.similarity[span], group)
+        )
     return tuple(drops)
 
 
@@ -204,7 +214,9 @@ class CrossingCopies:
         return len(self.rows)
 
 
-def find_crossing_copies(copies: Duplicates, kept_rows: I64, assignment: Assignment, order: tuple[int, ...]) -> CrossingCopies:
+def find_crossing_copies(
+    copies: Duplicates, kept_rows: I64, assignment: Assignment, order: tuple[int, ...]
+) -> CrossingCopies:
     """The rows to drop so that no copy stands on two splits.
 
     Parameters
@@ -282,5 +294,7 @@ class SplitOutcome:
         for name in ("valid", "test"):
             if name in self.combined.tables:
                 is_dropped = dropped_mask(self.drops, name, len(self.combined.tables[name]))
-                assignment[self.combined.span(name)] = np.where(is_dropped, -1, SPLIT_NAMES.index(name))
+                assignment[self.combined.span(name)] = np.where(
+                    is_dropped, -1, SPLIT_NAMES.index(name)
+                )
         return assignment

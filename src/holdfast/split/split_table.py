@@ -28,17 +28,17 @@ from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tab
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
 from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
 from holdfast.split.assign import assign, strata_by_source
+from holdfast.split.findings import split_findings, split_records
 from holdfast.split.outcome import (
     SPLIT_NAMES,
-    SplitOutcome,
     Drops,
+    SplitOutcome,
     Units,
     dropped_mask,
     find_crossing_copies,
     find_drops,
     make_units,
 )
-from holdfast.split.findings import split_findings, split_records
 from holdfast.split.strategies import (
     STRATIFIED,
     Assignment,
@@ -113,13 +113,17 @@ def _split_source(
     copies, groups = combined.duplicates, None
     if table.has_groups:
         group_numbers: dict[str, int] = {}
-        group_of_row = [group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")]
+        group_of_row = [
+            group_numbers.setdefault(name, len(group_numbers)) for name in table.column("group")
+        ]
         groups = np.array(group_of_row, dtype=np.int64)[kept_rows]
     units = make_units(copies.groups[kept_rows], copies.contents[kept_rows], labels, groups, seed)
     assignment, row_assignment = _assign_rows(table, kept_rows, units, shares, seed, strategy)
     # ``split_names`` goes from train to test, the least to the most protected. Without a parted
     # block no copy can cross, and nothing is searched; by hash any may.
-    order = tuple(reversed(range(len(split_names)))) if units.largest_parted or strategy.stable else ()
+    order = (
+        tuple(reversed(range(len(split_names)))) if units.largest_parted or strategy.stable else ()
+    )
     crossing = find_crossing_copies(copies, kept_rows, assignment, order)
     remaining = ~np.isin(kept_rows, crossing.rows)
     if strategy.by == "time" or strategy.stable:
@@ -140,7 +144,12 @@ def _split_source(
 
 
 def _assign_rows(
-    table: Table, kept_rows: I64, units: Units, shares: tuple[float, ...], seed: int, strategy: SplitStrategy
+    table: Table,
+    kept_rows: I64,
+    units: Units,
+    shares: tuple[float, ...],
+    seed: int,
+    strategy: SplitStrategy,
 ) -> tuple[Assignment, Assignment]:
     """The split of each row that is kept, and what it would be without copies and groups."""
     labels = table.column("label")[kept_rows]
@@ -153,19 +162,25 @@ def _assign_rows(
         assignment = by_hash(identity, shares, seed)
     elif strategy.by == "time":
         assert strategy.ages is not None
-        assignment = by_time(units.of_row, strategy.ages[kept_rows], units.keys, shares)[units.of_row]
+        assignment = by_time(units.of_row, strategy.ages[kept_rows], units.keys, shares)[
+            units.of_row
+        ]
     elif strategy.by != "rows":
         assert strategy.blocks is not None
         blocks = strategy.blocks[kept_rows]
         if strategy.by == "topic":
             # What a topic is, is a guess: what must stay together has one.
             blocks = majority_blocks(units.of_row, blocks)
-        assignment = by_blocks(units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held_out)
+        assignment = by_blocks(
+            units.of_row, blocks, labels, units.keys, shares, table.classes, strategy.held_out
+        )
     else:
         strata, strata_names = labels, table.classes
         if strategy == STRATIFIED and "source" in table.rows.column_names:
             sources = np.asarray(table.column("source"), dtype=object)[kept_rows]
-            strata, strata_names = strata_by_source(labels, sources, units.of_row, len(shares), table.classes)
+            strata, strata_names = strata_by_source(
+                labels, sources, units.of_row, len(shares), table.classes
+            )
         assignment = assign(units.of_row, strata, units.keys, shares, strata_names)[units.of_row]
         if strategy == STRATIFIED:
             # It says which rows copies and groups moved.
@@ -179,9 +194,14 @@ def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:
     tables, units = {}, {}
     for number, name in enumerate(outcome.split_names):
         in_split = outcome.assignment == number
-        tables[name], units[name] = source.take(outcome.kept_rows[in_split]), outcome.units.of_row[in_split]
+        tables[name], units[name] = (
+            source.take(outcome.kept_rows[in_split]),
+            outcome.units.of_row[in_split],
+        )
     if "valid" in given_tables:
-        kept_valid = np.flatnonzero(~dropped_mask(outcome.drops, "valid", len(given_tables["valid"])))
+        kept_valid = np.flatnonzero(
+            ~dropped_mask(outcome.drops, "valid", len(given_tables["valid"]))
+        )
         tables["valid"] = given_tables["valid"].take(kept_valid)
         if not len(kept_valid):
             raise SplitError(
@@ -217,7 +237,9 @@ def _decision(outcome: SplitOutcome, tables: dict[str, Table], seed: int) -> Dec
         f"{int(units.shared.sum())} rows are kept with their copies or group in "
         f"{int((units.sizes > 1).sum())} units, and {int(outcome.moved.sum())} were moved for this"
     )
-    because = "; ".join([*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note])
+    because = "; ".join(
+        [*given_notes, f"{how}, {_describe_strategy(outcome)}, seed {seed}", units_note]
+    )
     return Decision("division", sizes, because)
 
 
@@ -261,7 +283,11 @@ def _shares(fractions: tuple[float, ...], names: Sequence[str]) -> tuple[float, 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
     sums_to_one = len(fractions) == len(SPLIT_NAMES) and abs(sum(fractions) - 1) < 1e-6
-    if not sums_to_one or not all(0 < fraction < 1 for fraction in fractions[:2]) or fractions[2] < 0:
+    if (
+        not sums_to_one
+        or not all(0 < fraction < 1 for fraction in fractions[:2])
+        or fractions[2] < 0
+    ):
         raise RecipeError(
             "data.split",
             "needs three fractions that sum to 1, train and valid above 0 and test not below",
@@ -331,7 +357,9 @@ def _check_assignment(
         )
 
 
-def _check_remaining_classes(table: Table, labels: npt.NDArray[np.int64], combined: CombinedRows) -> None:
+def _check_remaining_classes(
+    table: Table, labels: npt.NDArray[np.int64], combined: CombinedRows
+) -> None:
     before = np.bincount(table.column("label"), minlength=len(table.classes))
     after = np.bincount(labels, minlength=len(table.classes))
     for number in np.flatnonzero((before > 0) & (after == 0)):
@@ -372,7 +400,9 @@ def refuse_leaks(splits: Splits) -> None:
             raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)
 
 
-def refuse_shared_copies(copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]) -> None:
+def refuse_shared_copies(
+    copies: Duplicates, assignment: npt.NDArray[np.int8], split_names: list[str]
+) -> None:
     """Raise ``SplitError`` where a verified near-duplicate crosses splits without a reported cut.
 
     ``assignment`` [n] is the split of each text of ``copies``, an index into ``split_names``; -1

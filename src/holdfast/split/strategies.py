@@ -75,7 +75,8 @@ def by_time(
     if len(ends) < len(fractions) - 1:
         raise SplitError(
             "the times of the rows",
-            f"change {count_phrase(len(ends), 'time')} (copies and groups count as their newest row) "
+            f"change {count_phrase(len(ends), 'time')} (copies and groups count as their "
+            "newest row) "
             f"where {len(fractions)} sides need {len(fractions) - 1} cuts between moments",
             None,
             "Give finer times, or divide without data.split.by: time.",
@@ -138,7 +139,9 @@ def by_blocks(
     if last > 1:
         shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])
         remaining_units, numbers = np.unique(unit_of_row[remaining_rows], return_inverse=True)
-        assignment[remaining_rows] = assign(numbers, labels[remaining_rows], unit_keys[remaining_units], shares, classes)[numbers]
+        assignment[remaining_rows] = assign(
+            numbers, labels[remaining_rows], unit_keys[remaining_units], shares, classes
+        )[numbers]
     else:
         assignment[remaining_rows] = 0
     return assignment
@@ -147,7 +150,9 @@ def by_blocks(
 def majority_blocks(unit_of_row: I64, block_of_row: I64) -> I64:
     """The block of each row [n], where every unit stands in the one that most of its rows are of
     (the lowest number of several)."""
-    entries, counts = np.unique(np.column_stack([unit_of_row, block_of_row]), axis=0, return_counts=True)
+    entries, counts = np.unique(
+        np.column_stack([unit_of_row, block_of_row]), axis=0, return_counts=True
+    )
     order = np.lexsort((entries[:, 1], -counts, entries[:, 0]))
     first = order[np.unique(entries[order, 0], return_index=True)[1]]
     majority = np.zeros(int(unit_of_row.max(initial=-1)) + 1, dtype=np.int64)
@@ -169,7 +174,10 @@ def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> t
         fits = selected_rows + sizes[position] <= (1 + BLOCK_TOLERANCE) * target_rows
         if fits and ((remaining_counts - counts[position])[present] > 0).all():
             selected.append(int(numbers[position]))
-            selected_rows, remaining_counts = selected_rows + int(sizes[position]), remaining_counts - counts[position]
+            selected_rows, remaining_counts = (
+                selected_rows + int(sizes[position]),
+                remaining_counts - counts[position],
+            )
         if selected_rows >= target_rows:
             break
     if selected:

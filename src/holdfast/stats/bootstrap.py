@@ -95,7 +95,9 @@ def bootstrap(
         if len(finite_draws):
             shares = _bca_shares(finite_draws, point_value, acceleration[column], tails)
             # What ``np.quantile`` computes, for draws that are sorted once.
-            limits[:, column] = np.interp(shares * (len(finite_draws) - 1), np.arange(len(finite_draws)), finite_draws)
+            limits[:, column] = np.interp(
+                shares * (len(finite_draws) - 1), np.arange(len(finite_draws)), finite_draws
+            )
     defined = np.mean(np.isfinite(draws), axis=0)
     low, high = np.where((defined < 0.5) | ~np.isfinite(value), np.nan, limits)
     return BootstrapResult(value, low, high, defined, draws, error)
@@ -138,7 +140,10 @@ def _bca_shares(sorted_draws: Floats, value: float, acceleration: float, tails: 
 
     # Values that differ only by the order of a floating-point sum are ties.
     slack = 1e-9 * max(1.0, abs(value))
-    below = np.searchsorted(sorted_draws, value - slack), np.searchsorted(sorted_draws, value + slack)
+    below = (
+        np.searchsorted(sorted_draws, value - slack),
+        np.searchsorted(sorted_draws, value + slack),
+    )
     bias = ndtri(sum(below) / (2 * len(sorted_draws)))
     if not np.isfinite(bias) or not np.isfinite(acceleration):
         return tails
@@ -184,7 +189,9 @@ def _jackknife(statistic: Statistic, weights: Floats, blocks: int) -> tuple[Floa
             weights_left[np.arange(atoms)[None] % blocks == units_left_out[:, None]] = 0
         values.append(_columns(statistic(weights_left)))
         # The units of an atom are alike: leaving out any one of them gives the same value.
-        counts.append(weights[units_left_out] if leaves_single_units else np.ones(len(units_left_out)))
+        counts.append(
+            weights[units_left_out] if leaves_single_units else np.ones(len(units_left_out))
+        )
     value, count = np.concatenate(values), np.concatenate(counts)[:, None]
     is_finite = np.isfinite(value).all(axis=0)
     count = np.where(np.isfinite(value), count, 0.0)

@@ -100,9 +100,13 @@ def nested(
     inner_losses = [np.asarray(one, dtype=np.float64) for one in inner]
     all_losses = np.concatenate(outer_losses)
     plain = float(all_losses.mean())
-    if len(outer_losses) < 2 or not all(np.isfinite(one).all() for one in (*outer_losses, *inner_losses)):
+    if len(outer_losses) < 2 or not all(
+        np.isfinite(one).all() for one in (*outer_losses, *inner_losses)
+    ):
         return NestedMean(plain, math.nan, math.nan, plain, math.nan)
-    a = np.array([(i.mean() - o.mean()) ** 2 for i, o in zip(inner_losses, outer_losses, strict=True)])
+    a = np.array(
+        [(i.mean() - o.mean()) ** 2 for i, o in zip(inner_losses, outer_losses, strict=True)]
+    )
     b = np.array([o.var(ddof=1) / len(o) if len(o) > 1 else 0.0 for o in outer_losses])
     rows = len(all_losses) / max(1, round(len(outer_losses) / folds))
     naive = float(all_losses.var(ddof=1)) / rows

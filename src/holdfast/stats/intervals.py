@@ -261,7 +261,9 @@ def tango(only_first: int, only_second: int, n: int, level: float = 0.95) -> tup
     def limit(first: int, second: int) -> float:
         # The p-value falls as the margin rises.
         tail = (1 - level) / 2
-        return rejection_limit(lambda m: noninferiority_p(first, second, n, m) <= tail, 1.0, -1.0, HALVINGS)
+        return rejection_limit(
+            lambda m: noninferiority_p(first, second, n, m) <= tail, 1.0, -1.0, HALVINGS
+        )
 
     return -limit(only_second, only_first), limit(only_first, only_second)
 

@@ -79,7 +79,9 @@ def lapse_rate(logits: Floats, labels: Ints, *, level: float = 0.95) -> Lapse:
     def profile(rate: float) -> tuple[float, float]:
         # A row that is held impossible at a rate of 0 makes that rate impossible: −∞ is meant.
         with np.errstate(divide="ignore"):
-            sums = np.log(label_probability + rate * (other_probability - label_probability)).sum(axis=1)
+            sums = np.log(label_probability + rate * (other_probability - label_probability)).sum(
+                axis=1
+            )
         value, step = _parabola_peak(sums)
         return value, spread * float(np.exp(step))
 

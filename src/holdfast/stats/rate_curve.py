@@ -60,7 +60,9 @@ def suggest(rates: Floats, losses: Floats, starts: Floats) -> Suggestion:
     """
     rates, starts = np.asarray(rates, dtype=np.float64), np.asarray(starts, dtype=np.float64)
     if len(rates) < LEAST:
-        because = f"not enough evidence: the loss broke out after {count_phrase(len(rates), 'update')}"
+        because = (
+            f"not enough evidence: the loss broke out after {count_phrase(len(rates), 'update')}"
+        )
         return Suggestion(None, None, None, np.asarray(losses, dtype=np.float64), because)
     level = float(starts.mean())
     # One explosion would lift its neighbours, which came before it.

@@ -157,8 +157,15 @@ def rise_at_evaluation(
     errors = _errors(roots, n, float(np.linalg.norm(atoms, axis=0).max()))
     rivals, scales = _rivals(means, errors), _scales(errors)
     draws = _null_draws(roots, np.where(rivals, _inverse(scales), 0.0), n, seed, resamples)
-    observed = np.where(rivals, _observed_statistics(means, errors, scales, _skews(atoms), n), -np.inf)
-    paths = _Paths(observed.max(axis=1), draws, _tail_boundary(errors, scales, rivals, n), spending.spent_shares)
+    observed = np.where(
+        rivals, _observed_statistics(means, errors, scales, _skews(atoms), n), -np.inf
+    )
+    paths = _Paths(
+        observed.max(axis=1),
+        draws,
+        _tail_boundary(errors, scales, rivals, n),
+        spending.spent_shares,
+    )
     boundary = paths.boundary(spending.alpha)
     # At any look so far, not the last one alone: an alarm that was raised stays.
     alarm = paths.alarm(spending.alpha)
@@ -220,7 +227,9 @@ class _Paths:
         """Most of the error by the draws; the rest by a union bound, which is finite also where
         less than one draw may cross, so that a rise beyond doubt is seen early in a run."""
         draws_boundary = crossing_boundary(self.draws, (1 - TAIL_SHARE) * alpha * self.path)
-        return np.minimum(draws_boundary, self.far(TAIL_SHARE * alpha * np.diff(self.path, prepend=0.0)))
+        return np.minimum(
+            draws_boundary, self.far(TAIL_SHARE * alpha * np.diff(self.path, prepend=0.0))
+        )
 
     def alarm(self, alpha: float) -> int | None:
         """The first look above its boundary, where there is one."""
@@ -344,7 +353,9 @@ def _inverse(errors: Floats) -> Floats:
         return np.asarray(np.where(errors > 0, 1 / errors, 0.0))
 
 
-def _observed_statistics(means: Floats, errors: Floats, scales: Floats, skews: Floats, n: int) -> Floats:
+def _observed_statistics(
+    means: Floats, errors: Floats, scales: Floats, skews: Floats, n: int
+) -> Floats:
     """The rises of look k above look i ÷ their scales [k, i]: where every row moved alike, ±∞ by
     the sign of the move, 0 without one."""
     rises = means[:, None] - means[None]
@@ -365,7 +376,9 @@ def lower_for_skew(t: Floats, skews: Floats, n: int) -> Floats:
     return np.asarray(np.where(t > 0, np.minimum(t, lowered), t))
 
 
-def _tail_boundary(errors: Floats, scales: Floats, rivals: Bools, n: int) -> Callable[[Floats], Floats]:
+def _tail_boundary(
+    errors: Floats, scales: Floats, rivals: Bools, n: int
+) -> Callable[[Floats], Floats]:
     """For error levels [looks], what T_k exceeds at most so often, by Bonferroni over the looks it
     is compared with."""
     from scipy.special import stdtrit

@@ -297,7 +297,10 @@ def _several(shared: SharedRows) -> Chances:
         given: list[float] = []
         for line in lines:
             labels, probabilities = set(line["label"]), line["probabilities"]
-            given += [probabilities[place[n]] if n in labels else 1 - probabilities[place[n]] for n in names]
+            given += [
+                probabilities[place[n]] if n in labels else 1 - probabilities[place[n]]
+                for n in names
+            ]
         columns.append(given)
     return Chances(_table(columns), np.repeat(np.arange(len(shared)), len(names)), len(shared))
 

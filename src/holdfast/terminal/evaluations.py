@@ -117,7 +117,11 @@ def curve_summary(history: Sequence[Snapshot], verdict: Verdict | None, columns:
         _line(name, _final_loss(losses[name][-1]), blocks(values, low, high))
         for name, values in shown.items()
     ]
-    return [*lines, *_metric_line(history, max_blocks), *(verdict_lines(verdict, columns) if verdict else [])]
+    return [
+        *lines,
+        *_metric_line(history, max_blocks),
+        *(verdict_lines(verdict, columns) if verdict else []),
+    ]
 
 
 def verdict_lines(verdict: Verdict, columns: int) -> list[str]:
@@ -148,7 +152,13 @@ def _metric_line(history: Sequence[Snapshot], max_blocks: int) -> list[str]:
     if last is None:
         return []
     values = _subsample([one[1] if one else math.nan for one in metrics], max_blocks)
-    return [_line(f"validation {last[0]}", format_metric(last[1], last[2]), blocks(values, *_finite_range(values)))]
+    return [
+        _line(
+            f"validation {last[0]}",
+            format_metric(last[1], last[2]),
+            blocks(values, *_finite_range(values)),
+        )
+    ]
 
 
 def _line(name: str, number: str, blocks_text: str) -> str:

@@ -70,7 +70,9 @@ class MessagePrinter:
             notify(f"{printable(text)}\n")
 
 
-def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows: int, quiet: bool) -> None:
+def report_missing_predictions(
+    empty: int, below_threshold: int, cut: int, rows: int, quiet: bool
+) -> None:
     """Report, a line each, how many rows are empty, how many predictions are below the threshold,
     and how many generated texts were cut."""
     if quiet:
@@ -79,7 +81,11 @@ def report_missing_predictions(empty: int, below_threshold: int, cut: int, rows:
     cut_verb = "was" if cut == 1 else "were"
     for n, noun, rest in (
         (empty, "row", f"{has_or_have(empty)} nothing to read: no prediction there"),
-        (below_threshold, "row", f"{verb} below the run's threshold: no prediction there, ask an annotator"),
+        (
+            below_threshold,
+            "row",
+            f"{verb} below the run's threshold: no prediction there, ask an annotator",
+        ),
         (
             cut,
             "answer",
@@ -146,7 +152,10 @@ def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
         return [line for finding in ranked for line in _wrap_finding(finding, columns, 1)]
     others = ", ".join(finding.check for finding in ranked[1:])
     more = f"  !  and {len(ranked) - 1} more: {others} (--verbose, report)"
-    return [*_wrap_finding(ranked[0], columns, 1), textwrap.shorten(more, columns - 2, placeholder=" …")]
+    return [
+        *_wrap_finding(ranked[0], columns, 1),
+        textwrap.shorten(more, columns - 2, placeholder=" …"),
+    ]
 
 
 def _wrap_finding(finding: Finding, columns: int, max_lines: int) -> list[str]:

@@ -134,8 +134,16 @@ class RunDisplay:
             self._print(heading(run.history[0]))
             self._heading_printed = True
         # Of a look from which the run went back, which is no part of its history any more.
-        evaluations = (*(s for s in run.history if s.step < run.last_snapshot.step), run.last_snapshot)
-        line = evaluation_row(evaluations, run.plan.steps, run.best.step == run.last_snapshot.step, self._time_left(run))
+        evaluations = (
+            *(s for s in run.history if s.step < run.last_snapshot.step),
+            run.last_snapshot,
+        )
+        line = evaluation_row(
+            evaluations,
+            run.plan.steps,
+            run.best.step == run.last_snapshot.step,
+            self._time_left(run),
+        )
         notify(line + "\n")
         self._report_actions(run)
 
@@ -170,7 +178,9 @@ class RunDisplay:
             return
         if len(run.history) < 2 or not self._verdicts:
             return
-        unremarkable = verdict.label in UNREMARKABLE_VERDICTS and (self._verdict is None or self._verdict in UNREMARKABLE_VERDICTS)
+        unremarkable = verdict.label in UNREMARKABLE_VERDICTS and (
+            self._verdict is None or self._verdict in UNREMARKABLE_VERDICTS
+        )
         self._verdict = verdict.label
         if unremarkable and not self._verbose:
             return
@@ -215,7 +225,11 @@ class RunDisplay:
 
     def _time_left(self, run: Run) -> str:
         """The time left at the pace so far; empty before the second step and after the last."""
-        if self._first_step is None or run.step <= self._first_step[1] or run.step >= run.plan.steps:
+        if (
+            self._first_step is None
+            or run.step <= self._first_step[1]
+            or run.step >= run.plan.steps
+        ):
             return ""
         start, step, _ = self._first_step
         elapsed = time.perf_counter() - start
@@ -238,13 +252,19 @@ def expected_seconds(run: Run) -> float | None:
         return None
     seconds_per_row = run.observer.seconds / run.observer.rows_passed
     if run.job.accelerator.num_processes > 1:
-        updates = seconds_per_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
+        updates = (
+            seconds_per_row * sum(phase.rows_passed for phase in run.plan.phases) / FORWARD_SHARE
+        )
     else:
         updates = seconds_of_updates(run)
     evaluations, refits = len(run.plan.evaluate_at) - 1, run.plan.refits
     # A refitted head reads every training row, and the rows of the train probe are among them.
     training_rows = len(run.job.train) + len(run.job.added_examples or ())
-    evaluated_rows = evaluations * len(run.job.valid) + refits * training_rows + (evaluations - refits) * run.plan.probe_rows
+    evaluated_rows = (
+        evaluations * len(run.job.valid)
+        + refits * training_rows
+        + (evaluations - refits) * run.plan.probe_rows
+    )
     head_refits = [one for one in run.job.listeners if isinstance(one, HeadRefit)]
     refit_seconds = refits * sum(one.seconds for one in head_refits)
     other_seconds = 0.0 if run.job.overhead_s is None else run.job.overhead_s(seconds_per_row)
@@ -256,7 +276,9 @@ def describe_actions(actions: Sequence[Action]) -> list[str]:
     that a trial is kept."""
     lines = []
     for because, same_reason in groupby(actions, lambda one: one.because):
-        described = [_describe_action(action) for action in same_reason if not isinstance(action, Continue)]
+        described = [
+            _describe_action(action) for action in same_reason if not isinstance(action, Continue)
+        ]
         lines.append(f"{', '.join(described)}: {because}" if described else because)
     return lines
 
@@ -314,7 +336,11 @@ class ProgressLine:
         elapsed = now - self._task_start
         if self._is_terminal:
             share = f" {done:,} of {total:,}" if done is not None and total else ""
-            time_left = f", {format_seconds(elapsed * (total - done) / done)} left" if done and total else ""
+            time_left = (
+                f", {format_seconds(elapsed * (total - done) / done)} left"
+                if done and total
+                else ""
+            )
             text = f"  {what}{share}{time_left if elapsed > MIN_REPORTED_S else ''} …"
             notify("\r\x1b[K" + text[: width()])
         elif self._reported != what and total and elapsed > MIN_REPORTED_S:

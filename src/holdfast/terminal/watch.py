@@ -29,7 +29,7 @@ def train_with_progress(
 ) -> tuple[dict[str, Any], Path]:
     """Do the job that ``request`` asks for, of which ``recipe`` was made; the result and the run's
     folder. A ``procedure`` takes the place of the one fit; ``command`` is what a person typed."""
-    from holdfast.contract.run_folder import reserve_folder, is_main_process
+    from holdfast.contract.run_folder import is_main_process, reserve_folder
     from holdfast.core.decisions import report_progress_to
     from holdfast.pipeline.main import train
     from holdfast.runs.start import outlines_to
@@ -41,7 +41,11 @@ def train_with_progress(
     with reserve_folder(request.source, request.out, request.resume) as folder:
         printer.title(f"holdfast {procedure.name if procedure else command} → {folder}")
         try:
-            with report_progress_to(line), decisions_to(line.before(printer)), outlines_to(printer.outline):
+            with (
+                report_progress_to(line),
+                decisions_to(line.before(printer)),
+                outlines_to(printer.outline),
+            ):
                 result = train(
                     recipe,
                     folder,

@@ -106,7 +106,9 @@ def adjustments_after(run: Run, action: Action) -> Adjustments:
             return _shorten(run, action)
         case SwitchOn():
             additions = _additions(run, "SwitchOn", action.method)
-            settings = additions.complete_settings(action.method, action.settings, adjustments.methods)
+            settings = additions.complete_settings(
+                action.method, action.settings, adjustments.methods
+            )
             return replace(adjustments, methods={**adjustments.methods, action.method: settings})
         case StrengthenAugmentation():
             additions = _additions(run, "StrengthenAugmentation", action.notches)
@@ -114,7 +116,9 @@ def adjustments_after(run: Run, action: Action) -> Adjustments:
             if notches > most:
                 rule = f"these rows can be enriched by {most} notches more than the recipe says"
                 remedy = "Leave them as they are."
-                raise _cannot_apply("StrengthenAugmentation", f"{rule}, no further", notches, remedy)
+                raise _cannot_apply(
+                    "StrengthenAugmentation", f"{rule}, no further", notches, remedy
+                )
             return replace(adjustments, augmentation=notches)
         case _:
             return replace(adjustments, shuffles=adjustments.shuffles + 1)
@@ -136,13 +140,20 @@ def _freeze(run: Run, action: Freeze) -> Adjustments:
 
 def _unfreeze(run: Run, action: Unfreeze) -> Adjustments:
     """With the layers that an action has frozen, and those that never learned and may."""
-    adjustments, matching = run.adjustments, _matching_parameters(run, action.layers, "Unfreeze", run.unfreezable_parameters())
+    adjustments, matching = (
+        run.adjustments,
+        _matching_parameters(run, action.layers, "Unfreeze", run.unfreezable_parameters()),
+    )
     still_frozen = tuple(name for name in adjustments.frozen if name not in matching)
     newly_trainable = matching - run.trainable_parameters().keys()
     if still_frozen == adjustments.frozen and not newly_trainable:
         rule = "all of these learn already"
         raise _cannot_apply("Unfreeze", rule, action.layers, "Name layers that are frozen.")
-    return replace(adjustments, frozen=still_frozen, thawed=tuple(sorted({*adjustments.thawed, *newly_trainable})))
+    return replace(
+        adjustments,
+        frozen=still_frozen,
+        thawed=tuple(sorted({*adjustments.thawed, *newly_trainable})),
+    )
 
 
 def _shorten(run: Run, action: Shorten) -> Adjustments:
@@ -186,7 +197,8 @@ def _halve(run: Run, action: HalveBatch) -> None:
     if not can_halve(run) or action.accumulate != 2 * micro_batch_count(run):
         raise _cannot_apply(
             "HalveBatch",
-            f"an update of {run.phase.rows_per_step} rows in {micro_batch_count(run)} pieces cannot be cut so",
+            f"an update of {run.phase.rows_per_step} rows in {micro_batch_count(run)} "
+            "pieces cannot be cut so",
             action.accumulate,
             "Name twice as many pieces; rows that are compared stay together.",
         )
@@ -256,7 +268,11 @@ def _switch_listeners(run: Run, adjustments: Adjustments) -> None:
             getattr(one, event, lambda _: None)(run)
 
     methods_before, additions = run.adjustments.methods, run.job.additions
-    removed = [name for name in run.switched_listeners if adjustments.methods.get(name) != methods_before.get(name)]
+    removed = [
+        name
+        for name in run.switched_listeners
+        if adjustments.methods.get(name) != methods_before.get(name)
+    ]
     added = {
         name: tuple(additions.listeners(name, settings))
         for name, settings in adjustments.methods.items()
@@ -318,7 +334,9 @@ def start_phase(run: Run) -> None:
     run.schedule = run.job.schedule(phase.schedule, phase.steps, phase.warmup_steps)
 
 
-def retry_in_less_memory(run: Run, random_before: RandomState, compute_gradients: Callable[[], float]) -> float:
+def retry_in_less_memory(
+    run: Run, random_before: RandomState, compute_gradients: Callable[[], float]
+) -> float:
     """``gradients()``, again in twice as many pieces for as long as memory runs out;
     ``random_before`` is where the generators are.
 

@@ -134,7 +134,9 @@ class GuardEngine:
         self._save_restore_point()
         for action in advice:
             self.act(action)
-        self.abandoned_points = {key: held for key, held in self.abandoned_points.items() if key == self.returns_to()}
+        self.abandoned_points = {
+            key: held for key, held in self.abandoned_points.items() if key == self.returns_to()
+        }
         self.guard_s += time.perf_counter() - observed_at
 
     def act(self, action: Action) -> None:
@@ -199,7 +201,9 @@ class GuardEngine:
         self.branch = Branch(*state.get("branch", ()))
         self.actions = [(step, from_record(*record)) for step, *record in state["actions"]]
         points = state.get("points", {})
-        self.restore_points = {step: RestorePoint.from_state(point) for step, point in points.items()}
+        self.restore_points = {
+            step: RestorePoint.from_state(point) for step, point in points.items()
+        }
         self.abandoned_points = {
             (branch, step): {at: RestorePoint.from_state(point) for at, point in held.items()}
             for branch, step, held in state.get("left", ())
@@ -235,7 +239,9 @@ class GuardEngine:
         if not isinstance(advisor, RollsBack):
             return
         wanted_steps, step_now = set(advisor.restore_points(self.history)), self._guarded.step
-        self.restore_points = {step: point for step, point in self.restore_points.items() if step in wanted_steps}
+        self.restore_points = {
+            step: point for step, point in self.restore_points.items() if step in wanted_steps
+        }
         point = self._guarded.restore_point() if step_now in wanted_steps else None
         if point is not None:
             self.restore_points[step_now] = point.copied()

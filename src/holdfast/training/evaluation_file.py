@@ -27,17 +27,17 @@ from holdfast.core.run_shapes import BRANCH
 from holdfast.core.shapes import (
     Shape,
     any_number,
-    count,
-    list_of,
     boolean,
-    optional,
+    count,
+    integer,
+    list_of,
+    mapping_of,
     never,
     number,
+    optional,
     pair_of,
     record,
-    mapping_of,
     text,
-    integer,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ EVALUATION_SHAPES: dict[str, Shape] = {
         ("epoch", "refined_loss", "temperature", "learning_rate", "seconds"), list_of(any_number)
     ),
     **dict.fromkeys(
-        ("gradient_norm", "relative_update", "distance", "general_loss"), list_of(optional(any_number))
+        ("gradient_norm", "relative_update", "distance", "general_loss"),
+        list_of(optional(any_number)),
     ),
     **dict.fromkeys(("train_metrics", "valid_metrics"), list_of(mapping_of(any_number))),
     **dict.fromkeys(
@@ -267,7 +268,9 @@ def _check_history(history: Sequence[Snapshot]) -> None:
         raise ValueError("its logits are of other rows")
 
 
-def _check_row_facts(row_facts: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]) -> None:
+def _check_row_facts(
+    row_facts: Mapping[str, npt.NDArray[np.generic]], history: Sequence[Snapshot]
+) -> None:
     """Raise ``ValueError`` where what is known of single rows is of other rows."""
     sizes = {
         "probe_valid_losses": len(history[0].valid_losses),

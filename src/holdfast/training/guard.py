@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import Defect
 from holdfast.core.records import Snapshot
 from holdfast.models.network_copy import same_memory
-from holdfast.training.act import apply_adjustments, all_trainable, appliers, start_phase
+from holdfast.training.act import all_trainable, appliers, apply_adjustments, start_phase
 from holdfast.training.engine import Appliers, GuardEngine, Rules
 from holdfast.training.journal import restore_journal
 from holdfast.training.machine.sharding import is_sharded, local_part, local_state, spread_state
@@ -88,7 +88,9 @@ class GuardedRun:
 
 def checkpoint_state(run: Run) -> dict[str, Any]:
     """Everything a resume needs, in types that the weights-only loader reads."""
-    weights = SavedWeights(run.step, {n: local_part(t.detach()) for n, t in run.changing_tensors().items()})
+    weights = SavedWeights(
+        run.step, {n: local_part(t.detach()) for n, t in run.changing_tensors().items()}
+    )
     return {
         "step": run.step,
         **{name: getattr(run, name) for name in PERMANENT_FIELDS},
@@ -181,7 +183,10 @@ def end_run(run: Run) -> None:
         # The plan stays: that the run took more or fewer steps is what happened. So do the layers
         # that learned in it.
         adjustments = run.adjustments
-        apply_adjustments(run, replace(NO_ADJUSTMENTS, more_steps=adjustments.more_steps, thawed=adjustments.thawed))
+        apply_adjustments(
+            run,
+            replace(NO_ADJUSTMENTS, more_steps=adjustments.more_steps, thawed=adjustments.thawed),
+        )
 
 
 def _frozen_checksum(run: Run) -> float:

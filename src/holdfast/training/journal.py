@@ -108,7 +108,9 @@ class Journal:
         return [line for text in (stored or b"").split(b"\n") if (line := _parse_object(text))]
 
 
-def restore_journal(journal: Journal, text: str, step: int, checkpoint_decisions: Sequence[Decision]) -> None:
+def restore_journal(
+    journal: Journal, text: str, step: int, checkpoint_decisions: Sequence[Decision]
+) -> None:
     """The journal as it was at the checkpoint of ``step``; what had to be done for it is told, and
     noted with what was ``checkpoint_decisions`` of the checkpoint."""
     problem = journal.restore(text)

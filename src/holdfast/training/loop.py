@@ -46,7 +46,7 @@ from holdfast.core.errors import Interrupted, MachineError, TrainingError
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import derive_seed
 from holdfast.training.act import is_out_of_memory, start_phase
-from holdfast.training.guard import begin_run, end_run, resume_from, checkpoint_state
+from holdfast.training.guard import begin_run, checkpoint_state, end_run, resume_from
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.machine.signals import StopSignals
 from holdfast.training.run import Job, Run
@@ -148,7 +148,11 @@ def _run_steps(run: Run, signals: StopSignals) -> None:
         if run.step_in_phase % steps_per_epoch(run) == 0 or run.step_in_phase == run.phase.steps:
             run.emit("epoch_end")
         limit = run.plan.max_minutes
-        if limit is not None and run.stop_because is None and _any_process(run, run.seconds >= limit * 60):
+        if (
+            limit is not None
+            and run.stop_because is None
+            and _any_process(run, run.seconds >= limit * 60)
+        ):
             run.guard.act(Stop(f"the limit of {limit:g} minutes (train.max_minutes) is reached"))
         if run.step in run.plan.evaluate_at or run.stop_because is not None:
             _evaluate(run)

@@ -154,7 +154,10 @@ class Observer:
             return 0
         everything = np.arange(len(lengths))
         shards = (shard(everything, rank, self._world) for rank in range(self._world))
-        return max(sum(1 for _ in batches_by_length(lengths, rows, self._tokens)) for rows in shards) - passes_here
+        return (
+            max(sum(1 for _ in batches_by_length(lengths, rows, self._tokens)) for rows in shards)
+            - passes_here
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -223,7 +223,9 @@ def evaluation_points(
     steps = sum(phase.steps for phase in phases)
     work = sum(phase.rows_passed for phase in phases)
     probe = min(train_rows, max(valid_rows, 1), MOST_PROBE_ROWS)
-    extra_rows_per_point = extra_rows + (train_rows if any(phase.head == "refit" for phase in phases) else 0)
+    extra_rows_per_point = extra_rows + (
+        train_rows if any(phase.head == "refit" for phase in phases) else 0
+    )
     min_per_phase = [_min_points(phase, train_rows) for phase in phases]
     # A long run on few rows needs no look an epoch: looks would cost more than learning.
     most = max(requested, len(phases))
@@ -241,9 +243,10 @@ def evaluation_points(
     points = max(least_points, min(requested + 1, points_within_budget(probe), steps + 1))
     steps_at = _spread_points(phases, points, min_per_phase)
     probe = min(train_rows, max(probe, INFORMATIVE_PROBE_ROWS))
+    measured_rows = len(steps_at) * (probe + valid_rows + extra_rows_per_point)
     reason = (
         f"{len(steps_at)} looks of {probe} training and {valid_rows} validation rows cost about "
-        f"{len(steps_at) * (probe + valid_rows + extra_rows_per_point) * FORWARD_SHARE / max(work, 1):.0%} of the "
+        f"{measured_rows * FORWARD_SHARE / max(work, 1):.0%} of the "
         f"training's work; {requested} were wanted, at least {least_points} are taken"
     )
     return steps_at, probe, reason
@@ -277,7 +280,9 @@ def check_phase(phase: Phase) -> None:
         raise RecipeError(f"phase {phase.name}", "needs at least one step", phase.steps)
 
 
-def first_use_steps(phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints) -> Ints:
+def first_use_steps(
+    phases: Sequence[Phase], examples: Examples, seed: int, positions: Ints
+) -> Ints:
     """The update, counted from 1, that uses each of ``positions`` [k] first in a run of these
     phases over these rows; −1 for a row that none uses."""
     first_step = np.full(len(examples), -1, dtype=np.int64)

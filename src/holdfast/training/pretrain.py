@@ -80,7 +80,9 @@ def pretrain(
     held_out, train_blocks = order[:held_out_count], order[held_out_count:]
     source = _Batches(model, tokenizer, blocks, masked, seed)
     optimizer, schedule = _optimizer(model, is_new, steps)
-    evaluation_steps = {math.ceil(steps * (number + 1) / EVALUATIONS) for number in range(EVALUATIONS)}
+    evaluation_steps = {
+        math.ceil(steps * (number + 1) / EVALUATIONS) for number in range(EVALUATIONS)
+    }
     first_loss = best_loss = _evaluate(source, held_out, 0)
     best_step, best_weights = 0, _weights(model)
     with torch.random.fork_rng(devices=[]):
@@ -100,7 +102,9 @@ def pretrain(
                     best_loss, best_step, best_weights = loss_now, step + 1, _weights(model)
     model.load_state_dict(best_weights)
     model.eval()
-    return PretrainingResult(steps, best_step, first_loss, best_loss, len(train_blocks), len(held_out))
+    return PretrainingResult(
+        steps, best_step, first_loss, best_loss, len(train_blocks), len(held_out)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,10 @@ def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
 def _optimizer(
     model: torch.nn.Module, is_new: Callable[[str], bool], steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    groups: dict[float, list[torch.nn.Parameter]] = {LEARNING_RATE: [], NEW_WEIGHTS_LEARNING_RATE: []}
+    groups: dict[float, list[torch.nn.Parameter]] = {
+        LEARNING_RATE: [],
+        NEW_WEIGHTS_LEARNING_RATE: [],
+    }
     for name, parameter in model.named_parameters():
         groups[NEW_WEIGHTS_LEARNING_RATE if is_new(name) else LEARNING_RATE].append(parameter)
     optimizer = torch.optim.AdamW(
@@ -162,7 +169,9 @@ def _blocks_of_step(train_blocks: Ints, step: int, seed: int) -> Ints:
         int(epoch): generator(seed, "blocks", int(epoch)).permutation(len(train_blocks))
         for epoch in np.unique(epochs)
     }
-    return train_blocks[[orders[int(epoch)][place] for epoch, place in zip(epochs, at, strict=True)]]
+    return train_blocks[
+        [orders[int(epoch)][place] for epoch, place in zip(epochs, at, strict=True)]
+    ]
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -178,9 +187,9 @@ def blocks_of(
     blocks: list[list[int]] = []
     for text in texts:
         # One call a text: of several, none says which are cut where.
-        token_ids = tokenizer(text, truncation=True, max_length=length, return_overflowing_tokens=True)[
-            "input_ids"
-        ]
+        token_ids = tokenizer(
+            text, truncation=True, max_length=length, return_overflowing_tokens=True
+        )["input_ids"]
         parts = token_ids if token_ids and isinstance(token_ids[0], list) else [token_ids]
         blocks += [part for part in parts if len(part) > special_tokens]
     return blocks
@@ -205,6 +214,8 @@ def collate(
     from transformers import DataCollatorForLanguageModeling
 
     collator: Any = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED, seed=seed)
-    features = [{"input_ids": i, "attention_mask": m} for i, m in zip(ids, attention_mask, strict=True)]
+    features = [
+        {"input_ids": i, "attention_mask": m} for i, m in zip(ids, attention_mask, strict=True)
+    ]
     masked_batch = collator(features)
     return {key: masked_batch[key] for key in ("input_ids", "attention_mask", "labels")}

@@ -136,7 +136,9 @@ class Additions(Protocol):
         """Whether something can be added to this phase."""
         ...
 
-    def complete_settings(self, name: str, given: Settings, on: Mapping[str, Settings]) -> dict[str, Any]:
+    def complete_settings(
+        self, name: str, given: Settings, on: Mapping[str, Settings]
+    ) -> dict[str, Any]:
         """Every setting of the method ``name``, as given or worked out, where the methods ``on``
         have been switched on before. Raises ``RunError`` for one that cannot join this run."""
         ...
@@ -193,14 +195,18 @@ def adjusted_plan(plan: Plan, adjustments: Adjustments, additions: Additions | N
     without a change."""
     phases = plan.phases
     if additions is not None and (adjustments.methods or adjustments.augmentation):
-        phases = tuple(additions.add_to(p, adjustments.methods, adjustments.augmentation) for p in phases)
+        phases = tuple(
+            additions.add_to(p, adjustments.methods, adjustments.augmentation) for p in phases
+        )
     if (adjustments.rate, adjustments.weight_decay) != (1.0, None):
         phases = tuple(
             replace(
                 phase,
                 learning_rate=phase.learning_rate * adjustments.rate,
                 head_learning_rate=phase.head_learning_rate * adjustments.rate,
-                weight_decay=phase.weight_decay if adjustments.weight_decay is None else adjustments.weight_decay,
+                weight_decay=phase.weight_decay
+                if adjustments.weight_decay is None
+                else adjustments.weight_decay,
             )
             for phase in phases
         )
@@ -211,6 +217,13 @@ def adjusted_plan(plan: Plan, adjustments: Adjustments, additions: Additions | N
     # rounded up.
     warmup = max(0.0, last.warmup_steps - 0.5) / (last.steps + adjustments.more_steps)
     last_phase = replace(last, steps=last.steps + adjustments.more_steps, warmup=min(warmup, 1.0))
-    end, interval = plan.steps + adjustments.more_steps, before[-1] - before[-2] if len(before) > 1 else 1
-    evaluation_steps = (*(step for step in before if step < end), *range(before[-1] + interval, end, interval), end)
+    end, interval = (
+        plan.steps + adjustments.more_steps,
+        before[-1] - before[-2] if len(before) > 1 else 1,
+    )
+    evaluation_steps = (
+        *(step for step in before if step < end),
+        *range(before[-1] + interval, end, interval),
+        end,
+    )
     return replace(plan, phases=(*phases[:-1], last_phase), evaluate_at=evaluation_steps)

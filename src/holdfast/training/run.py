@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.events import Listener
     from holdfast.models.base import Network, Weights
-    from holdfast.training.task import Examples, TrainingTask, GenerationMeasurements
+    from holdfast.training.task import Examples, GenerationMeasurements, TrainingTask
 
 
 MARK_CHUNK = 1 << 20
@@ -117,7 +117,9 @@ class Run:
         self.schedule: Any = None
         self.loss_scale = LossScale(getattr(job.accelerator, "scaler", None))
         self.probe: Ints = probe_positions(job.train.rows, job.plan.probe_rows, job.plan.seed)
-        self.observer = Observer(job.accelerator, job.task, evaluation_batch_tokens(job), cache=job.cache)
+        self.observer = Observer(
+            job.accelerator, job.task, evaluation_batch_tokens(job), cache=job.cache
+        )
         self.initial_tensors: dict[str, torch.Tensor] = {}
         self.previous: Mapping[str, torch.Tensor] = {}
         self._initial_on_device: dict[str, torch.Tensor] = {}
@@ -188,11 +190,16 @@ class Run:
     @property
     def listeners(self) -> tuple[Any, ...]:
         """The job's, and those of methods that were switched on."""
-        return (*self.job.listeners, *(one for made in self.switched_listeners.values() for one in made))
+        return (
+            *self.job.listeners,
+            *(one for made in self.switched_listeners.values() for one in made),
+        )
 
     def register_listeners(self) -> None:
         """Let those who listen now hear what comes."""
-        self._handlers = {event: _handlers(event, order_listeners(self.listeners)) for event in EVENTS}
+        self._handlers = {
+            event: _handlers(event, order_listeners(self.listeners)) for event in EVENTS
+        }
 
     def unfreezable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """The parameters that learn or could: all but what an adapter holds, what the network
@@ -240,7 +247,10 @@ class Run:
         for name in self._changing_tensors.keys() - changing_before.keys() - parameters.keys():
             self._thawed_originals[name] = buffers[name].detach().clone()
         loaded = {n: t.detach().cpu() for n, t in self._thawed_originals.items()}
-        self.initial_tensors, self.previous = {**loaded, **self.initial_tensors}, {**loaded, **self.previous}
+        self.initial_tensors, self.previous = (
+            {**loaded, **self.initial_tensors},
+            {**loaded, **self.previous},
+        )
         self.__dict__.pop("frozen_sum", None)
 
     def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -260,7 +270,9 @@ class Run:
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put such a copy back; what it does not know was as it was loaded."""
         with torch.no_grad():
-            for name, tensor in ({**self._thawed_originals, **tensors} if self._thawed_originals else tensors).items():
+            for name, tensor in (
+                {**self._thawed_originals, **tensors} if self._thawed_originals else tensors
+            ).items():
                 local_part(self._changing_tensors[name]).copy_(tensor)
 
     @contextlib.contextmanager
@@ -289,7 +301,9 @@ class Run:
             job.cache.notify = lambda why: self.journal.note(self.step, "kept outputs dropped", why)
             sets = {"train": job.learned_examples, "valid": job.valid}
             passes = RowPasses(self.network, job.task, job.accelerator)
-            job.cache.fill(passes, sets, evaluation_batch_tokens(job), beginnings={"train": job.train})
+            job.cache.fill(
+                passes, sets, evaluation_batch_tokens(job), beginnings={"train": job.train}
+            )
 
     def release_memory(self) -> None:
         """Give the optimizer's and the gradients' memory back, and the disk: scoring needs it."""

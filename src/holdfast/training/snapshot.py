@@ -27,11 +27,11 @@ from holdfast.training.prefix_cache import cached_prefix
 from holdfast.training.restore import SavedWeights
 from holdfast.training.run import Run, learning_norms
 from holdfast.training.task import (
-    Measurements,
     GenerationMeasurements,
+    Measurements,
     device_batch,
-    snapshot_fields,
     losses_by_row,
+    snapshot_fields,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def take_snapshot(run: Run) -> Snapshot:
     return snapshot
 
 
-def measure_snapshot(run: Run, tensors: Mapping[str, torch.Tensor], with_probe: bool = True) -> Snapshot:
+def measure_snapshot(
+    run: Run, tensors: Mapping[str, torch.Tensor], with_probe: bool = True
+) -> Snapshot:
     """What the present weights, of which ``tensors`` is a copy, give; without ``with_probe`` on the
     validation rows alone. Nothing of the run is changed."""
     probe = measure(run, run.job.train, run.probe) if with_probe else NOT_MEASURED
@@ -70,10 +72,13 @@ def measure_snapshot(run: Run, tensors: Mapping[str, torch.Tensor], with_probe: 
 
     def total(values: Sequence[float]) -> Sequence[float]:
         """Sums over this process's parts of the weights as those over the weights."""
-        return sum_over_processes(run.job.accelerator, values) if is_sharded(run.network) else values
+        return (
+            sum_over_processes(run.job.accelerator, values) if is_sharded(run.network) else values
+        )
 
     relative_update, distance = (
-        relative_change(weights, tensors, before, total) for before in (run.previous, run.initial_tensors)
+        relative_change(weights, tensors, before, total)
+        for before in (run.previous, run.initial_tensors)
     )
     norms = run.gradient_norms
     return Snapshot(
@@ -199,7 +204,8 @@ def _evaluate_offer(run: Run, listener: Any) -> None:
     calibrated = evaluation.valid_logits is not None and np.isfinite(evaluation.temperature)
     by = "the rule that chooses among the looks (train.keep)"
     because = (
-        f"{offer.made_of}; its validation loss{' at its best temperature' if calibrated else ''} is "
+        f"{offer.made_of}; its validation "
+        f"loss{' at its best temperature' if calibrated else ''} is "
         f"{evaluation.refined_loss:.4g}, the kept state's was {loss_before:.4g}; "
     )
     if within_tolerance:
@@ -217,9 +223,13 @@ def _offer_kind(listener: object) -> str:
     return kind
 
 
-def _record_offer(run: Run, result: OfferResult, curve: Sequence[Mapping[str, float | None]]) -> None:
+def _record_offer(
+    run: Run, result: OfferResult, curve: Sequence[Mapping[str, float | None]]
+) -> None:
     run.offers.append(result)
-    run.journal.note_decisions(run.step, result.decision, **({"curve": list(curve)} if curve else {}))
+    run.journal.note_decisions(
+        run.step, result.decision, **({"curve": list(curve)} if curve else {})
+    )
 
 
 def _best_loss_so_far(run: Run) -> float:

@@ -15,7 +15,7 @@ from holdfast.core.errors import TrainingError
 from holdfast.core.seeds import derive_seed
 from holdfast.core.updates import Draw, ForwardPass, OfTwoPasses, RowPool
 from holdfast.models.compute.prefix import train_mode
-from holdfast.training.act import retry_in_less_memory, micro_batch_count
+from holdfast.training.act import micro_batch_count, retry_in_less_memory
 from holdfast.training.machine.sharding import gather_tensor, is_sharded, sum_over_processes
 from holdfast.training.plan import parts_by_length
 from holdfast.training.prefix_cache import cached_prefix
@@ -86,7 +86,9 @@ class RunUpdate:
             self._random_before = random_state()
         with _fixed_statistics(run, repeat_pass):
             total = retry_in_less_memory(
-                run, self._random_before, lambda: _gradients(run, local_parts, weight, repeat_pass, parts)
+                run,
+                self._random_before,
+                lambda: _gradients(run, local_parts, weight, repeat_pass, parts),
             )
         total = _combine(run, total, average=compares_rows)
         if not math.isfinite(total):
@@ -107,7 +109,9 @@ def _weight(run: Run, draw: Draw) -> float:
 def _fixed_statistics(run: Run, second_pass: bool) -> Iterator[None]:
     """Where rows pass again, the running statistics of batch norms stay as the first pass left
     them."""
-    buffers = {n: b.clone() for n, b in running_statistics(run.network).items()} if second_pass else {}
+    buffers = (
+        {n: b.clone() for n, b in running_statistics(run.network).items()} if second_pass else {}
+    )
     yield
     for name, buffer in running_statistics(run.network).items() if buffers else ():
         buffer.copy_(buffers[name])
@@ -137,7 +141,9 @@ def _spare_passes(run: Run, draw: Draw, global_draw: Draw) -> int:
     world = run.job.accelerator.num_processes
     if not is_sharded(run.network):
         return 0
-    counts = (len(_micro_batches(run, global_draw.take(slice(r, None, world)))) for r in range(world))
+    counts = (
+        len(_micro_batches(run, global_draw.take(slice(r, None, world)))) for r in range(world)
+    )
     return max(counts) - len(_micro_batches(run, draw))
 
 
@@ -206,7 +212,9 @@ def _time_forward(run: Run, pieces: Sequence[Draw]) -> float:
 def _tokens(run: Run, piece: Draw) -> int:
     """The tokens of a piece with its padding."""
     lengths = examples_of(run, piece).lengths
-    return sum(len(part) * int(lengths[part.positions].max()) for part in _forward_parts(run, piece))
+    return sum(
+        len(part) * int(lengths[part.positions].max()) for part in _forward_parts(run, piece)
+    )
 
 
 def _weighted_losses(run: Run, draw: Draw, weight: float, silent: bool) -> Iterator[torch.Tensor]:
@@ -250,7 +258,9 @@ def _forward_pass(run: Run, draw: Draw) -> tuple[ForwardPass, torch.Tensor]:
     """A forward pass of these rows, and their losses after the terms of one pass."""
     output, batch = _output(run, draw)
     losses = run.job.task.losses(output, batch)
-    forward_pass = ForwardPass(draw.rows, batch, output, lambda chosen: _initial_output(run, draw.take(chosen)))
+    forward_pass = ForwardPass(
+        draw.rows, batch, output, lambda chosen: _initial_output(run, draw.take(chosen))
+    )
     run.batch_losses = batch_losses_of(forward_pass, losses)
     for term in run.phase.terms:
         losses = term(forward_pass, losses)

@@ -44,7 +44,10 @@ class SweepSchedule:
 
 
 def sweep(
-    job: Job, phase: int, learning_rates: Sequence[float], is_enough: Callable[[Sequence[SweepStep]], bool]
+    job: Job,
+    phase: int,
+    learning_rates: Sequence[float],
+    is_enough: Callable[[Sequence[SweepStep]], bool],
 ) -> tuple[SweepStep, ...]:
     """Updates of the job's ``phase`` (its place in the plan), one at each of ``learning_rates``, on
     training rows alone, until ``is_enough`` says so or a loss is not finite, with which it ends.

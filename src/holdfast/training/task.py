@@ -92,7 +92,11 @@ def snapshot_fields(train: Measurements, valid: Measurements) -> dict[str, Any]:
     measurements = {"train": train, "valid": valid}
     names = ("losses", "metrics", "correct", "tokens", "right")
     return {
-        **{f"{split}_{name}": getattr(measured, name) for split, measured in measurements.items() for name in names},
+        **{
+            f"{split}_{name}": getattr(measured, name)
+            for split, measured in measurements.items()
+            for name in names
+        },
         "refined_loss": valid.refined_loss,
         "temperature": valid.temperature,
         "valid_logits": valid.logits,

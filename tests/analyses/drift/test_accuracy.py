@@ -80,7 +80,9 @@ def test_the_fit_is_at_its_top_wherever_the_rows_lie() -> None:
 
         def loss(line: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
             at = line[0] + line[1] * x
-            own = made.PENALTY_ROWS * (made.INTERCEPT_PENALTY * line[0] ** 2 + (line[1] - 1) ** 2) / 2
+            own = (
+                made.PENALTY_ROWS * (made.INTERCEPT_PENALTY * line[0] ** 2 + (line[1] - 1) ** 2) / 2
+            )
             return float((np.logaddexp(0, at) - y * at).sum() + own)
 
         best = minimize(loss, [0.0, 1.0], method="BFGS").fun

@@ -116,7 +116,10 @@ def test_a_format_that_is_not_named_is_not_even_tried(content: bytes, tmp_path: 
 def test_a_large_picture_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(png(1_500, 1_000))
-    with use_limits(Limits(megapixels=1)), pytest.raises(UnreadableImage, match=r"limits\.megapixels"):
+    with (
+        use_limits(Limits(megapixels=1)),
+        pytest.raises(UnreadableImage, match=r"limits\.megapixels"),
+    ):
         read_image(path)
     with use_limits(Limits(megapixels=2)):
         assert read_image(path).image.size == (1_500, 1_000)

@@ -35,7 +35,8 @@ ROWS = [
 ]
 TABLE = json.dumps(ROWS)
 fenced = pytest.mark.skipif(
-    any(missing_fence_parts().values()), reason=f"the kernel has no such fence here: {missing_fence_parts()}"
+    any(missing_fence_parts().values()),
+    reason=f"the kernel has no such fence here: {missing_fence_parts()}",
 )
 
 

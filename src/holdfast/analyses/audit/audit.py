@@ -18,7 +18,7 @@ from holdfast.analyses.audit.views import Progress, Views, make_views
 from holdfast.contract.inference import within_limits
 from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE
-from holdfast.core.decisions import decisions_to, current_listener
+from holdfast.core.decisions import current_listener, decisions_to
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Finding, to_json
 from holdfast.core.wording import count_phrase
@@ -232,10 +232,13 @@ def _run_checks(
         # While debugging, the traceback of a defect is wanted.
         continue_on_error=os.environ.get("HOLDFAST_TRACEBACK") != "1",
     )
-    language = language_findings(audit_rows.recipe.model.name, sample_texts(table, audit_rows.recipe.seed))
+    language = language_findings(
+        audit_rows.recipe.model.name, sample_texts(table, audit_rows.recipe.seed)
+    )
     reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
     ranked = sorted(
-        (*results.results, *reading), key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score)
+        (*results.results, *reading),
+        key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score),
     )
     columns = table.columns
     return Audit(
@@ -286,7 +289,9 @@ def _label_counts(table: Table) -> dict[str, int]:
     return dict(zip(table.classes, counts.tolist(), strict=True))
 
 
-def _duplicate_groups(table: Table, all_rows: CombinedRows, empty: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def _duplicate_groups(
+    table: Table, all_rows: CombinedRows, empty: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
     """The groups of duplicate rows; rows without a text form one group."""
     ids = table.column("row")
     groups = [tuple(ids[part].tolist()) for part in duplicate_groups(all_rows)]
@@ -310,7 +315,11 @@ def _label_issues(view: Embedded | None) -> tuple[LabelIssue, ...]:
     """Every row that was read by the model and has a label, the most doubtful first."""
     if view is None or view.fold_predictions is None:
         return ()
-    ranked, ids, classes = rank_labels(view.fold_predictions), view.rows.ids, view.rows.table.classes
+    ranked, ids, classes = (
+        rank_labels(view.fold_predictions),
+        view.rows.ids,
+        view.rows.table.classes,
+    )
     columns = (ranked.order, ranked.given, ranked.suggested, ranked.score)
     return tuple(
         LabelIssue(int(ids[at]), classes[given], classes[suggested], float(score))
@@ -345,7 +354,9 @@ def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, s
 
 def _shown_rows(examples: Sequence[CheckExample], audit_rows: AuditRows) -> tuple[ShownRow, ...]:
     """The rows of examples with their texts."""
-    tables: dict[str | None, Table] = {table.source: table for table in audit_rows.other_tables.values()}
+    tables: dict[str | None, Table] = {
+        table.source: table for table in audit_rows.other_tables.values()
+    }
     for name, table in audit_rows.other_tables.items():
         tables[name] = table
     tables[None] = audit_rows.table
@@ -354,7 +365,9 @@ def _shown_rows(examples: Sequence[CheckExample], audit_rows: AuditRows) -> tupl
         rows_by_file.setdefault(None, set()).add(one.row)
         if one.other_row is not None:
             rows_by_file.setdefault(one.other_file, set()).add(one.other_row)
-    texts = {name: _texts(tables[name], rows) for name, rows in rows_by_file.items() if name in tables}
+    texts = {
+        name: _texts(tables[name], rows) for name, rows in rows_by_file.items() if name in tables
+    }
     nothing = ("", "")
     return tuple(
         ShownRow(

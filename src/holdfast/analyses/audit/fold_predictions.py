@@ -138,7 +138,11 @@ class AuditFold:
             "train.epochs": 2.001 * self.steps * self.batch / len(self.train),
             "control.policy": "off",
             "methods": {
-                "contrast": {"steps": self.steps, "batch_size": self.batch, "learning_rate": learning_rate}
+                "contrast": {
+                    "steps": self.steps,
+                    "batch_size": self.batch,
+                    "learning_rate": learning_rate,
+                }
             },
         }
 
@@ -213,7 +217,9 @@ def tuned_log_probabilities(
 
 
 def _cost(folds: Sequence[AuditFold], rows: int, seconds: float) -> Decision:
-    row_passes = sum(PASSES_PER_UPDATE * fold.steps * fold.batch + READS_PER_FIT * rows for fold in folds)
+    row_passes = sum(
+        PASSES_PER_UPDATE * fold.steps * fold.batch + READS_PER_FIT * rows for fold in folds
+    )
     cost = max(1.0, seconds * row_passes / rows)
     because = (
         f"{TUNED_KEY}: each of {max(fold.steps for fold in folds)} updates of contrast, and each "
@@ -236,11 +242,7 @@ def _fit_recipe(recipe: Recipe, encoder: str) -> Recipe:
         Recipe()
         .with_changes(
             model=model_settings if encoder == model.name else {"name": encoder},
-            train={
-                "threads": train.threads,
-                "precision": train.precision,
-                "matmul": train.matmul,
-            },
+            train={"threads": train.threads, "precision": train.precision, "matmul": train.matmul},
         )
         .model_copy(update={"task": LABELLED_TEXT_TASKS[0], "seed": recipe.seed})
     )

@@ -13,7 +13,13 @@ import pyarrow as pa
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.tasks import ENCODER_DECODER_TASKS, LABELLED_TEXT_TASKS, IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import (
+    ENCODER_DECODER_TASKS,
+    GENERATIVE_TASKS,
+    IMAGE_TASKS,
+    LABELLED_TEXT_TASKS,
+    TAGGING_TASKS,
+)
 from holdfast.data.chats.chat import is_text_file, load_chats
 from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.columns.profile import is_missing
@@ -25,7 +31,7 @@ from holdfast.data.pairs import load_pairs
 from holdfast.data.raw import source_path
 from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
-from holdfast.data.tags.conll import is_conll_file, has_conll_content
+from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.rows import given_files
 from holdfast.quality.views import OtherColumns
@@ -77,7 +83,9 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     split_paths, decisions = given_files(recipe.data, task_definition(recipe.task))
     notify(*decisions)
     splits = {name: _other(recipe, path, table) for name, path in split_paths.items()}
-    against_tables = {names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)}
+    against_tables = {
+        names.get(path, path): _other(recipe, path, table) for path in dict.fromkeys(against)
+    }
     paths = {"source": str(recipe.data.path), **split_paths}
     paths |= {names.get(path, path): path for path in against}
     other_columns, missing_columns = {}, {}
@@ -96,7 +104,9 @@ def _refuse_itself(source: str, against: Sequence[str]) -> None:
     source_file = source_path(source)
     for other in against:
         path = source_path(other)
-        if other == source or (path.exists() and source_file.exists() and path.samefile(source_file)):
+        if other == source or (
+            path.exists() and source_file.exists() and path.samefile(source_file)
+        ):
             raise RecipeError(
                 "--against",
                 "names the file that is audited, every row of which it would hold",

@@ -22,7 +22,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
-from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
@@ -78,16 +78,26 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
     seed = derive_seed(audit_rows.recipe.seed, "copies")
     engine = RayEngine() if audit_rows.recipe.audit.engine == "ray" else None
     all_rows = combine_tables(audit_rows.table, audit_rows.other_tables, seed, engine)
-    other_columns = {name: each for name, each in audit_rows.other_columns.items() if name != "source"}
+    other_columns = {
+        name: each for name, each in audit_rows.other_columns.items() if name != "source"
+    }
     copies_view = TableCopies(rows, all_rows, tuple(audit_rows.splits), other_columns)
     if audit_rows.recipe.audit.loose is not None:
         texts, share = RowTexts(*all_rows.tables.values()), audit_rows.recipe.audit.loose
-        copies_view = replace(copies_view, loose_copies=find_loose_duplicates(texts, share=share, engine=engine))
+        copies_view = replace(
+            copies_view, loose_copies=find_loose_duplicates(texts, share=share, engine=engine)
+        )
     missing = {f"columns of {name}": why for name, why in audit_rows.missing_columns.items()}
     if audit_rows.recipe.task in IMAGE_TASKS:
         missing[Embedded.__name__] = "these are pictures"
         missing[Tokenized.__name__] = "pictures have no tokens"
-        image_views = (rows, ThoroughRows(rows), copies_view, _pictures(rows, audit_rows.other_tables), image_sample(rows))
+        image_views = (
+            rows,
+            ThoroughRows(rows),
+            copies_view,
+            _pictures(rows, audit_rows.other_tables),
+            image_sample(rows),
+        )
         return Views(image_views, missing, all_rows)
     views, reasons = _read_by_model(audit_rows, rows, all_rows.duplicates, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
@@ -118,7 +128,11 @@ def _read_by_model(
     encoder, decisions = load_encoder(audit_rows.recipe)
     notify(*decisions)
     sample = _sample(audit_rows.table, copies, settings.rows)
-    part = rows if sample is None else TableRows(rows.table.take(sample), rows.other_columns.take(sample))
+    part = (
+        rows
+        if sample is None
+        else TableRows(rows.table.take(sample), rows.other_columns.take(sample))
+    )
     if sample is not None:
         because = (
             f"audit.rows is {settings.rows:,} of {len(rows.table):,}: a sample by content, the "
@@ -139,7 +153,9 @@ def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
     return np.sort(np.lexsort((np.arange(len(table)), contents))[:most])
 
 
-def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress) -> Embedded:
+def _embedded(
+    audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress: Progress
+) -> Embedded:
     from holdfast.prepare.embedding import EMBEDDED, MIDDLE_DEPTH
 
     most = audit_rows.recipe.audit.rows
@@ -157,7 +173,9 @@ def _embedded(audit_rows: AuditRows, rows: TableRows, encoder: Encoder, progress
         return vectors
 
     started = time.perf_counter()
-    source_vectors = encoder.at_depths((1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total))
+    source_vectors = encoder.at_depths(
+        (1.0, MIDDLE_DEPTH), texts[0], lambda n: progress("reading the texts", n, total)
+    )
     seconds = time.perf_counter() - started
     n_done = len({*texts[0]})
     others = {
@@ -202,7 +220,9 @@ def _spread_sample(table: Table, most: int) -> Table:
     return table.take(np.linspace(0, len(table) - 1, most).astype(np.int64))
 
 
-def _tokenized(audit_rows: AuditRows, rows: TableRows, encoder: Encoder) -> tuple[list[Tokenized], str]:
+def _tokenized(
+    audit_rows: AuditRows, rows: TableRows, encoder: Encoder
+) -> tuple[list[Tokenized], str]:
     """Lengths and unknown tokens by the model that is to be trained, or why they are not known."""
     model = audit_rows.recipe.model
     tokenizer, limit, name = encoder.tokenizer, encoder.max_length, encoder.name

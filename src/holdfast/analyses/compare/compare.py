@@ -127,7 +127,8 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
     rows = (
         "no practical number of rows would decide it"
         if verdict.rows_needed is None
-        else f"about {verdict.rows_needed - verdict.n:,} more rows would decide it with a power of 80 %"
+        else f"about {verdict.rows_needed - verdict.n:,} more rows would decide it with a "
+        "power of 80 %"
     )
     return f"inconclusive: {interval}, excludes neither 0 nor a difference above {margin}; {rows}"
 
@@ -161,7 +162,10 @@ def compare(
             notify(decision)
         predictions = [one.predict(data, options) for one in contenders]
     label_type = label_type_of(table)
-    predictions = [convert_predictions(one, label_type, x) for one, x in zip(contenders, predictions, strict=True)]
+    predictions = [
+        convert_predictions(one, label_type, x)
+        for one, x in zip(contenders, predictions, strict=True)
+    ]
     if label_type == "text":
         notify(Decision("answers", "written anew", f"each model writes to {len(table)} rows"))
     positions, warnings = _answered_by_both(table, predictions, contenders)
@@ -205,7 +209,9 @@ def _answered_by_both(
             "Give predictions whose `row` is the 0-based row of DATA.",
         )
     n_left_out = len(rows) - len(positions)
-    return positions, (f"{n_left_out} labelled rows have no answer of both and are left out",) if n_left_out else ()
+    return positions, (
+        f"{n_left_out} labelled rows have no answer of both and are left out",
+    ) if n_left_out else ()
 
 
 def _unknown_overlap(contenders: Sequence[Contender], overlap: KnownRows | None) -> tuple[str, ...]:
@@ -228,16 +234,23 @@ def _make_comparison(
 ) -> Comparison:
     rows = table.column("row")
     label_type, labels = label_type_of(table), labels_of_rows(table)
-    aligned = [_match_spelling(label_type, labels, [one[int(row)] for row in rows]) for one in predictions]
+    aligned = [
+        _match_spelling(label_type, labels, [one[int(row)] for row in rows]) for one in predictions
+    ]
     groups = table.column("group") if table.has_groups else None
-    class_differences = _class_differences(contenders) if label_type in ("class", "several") else None
+    class_differences = (
+        _class_differences(contenders) if label_type in ("class", "several") else None
+    )
     all_judged = _judge_rows(label_type, labels, aligned, margin, groups, np.arange(len(rows)))
     unseen = np.arange(len(rows)) if overlap is None or overlap.unseen is None else overlap.unseen
     unseen_judged = all_judged
     if len(unseen) < len(rows):
         unseen_judged = _judge_rows(label_type, labels, aligned, margin, groups, unseen)
         n_left_out = len(rows) - len(unseen)
-        warnings = (f"{n_left_out} rows had been learned from or chosen by, and are left out", *warnings)
+        warnings = (
+            f"{n_left_out} rows had been learned from or chosen by, and are left out",
+            *warnings,
+        )
     positions = [int(i) for i in unseen]
     shown = [[one[i] for i in positions] for one in (texts_of_rows(table), labels, *aligned)]
     differ: dict[str, Any] = {}
@@ -274,7 +287,9 @@ def _judge_rows(
     return pairs, judge_pairs(pairs.gap, margin, row_groups)
 
 
-def _match_spelling(label_type: LabelType, labels: Sequence[str], predictions: list[object]) -> list[object]:
+def _match_spelling(
+    label_type: LabelType, labels: Sequence[str], predictions: list[object]
+) -> list[object]:
     """Classes in the spelling of the labels: a file of predictions may write them otherwise."""
     if label_type != "class":
         return predictions
@@ -328,7 +343,9 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
     n_left_out = len(stored[0]) + len(stored[1]) - 2 * len(positions)
     warnings = (f"{n_left_out} test rows of one of the two are left out",) if n_left_out else ()
     contenders = [Contender(one, run=Path(one)) for one in (a, b)]
-    comparison = _make_comparison(contenders, shared[0].table.take(positions), answers, margin, None, warnings)
+    comparison = _make_comparison(
+        contenders, shared[0].table.take(positions), answers, margin, None, warnings
+    )
     return replace(comparison, from_stored=True)
 
 
@@ -344,7 +361,11 @@ def match_rows(one: Predictions, other: Predictions) -> tuple[Ints, Ints]:
     positions_by_text: dict[str, list[int]] = {}
     for place, text in reversed(list(enumerate(others))):
         positions_by_text.setdefault(text, []).append(place)
-    pairs = [(place, positions_by_text[text].pop()) for place, text in enumerate(texts) if positions_by_text.get(text)]
+    pairs = [
+        (place, positions_by_text[text].pop())
+        for place, text in enumerate(texts)
+        if positions_by_text.get(text)
+    ]
     matches = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return matches[:, 0], matches[:, 1]
 
@@ -363,6 +384,7 @@ def _refuse_other_labels(a: str, b: str, predictions: Sequence[Predictions]) -> 
     raise RunError(
         f"{a} and {b}",
         "answer other questions about the same rows",
-        f"{LABEL_TYPES[label_type][0]} of {label_columns[0]!r}, {LABEL_TYPES[other_type][0]} of {label_columns[1]!r}",
+        f"{LABEL_TYPES[label_type][0]} of {label_columns[0]!r}, "
+        f"{LABEL_TYPES[other_type][0]} of {label_columns[1]!r}",
         "Compare models that learned the same labels.",
     )

@@ -67,7 +67,11 @@ def load_contender(path: str, options: InferenceOptions) -> Contender:
     if place.is_dir():
         # The model of a run, named by itself, has seen what the run has.
         parent = place.resolve().parent
-        run = parent if place.resolve().name == MODEL_FOLDER and (parent / RESULT_FILE).is_file() else None
+        run = (
+            parent
+            if place.resolve().name == MODEL_FOLDER and (parent / RESULT_FILE).is_file()
+            else None
+        )
         folder = place if run is None else model_of(run)
         return Contender(path, run=run, predictor=_load_plain_model(folder, options))
     if not place.is_file():
@@ -116,7 +120,9 @@ def _read_predictions(path: str) -> dict[int, Any]:
 
         from holdfast.core.input_errors import reading_errors
 
-        with reading_errors(path, DataError, remedy="Give a file that `holdfast predict --out` wrote."):
+        with reading_errors(
+            path, DataError, remedy="Give a file that `holdfast predict --out` wrote."
+        ):
             table = parquet.read_table(path)
         columns = {name: table[name].to_pylist() for name in table.column_names}
     else:
@@ -164,7 +170,9 @@ LABEL_TYPES: Mapping[LabelType, tuple[str, str]] = {
 }
 
 
-def convert_predictions(contender: Contender, label_type: LabelType, predictions: Mapping[int, object]) -> dict[int, Any]:
+def convert_predictions(
+    contender: Contender, label_type: LabelType, predictions: Mapping[int, object]
+) -> dict[int, Any]:
     """The answers of ``contender`` as rows with labels of this ``label_type`` are compared; an
     empty one is none. Raises ``RunError`` or ``DataError`` where they are of another kind, which
     would only look wrong."""
@@ -172,14 +180,19 @@ def convert_predictions(contender: Contender, label_type: LabelType, predictions
     remedy = "Compare models of one task, on rows of that task."
     if contender.predictor is not None and contender.predictor.answered != output_form:
         form_words = {"text": "texts or classes", "number": "numbers", "list": "lists"}
-        rule = f"answers with {form_words[contender.predictor.answered]}, and the labels of DATA are {label_words}"
+        rule = (
+            f"answers with {form_words[contender.predictor.answered]}, and the labels of "
+            f"DATA are {label_words}"
+        )
         raise RunError(contender.path, rule, None, remedy)
     converted = {}
     for row, one in predictions.items():
         try:
             converted[row] = _convert(label_type, one)
         except (TypeError, ValueError):
-            rule = f"has an answer of another kind in row {row}: the labels of DATA are {label_words}"
+            rule = (
+                f"has an answer of another kind in row {row}: the labels of DATA are {label_words}"
+            )
             raise DataError(contender.path, rule, str(one)[:60], remedy) from None
     return converted
 

@@ -139,7 +139,9 @@ def _tags(labels: Rows, first: Rows, second: Rows) -> PairedRows:
     truth, types = ids_of(labels), len(table.entities)
     counts_by_model, labelled = [], np.zeros(len(lengths))
     for answers in (first, second):
-        entities = entity_counts(truth, ids_of(answers), lengths, table).reshape(len(lengths), 3, types)
+        entities = entity_counts(truth, ids_of(answers), lengths, table).reshape(
+            len(lengths), 3, types
+        )
         hits, predicted, labelled = entities.sum(axis=2).T
         counts_by_model.append((hits, predicted))
     return _ratio("entity_f1", labelled, *counts_by_model)
@@ -294,7 +296,12 @@ class PairedVerdict:
         """``value`` and its limits times ``scale``, for JSON: a difference of errors turns
         round."""
         low, high = _scaled((self.low, self.high), scale)
-        block = {"value": self.value * scale, "low": low, "high": high, "level": 1 - 2 * ONE_SIDED_LEVEL}
+        block = {
+            "value": self.value * scale,
+            "low": low,
+            "high": high,
+            "level": 1 - 2 * ONE_SIDED_LEVEL,
+        }
         return {**block, "why": self.why} if self.why else block
 
     def to_json(self, scale: float = 1.0) -> dict[str, Any]:

@@ -81,7 +81,10 @@ def _ratio(sums_of: Floats) -> Floats:
 
 
 def agreement(
-    label_type: LabelType, first: Sequence[object], second: Sequence[object], groups: Ints | None = None
+    label_type: LabelType,
+    first: Sequence[object],
+    second: Sequence[object],
+    groups: Ints | None = None,
 ) -> dict[str, Any]:
     """The share of rows of which both say the same (a set of labels whatever its order), with
     Wilson's interval; of numbers the correlation of the two."""
@@ -92,7 +95,9 @@ def agreement(
             np.array([np.nan if x is None else x for x in s], float) for s in (first, second)
         )
         finite = np.isfinite(first_values) & np.isfinite(second_values)
-        if finite.sum() < 3 or not (first_values[finite].std() > 0 and second_values[finite].std() > 0):
+        if finite.sum() < 3 or not (
+            first_values[finite].std() > 0 and second_values[finite].std() > 0
+        ):
             return _unknown("the numbers do not vary")
         value = float(np.corrcoef(first_values[finite], second_values[finite])[0, 1])
         return {"value": value, "low": None, "high": None, "what": "correlation"}
@@ -142,10 +147,15 @@ def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
     if not settings.teacher:
         return None
     runs = [Path(one) for one in settings.teacher]
-    if fitted.recipe.task in DECODER_TASKS and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]:
+    if (
+        fitted.recipe.task in DECODER_TASKS
+        and "[]" in fitted.training_plan.prepared.rows.rows[:1]["turns"]
+    ):
         return NoAnswer("plain text has no answers that two models could be compared by")
     teacher = Predictor.load(runs)
-    baseline = _train_without_teacher(fitted) if settings.alone else "set by you: distill.alone=false"
+    baseline = (
+        _train_without_teacher(fitted) if settings.alone else "set by you: distill.alone=false"
+    )
     lessons = fitted.training_plan.prepared.lessons
     assert isinstance(lessons, Lessons)
     parameters, _ = count_parameters(fitted.training_plan.loaded.network)
@@ -158,7 +168,9 @@ def find(session: FittedSession) -> DistillationReferences | NoAnswer | None:
     return DistillationReferences(teacher, baseline, block)
 
 
-def confirm(references: DistillationReferences, session: FittedSession, test: Predictions) -> Mapping[str, Any]:
+def confirm(
+    references: DistillationReferences, session: FittedSession, test: Predictions
+) -> Mapping[str, Any]:
     """Compare the student with its teachers, and with itself trained without them, on the test
     rows."""
     fitted = session.fitted
@@ -218,14 +230,18 @@ def _comparable_rows(fitted: FittedModel, predictions: Predictions) -> Predictio
     if fitted.recipe.task not in GENERATIVE_TASKS:
         return predictions
     answers = predictions.predictions or ()
-    positions: Ints = np.array([i for i, one in enumerate(answers) if one is not None], dtype=np.int64)
+    positions: Ints = np.array(
+        [i for i, one in enumerate(answers) if one is not None], dtype=np.int64
+    )
     positions = positions[:MAX_GENERATED_ROWS]
     return replace(predictions.take(positions), wrong=None, confidence=None, errors=None)
 
 
 def _empty_as_none(predictions: Sequence[object]) -> list[Any]:
     """Answers as the labels are written; an empty one is none."""
-    return [None if one is None or (isinstance(one, str) and one == "") else one for one in predictions]
+    return [
+        None if one is None or (isinstance(one, str) and one == "") else one for one in predictions
+    ]
 
 
 def _difference(verdict: PairedVerdict, scale: float) -> dict[str, Any]:
@@ -247,7 +263,9 @@ def _because(block: Mapping[str, Any]) -> str:
     value, name = block["student"]["value"], block["metric"].replace("_", " ")
     if retained["value"] is None:
         teacher_score = block["teacher"]["value"]
-        return f"The student's {name} is {value:.3g}, its teacher's {teacher_score:.3g}{speed_words}."
+        return (
+            f"The student's {name} is {value:.3g}, its teacher's {teacher_score:.3g}{speed_words}."
+        )
     sentence = f"{_retained_sentence(retained, name)}{speed_words}"
     gain = block["alone"].get("difference")
     if gain is None or gain["value"] is None:
@@ -327,7 +345,9 @@ def _speed(session: FittedSession, lessons: Lessons) -> dict[str, Any]:
     for _ in range(TIMING_REPEATS):
         teacher_seconds.append(_seconds(run_teacher))
         student_seconds.append(_seconds(run_student))
-    teacher_ms, student_ms = (1000 * min(each) / count for each in (teacher_seconds, student_seconds))
+    teacher_ms, student_ms = (
+        1000 * min(each) / count for each in (teacher_seconds, student_seconds)
+    )
     return {
         "value": round(teacher_ms / student_ms, 2),
         "teacher_ms": round(teacher_ms, 3),
@@ -353,13 +373,17 @@ def _train_without_teacher(fitted: FittedModel) -> Predictor | str:
     notify(Decision("student alone", "trained to be held against", because))
     rows, (train, valid) = concatenate(plan.splits.train_rows.table, plan.splits.valid_rows.table)
     added = plan.prepared.added
-    positions = [] if added is None else [i for i, origin in enumerate(added.origins) if origin != ORIGIN]
+    positions = (
+        [] if added is None else [i for i, origin in enumerate(added.origins) if origin != ORIGIN]
+    )
     try:
         prepared = prepare(baseline_recipe, rows)
         if added is not None and positions:
             origins = tuple(added.origins[i] for i in positions)
             prepared = prepared.extended(
-                AddedRows(added.table.take(positions), np.asarray(added.weights)[positions], origins)
+                AddedRows(
+                    added.table.take(positions), np.asarray(added.weights)[positions], origins
+                )
             )
         return Predictor.of(fit(prepared, train, valid))
     except InputError as error:
@@ -375,7 +399,9 @@ def _without_teacher(recipe: Recipe) -> Recipe:
         teacher_model = read_recipe(Path(first) / RECIPE).model
         depth = {"layers": model.layers, "layers_kept": model.layers_kept, "pooling": model.pooling}
         model = ModelPart(**{**teacher_model.model_dump(include={"name", "revision"}), **depth})
-    train_settings = {key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")}
+    train_settings = {
+        key: getattr(train, key) for key in ("threads", "precision", "matmul", "metric")
+    }
     return Recipe.model_validate(
         recipe.model_dump()
         | {

@@ -58,7 +58,9 @@ class TrainingNeighbours:
     regions: Mapping[int, str]
 
     @classmethod
-    def from_table(cls, table: Table, regions: Mapping[int, str], seed: int) -> TrainingNeighbours | None:
+    def from_table(
+        cls, table: Table, regions: Mapping[int, str], seed: int
+    ) -> TrainingNeighbours | None:
         """At most 10,000 of the training rows; ``None`` where there are no texts."""
         if len(table) > MAX_TRAINING_ROWS:
             order = generator(seed, "training rows looked up").permutation(len(table))
@@ -131,7 +133,11 @@ class PredictedRows:
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:
     """Nothing is searched: the training rows are prepared as neighbours."""
-    return (TrainingNeighbours.from_table(session.train_rows, session.data_map_regions, session.recipe.seed),)
+    return (
+        TrainingNeighbours.from_table(
+            session.train_rows, session.data_map_regions, session.recipe.seed
+        ),
+    )
 
 
 def confirm(
@@ -161,7 +167,10 @@ def confusions(valid: Predictions | None, rows: PredictedRows) -> list[dict[str,
     which the model may have taken it for."""
     pairs, valid_pairs = Counter(_pairs(rows.predictions)), Counter(_pairs(valid) if valid else ())
     ordered = sorted(pairs, key=lambda pair: (-pairs[pair], -valid_pairs[pair], pair))
-    return [_confusion(pair, valid_pairs[pair] if valid else None, rows) for pair in ordered[:CONFUSIONS]]
+    return [
+        _confusion(pair, valid_pairs[pair] if valid else None, rows)
+        for pair in ordered[:CONFUSIONS]
+    ]
 
 
 def _pairs(predictions: Predictions) -> list[tuple[str, str]]:
@@ -189,7 +198,9 @@ def _confusion(pair: tuple[str, str], n_valid: int | None, rows: PredictedRows) 
     for place in confused[:EXAMPLES].tolist():
         neighbours = rows.nearest(place, 1, answer)
         loss = float(test.losses[place])
-        examples.append({**rows.row_json(place), "loss": loss, "like": neighbours[0] if neighbours else None})
+        examples.append(
+            {**rows.row_json(place), "loss": loss, "like": neighbours[0] if neighbours else None}
+        )
     return {
         "label": label,
         "answer": answer,
@@ -215,14 +226,19 @@ def hardest_rows(rows: PredictedRows, row_error: RowErrors) -> list[dict[str, An
         entry: dict[str, Any] = {
             **rows.row_json(place),
             "label": labels[place],
-            "prediction": None if predictions.predictions is None else predictions.predictions[place],
+            "prediction": None
+            if predictions.predictions is None
+            else predictions.predictions[place],
             "confidence": None if probabilities is None else float(probabilities[place].max()),
             row_error.measure: float(values[place]),
             "loss": float(predictions.losses[place]),
         }
         neighbours = rows.nearest(place, NEAREST)
         if neighbours is not None:
-            entry |= {"nearest": neighbours, "because": _suspicion(entry, neighbours, row_error.is_rate)}
+            entry |= {
+                "nearest": neighbours,
+                "because": _suspicion(entry, neighbours, row_error.is_rate),
+            }
         entries.append(entry)
     return entries
 
@@ -233,7 +249,9 @@ def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong
         return "no training row is similar to it"
     if not wrong:
         return f"{len(neighbours)} training rows are similar to it"
-    suspects = [n for n in neighbours if n["kind"] in SUSPECT_REGIONS and n["label"] == entry["prediction"]]
+    suspects = [
+        n for n in neighbours if n["kind"] in SUSPECT_REGIONS and n["label"] == entry["prediction"]
+    ]
     if suspects:
         return (
             f"training row {suspects[0]['row']} is similar, has the predicted label, and was hard "
@@ -243,7 +261,8 @@ def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong
     n_labelled = sum(n["label"] == entry["label"] for n in neighbours)
     if 2 * n_predicted > len(neighbours):
         return (
-            f"{n_predicted} of the {len(neighbours)} nearest training rows have the predicted label: check "
+            f"{n_predicted} of the {len(neighbours)} nearest training rows have the "
+            "predicted label: check "
             "whether this row's label is wrong"
         )
     if n_labelled:

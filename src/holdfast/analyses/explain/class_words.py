@@ -88,7 +88,9 @@ def confirm(searched: WordCandidates, session: Session, test: Predictions) -> di
     }
 
 
-def removal_costs(predictor: Predictor, candidate: WordCandidate, table: Table) -> tuple[Floats, Floats]:
+def removal_costs(
+    predictor: Predictor, candidate: WordCandidate, table: Table
+) -> tuple[Floats, Floats]:
     """By how much the log-odds of the candidate's class fall without its words, and without as many
     others of the same row, [n] of at most ``TEST_ROWS`` rows with them, the first in a fixed
     order."""
@@ -123,7 +125,9 @@ def _rows_with(candidate: WordCandidate, texts: Sequence[tuple[str, ...]]) -> li
     for at in order:
         row = texts[at]
         # Quick, before a text is taken apart.
-        if all(word in " ".join(row).lower() for word in candidate.words) and candidate.words in word_ngrams(row):
+        if all(
+            word in " ".join(row).lower() for word in candidate.words
+        ) and candidate.words in word_ngrams(row):
             positions.append(int(at))
         if len(positions) == TEST_ROWS:
             break
@@ -152,11 +156,18 @@ class WordCandidate:
         if self.class_share is None or self.other_share is None or self.rows < MIN_ROWS_WITH_WORD:
             return False
         named = any(is_in_class_name(self.name, word) for word in self.words)
-        return self.class_share >= DOMINANT_CLASS_SHARE and self.other_share <= 1 - MIN_PURITY and not named
+        return (
+            self.class_share >= DOMINANT_CLASS_SHARE
+            and self.other_share <= 1 - MIN_PURITY
+            and not named
+        )
 
     def to_json(self) -> dict[str, Any]:
         block = {"class": self.name, "words": " ".join(self.words), "rows_searched": self.rows}
-        shares = {"of_class": round_or_none(self.class_share), "of_others": round_or_none(self.other_share)}
+        shares = {
+            "of_class": round_or_none(self.class_share),
+            "of_others": round_or_none(self.other_share),
+        }
         return block if self.class_share is None else {**block, **shares}
 
 
@@ -251,7 +262,9 @@ def find_word_candidates(
             else:
                 ranked[k] = []
     return tuple(
-        WordCandidate(names[k], frequent[g], counts[frequent[g]], *_shares(presence[:, g], labels, k))
+        WordCandidate(
+            names[k], frequent[g], counts[frequent[g]], *_shares(presence[:, g], labels, k)
+        )
         for g, k in selected
     )
 
@@ -268,7 +281,8 @@ def _next_distinct(ranked: list[int], selected: Sequence[int], presence: Floats)
         place = ranked.pop(0)
         rows = presence[:, place] > 0
         overlaps = (
-            (rows & (presence[:, one] > 0)).sum() / (rows | (presence[:, one] > 0)).sum() for one in selected
+            (rows & (presence[:, one] > 0)).sum() / (rows | (presence[:, one] > 0)).sum()
+            for one in selected
         )
         if all(share < MAX_OVERLAP for share in overlaps):
             return int(place)
@@ -290,7 +304,11 @@ def positions_of(words: Words, units: Sequence[str]) -> Ints:
 def draw_other_units(removed: Ints, units: int, rng: np.random.Generator) -> Ints | None:
     """As many other units, drawn at random; ``None`` where there are not so many."""
     available = np.setdiff1d(np.arange(units), removed)
-    return rng.choice(available, len(removed), replace=False) if len(available) >= len(removed) > 0 else None
+    return (
+        rng.choice(available, len(removed), replace=False)
+        if len(available) >= len(removed) > 0
+        else None
+    )
 
 
 def confirm_words(
@@ -306,7 +324,9 @@ def confirm_words(
     """
     p_values = holm(np.array([exchange_p(a - b) for a, b in zip(costs, other_costs, strict=True)]))
     effects = []
-    for one, word_costs, control_costs, p in zip(candidates, costs, other_costs, p_values, strict=True):
+    for one, word_costs, control_costs, p in zip(
+        candidates, costs, other_costs, p_values, strict=True
+    ):
         gap, rows_needed = word_costs - control_costs, None
         if p > LEVEL and len(gap) >= 2 and gap.mean() > 0:
             alpha = LEVEL / len(candidates)

@@ -78,7 +78,9 @@ def read_row(model: TextModel, texts: Sequence[str]) -> TokenizedRow:
     Raises ``ModelError`` for a tokenizer that does not tell which pieces are of which word.
     """
     tokenizer = check_fast(model.tokenizer)
-    beginnings_of_texts = [text_beginnings(tokenizer, [text], model.max_length)[0] for text in texts]
+    beginnings_of_texts = [
+        text_beginnings(tokenizer, [text], model.max_length)[0] for text in texts
+    ]
     encoded = tokenizer(
         *beginnings_of_texts,
         truncation="longest_first" if len(beginnings_of_texts) > 1 else True,
@@ -107,7 +109,9 @@ def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def masked_batch(read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: int) -> dict[str, Any]:
+def masked_batch(
+    read: TokenizedRow, keep: Bools, mask_id: int | None, pad_id: int
+) -> dict[str, Any]:
     """The batch of a row with only ``keep`` [m, units] of its words: each piece of the others is
     ``mask_id``, or left out where that is ``None`` (the rest is padded on the right with
     ``pad_id``)."""
@@ -189,7 +193,9 @@ class TextQuery:
                 output = network(input_ids=ids[1:].expand(size, -1), **inputs)
             return score(output.double())
 
-        return integrated_gradients(score_states, start, end).of_units(read.row_units.owner, read.words)
+        return integrated_gradients(score_states, start, end).of_units(
+            read.row_units.owner, read.words
+        )
 
 
 def class_cases(query: TextQuery, target: int | None = None) -> list[Case]:
@@ -204,7 +210,9 @@ def label_cases(query: TextQuery) -> list[Case]:
     of a row that is given none, for the likeliest."""
     outputs = query.outputs(np.ones((1, query.read.words), dtype=bool))[0]
     predicted = [int(place) for place in np.argsort(-outputs, kind="stable") if outputs[place] > 0]
-    return [_one_output(query, p, "log-odds") for p in predicted[:MAX_TARGETS] or [outputs.argmax()]]
+    return [
+        _one_output(query, p, "log-odds") for p in predicted[:MAX_TARGETS] or [outputs.argmax()]
+    ]
 
 
 def number_cases(query: TextQuery) -> list[Case]:
@@ -308,7 +316,9 @@ def tag_cases(sentence: Sentence) -> list[Case]:
 
     def mean_log_probability(keep: Bools) -> Floats:
         logits_at = sentence.logits(keep)[:, positions].astype(np.float64)
-        tag_logits = np.take_along_axis(logits_at, np.broadcast_to(predicted_tags, logits_at.shape[:2])[..., None], axis=2)
+        tag_logits = np.take_along_axis(
+            logits_at, np.broadcast_to(predicted_tags, logits_at.shape[:2])[..., None], axis=2
+        )
         return np.asarray((tag_logits[..., 0] - log_sum_exp(logits_at)).mean(axis=1))
 
     def score(output: Tensor) -> Tensor:
@@ -380,7 +390,9 @@ class ImageSquares:
         return path.of_units(self.owner.ravel(), self.down * self.across, over=1)
 
 
-def read_image(model: VisionModel, path: str, squares_per_side: int = SQUARES_PER_SIDE) -> ImageSquares:
+def read_image(
+    model: VisionModel, path: str, squares_per_side: int = SQUARES_PER_SIDE
+) -> ImageSquares:
     """The image at ``path`` as the model reads it, in ``squares_per_side`` × ``squares_per_side``
     squares (fewer where it has fewer pixels)."""
     pixels = PixelTensors([path], model.processor, model.channels)([0])

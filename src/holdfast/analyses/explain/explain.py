@@ -32,7 +32,7 @@ from holdfast.analyses.explain.generation import (
     seq2seq_model,
 )
 from holdfast.analyses.explain.masking import Case, RowUnits
-from holdfast.contract.inference import TaskPredictions, Data, InferenceOptions
+from holdfast.contract.inference import Data, InferenceOptions, TaskPredictions
 from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -43,7 +43,7 @@ from holdfast.data.images.decode import thumbnail
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import TextWithExtraFeatures, TextPredictor
+from holdfast.tasks.classes.answers import TextPredictor, TextWithExtraFeatures
 from holdfast.tasks.classes.encoding import TextModel
 from holdfast.tasks.images.task import ImagePredictor
 from holdfast.tasks.lm.answers import CausalLMPredictor
@@ -115,10 +115,15 @@ def explain_rows(
     table = request.table
     places = table.column("row")
     n_rows = min(rows, len(request.raw))
-    explained_table, n_left = table.take(np.flatnonzero(np.asarray(places) < n_rows)), len(request.raw) - n_rows
+    explained_table, n_left = (
+        table.take(np.flatnonzero(np.asarray(places) < n_rows)),
+        len(request.raw) - n_rows,
+    )
     decisions = [*predictor.decisions, *request.decisions]
     if n_left:
-        because = f"an explanation takes hundreds of passes a row; --rows {len(request.raw)} for all"
+        because = (
+            f"an explanation takes hundreds of passes a row; --rows {len(request.raw)} for all"
+        )
         decisions.append(Decision("rows", f"the first {rows:,} of {len(request.raw):,}", because))
     notify(*decisions)
     labels = _labels(request.raw, predictor.part.label)
@@ -127,7 +132,9 @@ def explain_rows(
     explained_rows = {}
     for place in range(len(explained_table)):
         with predictor.alone():
-            explained_rows[int(explained_table.column("row")[place])] = explain_row(read_row_at(place))
+            explained_rows[int(explained_table.column("row")[place])] = explain_row(
+                read_row_at(place)
+            )
         progress(place + 1, len(explained_table))
     rows_in_order = []
     for row in range(n_rows):
@@ -137,7 +144,13 @@ def explain_rows(
             one = ExplainedRow(row, because=why)
         rows_in_order.append(replace(one, label=labels(row)))
     return Explanation(
-        run, source, _task(predictor), tuple(rows_in_order), n_left, removal, time.perf_counter() - started
+        run,
+        source,
+        _task(predictor),
+        tuple(rows_in_order),
+        n_left,
+        removal,
+        time.perf_counter() - started,
     )
 
 
@@ -165,7 +178,9 @@ def row_reader(
 
     def new_row(place: int, texts: tuple[str, ...]) -> ExplainedRow:
         row = int(table.column("row")[place])
-        return ExplainedRow(row, texts, prediction=predictions[place], confidence=confidences[place])
+        return ExplainedRow(
+            row, texts, prediction=predictions[place], confidence=confidences[place]
+        )
 
     if isinstance(use, TextPredictor):
         masks = use.models[0].tokenizer.mask_token_id is not None
@@ -187,7 +202,9 @@ RowFactory = Callable[[int, tuple[str, ...]], ExplainedRow]
 def text_cases(use: TextPredictor, table: Table, place: int) -> tuple[TextQuery, list[Case]]:
     """The row at ``place`` as the first model reads it, and the cases of its answer."""
     query = text_query(use, table, place)
-    make_cases = {"class": class_cases, "several": label_cases, "number": number_cases}[use.label_kind]
+    make_cases = {"class": class_cases, "several": label_cases, "number": number_cases}[
+        use.label_kind
+    ]
     return query, make_cases(query) if query.read.words else []
 
 
@@ -229,7 +246,9 @@ def with_units(row: ExplainedRow, parts: RowUnits) -> ExplainedRow:
 
 def _read_text(use: TextPredictor, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
     query, cases = text_cases(use, table, place)
-    return RowToExplain(with_units(new_row(place, texts_at(table, place)), query.read.row_units), cases)
+    return RowToExplain(
+        with_units(new_row(place, texts_at(table, place)), query.read.row_units), cases
+    )
 
 
 def _read_tagged(model: TextModel, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
@@ -238,15 +257,23 @@ def _read_tagged(model: TextModel, table: Table, place: int, new_row: RowFactory
     return RowToExplain(row, tag_cases(sentence) if row.units else [])
 
 
-def _read_picture(use: ImagePredictor, table: Table, place: int, new_row: RowFactory) -> RowToExplain:
+def _read_picture(
+    use: ImagePredictor, table: Table, place: int, new_row: RowFactory
+) -> RowToExplain:
     path = str(table.column("path")[place])
     squares = read_image(use.models[0], path)
-    row = replace(new_row(place, (path,)), grid=(squares.down, squares.across), picture=thumbnail(path))
+    row = replace(
+        new_row(place, (path,)), grid=(squares.down, squares.across), picture=thumbnail(path)
+    )
     return RowToExplain(row, image_cases(squares))
 
 
 def _read_generation(
-    use: CausalLMPredictor | Seq2SeqPredictor, table: Table, place: int, new_row: RowFactory, answer: str
+    use: CausalLMPredictor | Seq2SeqPredictor,
+    table: Table,
+    place: int,
+    new_row: RowFactory,
+    answer: str,
 ) -> RowToExplain:
     tokenizer, network = use.tokenizer, use.network.plain
     if isinstance(use, Seq2SeqPredictor):
@@ -267,7 +294,9 @@ def _read_generation(
         writer, special = causal_model(network), False
     longest = use.recipe.model.max_length or LONGEST_ANSWER
     generator_source = GeneratorSource(source, inside, special, longest)
-    generated = read_generated_row(writer, network.get_input_embeddings(), tokenizer, generator_source, answer)
+    generated = read_generated_row(
+        writer, network.get_input_embeddings(), tokenizer, generator_source, answer
+    )
     row = new_row(place, (shown,))
     if generated is None:
         return RowToExplain(replace(row, because="the model writes nothing to it"), [])

@@ -125,7 +125,11 @@ def reason_of(case: Case, *names: str | int, maps: Sequence[Floats] = ()) -> Rea
         for (method, values), one in zip(methods.items(), scores, strict=True)
     )
     to_probability = case.to_probability
-    end_probabilities = None if to_probability is None else to_probability(np.array([masked_score.full, masked_score.empty]))
+    end_probabilities = (
+        None
+        if to_probability is None
+        else to_probability(np.array([masked_score.full, masked_score.empty]))
+    )
     probability_without = None
     if to_probability is not None:
         probability_without = to_probability(masked_score.full - without_one)
@@ -153,7 +157,9 @@ def worth_of(case: Case, scores: FaithfulnessScores) -> Worth:
     if not scores.better:
         return "not better than random"
     if case.to_probability is not None:
-        falls = case.to_probability(np.array([case.masked_score.full]))[0] - case.to_probability(scores.scores)
+        falls = case.to_probability(np.array([case.masked_score.full]))[0] - case.to_probability(
+            scores.scores
+        )
         if float(falls.max()) < MIN_FALL:
             return "hardly moves"
     return "better than random"
@@ -305,7 +311,9 @@ class Explanation:
     @property
     def agreement(self) -> float | None:
         """The median rank correlation of the two methods; ``None`` without rows."""
-        correlations = [r.agreement for row in self.rows for r in row.reasons if r.agreement is not None]
+        correlations = [
+            r.agreement for row in self.rows for r in row.reasons if r.agreement is not None
+        ]
         return float(np.median(correlations)) if correlations else None
 
     @property

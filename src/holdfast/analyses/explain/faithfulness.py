@@ -93,8 +93,13 @@ def faithfulness(
     lines = curves(masked_score, orders, points)
     falls = full_score - lines.mean(axis=1)
     map_falls, reversed_falls, random = np.split(falls, [len(maps), 2 * len(maps)])
-    low, high = _all_limits(masked_score, units) if small else _beam_limits(masked_score, maps, points, rng)
-    low, high = min(low, *map_falls, *reversed_falls, *random), max(high, *map_falls, *reversed_falls, *random)
+    low, high = (
+        _all_limits(masked_score, units) if small else _beam_limits(masked_score, maps, points, rng)
+    )
+    low, high = (
+        min(low, *map_falls, *reversed_falls, *random),
+        max(high, *map_falls, *reversed_falls, *random),
+    )
     span = high - low
 
     def normalize(value: float) -> float | None:
@@ -160,7 +165,9 @@ def _beam_limits(
                 for mask in _extend(left, int(n_more), maps, sign, rng)
             ]
             masks = np.unique(np.stack([mask for _, mask in extended]), axis=0)
-            falls = dict(zip(map(bytes, masks), sign * (full_score - masked_score(masks)), strict=True))
+            falls = dict(
+                zip(map(bytes, masks), sign * (full_score - masked_score(masks)), strict=True)
+            )
             best: dict[bytes, tuple[float, Bools]] = {}
             for total, mask in extended:
                 reached = total + falls[bytes(mask)]
@@ -178,7 +185,8 @@ def _extend(
     random where they are taken together."""
     remaining = np.flatnonzero(keep)
     ranked = [
-        remaining[np.argsort(-sign * np.asarray(values)[remaining], kind="stable")] for values in maps
+        remaining[np.argsort(-sign * np.asarray(values)[remaining], kind="stable")]
+        for values in maps
     ]
     if n_more == 1:
         # In turn from each map, each unit once.

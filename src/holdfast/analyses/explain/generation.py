@@ -75,11 +75,15 @@ class GeneratedRow:
                 ids[place, : len(line)] = torch.as_tensor(line)
                 mask[place, : len(line)] = 1
             states = self.table(ids.to(device))
-            return self._target_log_probabilities(self.model(states, mask.to(device), target), target)
+            return self._target_log_probabilities(
+                self.model(states, mask.to(device), target), target
+            )
 
         size = max(1, TOKENS_AT_ONCE // max(1, len(self.ids) + len(self.target)))
         by_token = in_batches(forward, keep, size)
-        self.log_probabilities.update((line.tobytes(), one) for line, one in zip(keep, by_token, strict=True))
+        self.log_probabilities.update(
+            (line.tobytes(), one) for line, one in zip(keep, by_token, strict=True)
+        )
         return np.asarray(by_token.sum(axis=1))
 
     def _target_log_probabilities(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -100,7 +104,9 @@ class GeneratedRow:
 
         def score(states: Tensor) -> Tensor:
             mask = torch.ones(states.shape[:2], dtype=torch.long, device=device)
-            return self._target_log_probabilities(self.model(states, mask, target), target).sum(dim=1)
+            return self._target_log_probabilities(self.model(states, mask, target), target).sum(
+                dim=1
+            )
 
         path = integrated_gradients(score, start, end)
         return path.of_units(self.row_units.owner, len(self.row_units.units))
@@ -155,7 +161,9 @@ def read_generated_row(
     start, stop = source.inside
     offsets = [(a - start, b - start) for a, b in encoded["offset_mapping"]]
     sequences = [0 if start <= a < stop and b > a else None for a, b in encoded["offset_mapping"]]
-    target = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"][:MAX_TARGET_TOKENS]
+    target = tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"][
+        :MAX_TARGET_TOKENS
+    ]
     if not target:
         return None
     words = tuple(tokenizer.decode([token]) for token in target)
@@ -203,10 +211,14 @@ def causal_model(plain: PreTrainedModel) -> GeneratorModel:
         total = longest + len(target)
         steps = torch.arange(total, device=states.device)
         attention_mask = (steps < (lengths + len(target))[:, None]).long()
-        logits = plain(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False).logits
+        logits = plain(
+            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False
+        ).logits
         # A soft prompt's own places come first.
         logits = logits[:, logits.shape[1] - total :]
-        predicting_positions = (positions - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
+        predicting_positions = (
+            (positions - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])
+        )
         target_logits: Tensor = logits.gather(1, predicting_positions)
         return target_logits
 

@@ -117,7 +117,9 @@ def _merge_units(words: list[Unit], group: Ints, owner: Ints, max_units: int) ->
     for one in range(count):
         members = np.flatnonzero(np.isin(group, read[chunk == one]))
         unit_words = [words[place] for place in members]
-        units.append(Unit(unit_words[0].part, unit_words[0].start, max(unit.stop for unit in unit_words)))
+        units.append(
+            Unit(unit_words[0].part, unit_words[0].start, max(unit.stop for unit in unit_words))
+        )
     owners = np.where(owner >= 0, to_chunk[group[owner]], -1) if len(words) else owner
     unread = len(words) - int(np.isin(group, read).sum())
     return RowUnits(tuple(units), owners, words_per_unit, unread)

@@ -63,10 +63,13 @@ def _sentence(block: Mapping[str, Any]) -> str:
     n_candidates = count(len(words))
     if not words_by_class:
         return (
-            f"No word is shown to carry a class: removing any of {n_candidates} candidates from test rows "
+            f"No word is shown to carry a class: removing any of {n_candidates} candidates "
+            "from test rows "
             "did not lower the class's log-odds significantly more than removing other words."
         )
-    named = "; ".join(f"{name}: {', '.join(words_of_class)}" for name, words_of_class in words_by_class.items())
+    named = "; ".join(
+        f"{name}: {', '.join(words_of_class)}" for name, words_of_class in words_by_class.items()
+    )
     return (
         f"Words that carry a prediction: {named}. Removing them from test rows lowers the class's "
         "log-odds more than removing other words."

@@ -68,7 +68,9 @@ def find(session: Session) -> FairnessCandidates | NoAnswer:
     return find_fairness(session, session.recipe.probes.fairness, label_query(session.predictor))
 
 
-def find_fairness(session: Session, part: FairnessPart, query: SwapQuery | None) -> FairnessCandidates:
+def find_fairness(
+    session: Session, part: FairnessPart, query: SwapQuery | None
+) -> FairnessCandidates:
     """Candidates by validation rows. Raises ``DataError`` for a column of the recipe that the
     source has not."""
     valid = session.valid
@@ -121,8 +123,12 @@ def term_groupings(predictions: Predictions, axes: Sequence[Axis]) -> list[Group
     parts = [part for part in SOURCES if part in names]
     if not parts or "tokens" in names:
         return []
-    texts = [" ".join(map(str, row)) for row in zip(*map(predictions.table.column, parts), strict=True)]
-    return [Grouping(f"{axis.name} of terms", [_named_group(axis, t) for t in texts]) for axis in axes]
+    texts = [
+        " ".join(map(str, row)) for row in zip(*map(predictions.table.column, parts), strict=True)
+    ]
+    return [
+        Grouping(f"{axis.name} of terms", [_named_group(axis, t) for t in texts]) for axis in axes
+    ]
 
 
 def _named_group(axis: Axis, text: str) -> str | None:
@@ -135,8 +141,12 @@ def confirm(candidates: FairnessCandidates, session: Session, test: Predictions)
     make its groups representative are counted among the training rows; of a change the same is
     asked of the base model, where the fit has one."""
     columns = session.other_columns(test.table)
-    groupings = groupings_of(columns, candidates.groups.columns) + term_groupings(test, candidates.axes)
-    missing = [name for name in candidates.groups.columns if name not in {one.name for one in groupings}]
+    groupings = groupings_of(columns, candidates.groups.columns) + term_groupings(
+        test, candidates.axes
+    )
+    missing = [
+        name for name in candidates.groups.columns if name not in {one.name for one in groupings}
+    ]
     groups = confirm_gaps(candidates.groups, test, groupings)
     swap: dict[str, Any] | None = None
     if candidates.swaps is not None and candidates.query is not None:

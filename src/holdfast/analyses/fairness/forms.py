@@ -74,7 +74,10 @@ def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: i
     ]
     successful = [n for n, one in enumerate(forms_and_units) if one is not None]
     texts = tuple(one[0] for one in forms_and_units if one is not None)
-    unit_codes = {name: k for k, name in enumerate(dict.fromkeys(o[1] for o in forms_and_units if o is not None))}
+    unit_codes = {
+        name: k
+        for k, name in enumerate(dict.fromkeys(o[1] for o in forms_and_units if o is not None))
+    }
     plain = np.array(
         [
             [all(form[p] == rows[positions[n]][p] for p in parts) for form in forms]
@@ -88,7 +91,9 @@ def make_forms(table: Table, axis: Axis, max_rows: int, *, insert: bool, seed: i
         texts,
         plain,
         np.array([n < min(max_rows, len(with_terms)) for n in successful], dtype=bool),
-        np.array([unit_codes[one[1]] for one in forms_and_units if one is not None], dtype=np.int64),
+        np.array(
+            [unit_codes[one[1]] for one in forms_and_units if one is not None], dtype=np.int64
+        ),
     )
 
 
@@ -128,16 +133,33 @@ def _stride(places: int) -> int:
     return golden
 
 
-def predict_forms(forms: SwapForms, table: Table, predict: Predict, row_outcomes: Floats | None = None) -> Floats:
+def predict_forms(
+    forms: SwapForms, table: Table, predict: Predict, row_outcomes: Floats | None = None
+) -> Floats:
     """The model's predictions for every form, [r, groups, outcomes]. ``row_outcomes`` [rows of the
     table, outcomes] is what it said of the rows as they stand, which are then not asked again."""
     r, groups = forms.plain.shape
     to_predict = [
-        (n, g) for n in range(r) for g in range(groups) if row_outcomes is None or not forms.plain[n, g]
+        (n, g)
+        for n in range(r)
+        for g in range(groups)
+        if row_outcomes is None or not forms.plain[n, g]
     ]
-    row_positions = forms.positions[[n for n, _ in to_predict]] if to_predict else np.zeros(0, dtype=np.int64)
-    predicted = predict(rewritten(table, row_positions, [forms.texts[n][g] for n, g in to_predict])) if to_predict else None
-    outcomes = predicted.shape[1] if predicted is not None else row_outcomes.shape[1] if row_outcomes is not None else 0
+    row_positions = (
+        forms.positions[[n for n, _ in to_predict]] if to_predict else np.zeros(0, dtype=np.int64)
+    )
+    predicted = (
+        predict(rewritten(table, row_positions, [forms.texts[n][g] for n, g in to_predict]))
+        if to_predict
+        else None
+    )
+    outcomes = (
+        predicted.shape[1]
+        if predicted is not None
+        else row_outcomes.shape[1]
+        if row_outcomes is not None
+        else 0
+    )
     outcomes_by_form = np.zeros((r, groups, outcomes))
     if row_outcomes is not None:
         for n in range(r):
@@ -215,7 +237,10 @@ def fault_predictor(generate: Callable[[Table], Sequence[object]]) -> Callable[[
         texts = [str(text or "") for text in generate(table)]
         sources = sources_of(table)
         marks_by_name = marks(sources, [""] * len(texts), texts)
-        columns = [np.any([marks_by_name[mark] for mark in outcome_marks], axis=0) for outcome_marks in OUTCOMES.values()]
+        columns = [
+            np.any([marks_by_name[mark] for mark in outcome_marks], axis=0)
+            for outcome_marks in OUTCOMES.values()
+        ]
         return np.column_stack(columns).astype(np.float64)
 
     return predict

@@ -70,7 +70,11 @@ def measures_of(predictions: Predictions) -> tuple[Measure, ...]:
         return tuple(measures)
     labels, answers = _label_masks(predictions)
     # The complement of the second class says nothing new.
-    class_names = predictions.names[1:] if len(predictions.names) == 2 and not _has_label_sets(predictions) else predictions.names
+    class_names = (
+        predictions.names[1:]
+        if len(predictions.names) == 2 and not _has_label_sets(predictions)
+        else predictions.names
+    )
     for k, name in enumerate(predictions.names):
         if name not in class_names:
             continue
@@ -220,7 +224,9 @@ def find_gaps(predictions: Predictions, groupings: Sequence[Grouping]) -> GroupC
     return GroupCandidates(selected, n_compared, small_groups, tuple(one.name for one in groupings))
 
 
-def _drop_mirrored(ranked: list[tuple[float, GroupCandidate]]) -> list[tuple[float, GroupCandidate]]:
+def _drop_mirrored(
+    ranked: list[tuple[float, GroupCandidate]],
+) -> list[tuple[float, GroupCandidate]]:
     """Of a column with two groups the one is the other turned round: the first stays."""
     unique, keys = [], set()
     for p, one in ranked:
@@ -240,10 +246,14 @@ def confirm_gaps(
     by_name = {one.name: one for one in groupings}
     candidate_keys = {(one.measure, one.of_class) for one in group_candidates.candidates}
     show_all = len(measures) <= MAX_SHOWN_MEASURES
-    shown_measures = {k: m for k, m in measures.items() if show_all or k in candidate_keys or k[1] is None}
+    shown_measures = {
+        k: m for k, m in measures.items() if show_all or k in candidate_keys or k[1] is None
+    }
     units = predictions.groups
     tested = [
-        _test_candidate(one, by_name.get(one.column), measures.get((one.measure, one.of_class)), units)
+        _test_candidate(
+            one, by_name.get(one.column), measures.get((one.measure, one.of_class)), units
+        )
         for one in group_candidates.candidates
     ]
     adjusted = holm(np.array([p if p is not None else 1.0 for p, _ in tested]))
@@ -252,11 +262,15 @@ def confirm_gaps(
         if p is not None and q < ALPHA:
             findings.append({**record, "p_adjusted": float(q)})
         else:
-            rows = _rows_to_settle(one, by_name.get(one.column), measures, len(group_candidates.candidates))
+            rows = _rows_to_settle(
+                one, by_name.get(one.column), measures, len(group_candidates.candidates)
+            )
             inconclusive.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
     return {
         "columns": [
-            _table(by_name[name], shown_measures, units) for name in group_candidates.columns if name in by_name
+            _table(by_name[name], shown_measures, units)
+            for name in group_candidates.columns
+            if name in by_name
         ],
         "looked": group_candidates.n_compared,
         "candidates": len(group_candidates.candidates),
@@ -420,10 +434,19 @@ def _gaps(
         values = group_means(one, grouping, MIN_ROWS)
         if len(values) < 2:
             continue
-        largest, smallest = max(values, key=lambda g: values[g]), min(values, key=lambda g: values[g])
+        largest, smallest = (
+            max(values, key=lambda g: values[g]),
+            min(values, key=lambda g: values[g]),
+        )
         gap = values[largest] - values[smallest]
         gaps.append(
-            {"measure": one.name, "class": one.of_class, "gap": gap, "most": largest, "least": smallest}
+            {
+                "measure": one.name,
+                "class": one.of_class,
+                "gap": gap,
+                "most": largest,
+                "least": smallest,
+            }
         )
     return gaps
 
@@ -456,10 +479,14 @@ def rows_to_add(
     additions: list[dict[str, object]] = []
     for group, class_counts in zip(names, counts, strict=True):
         frequent = rates > 0
-        group_total = float((class_counts[frequent] / rates[frequent]).max()) if frequent.any() else 0.0
+        group_total = (
+            float((class_counts[frequent] / rates[frequent]).max()) if frequent.any() else 0.0
+        )
         for y, name in enumerate(classes):
             # A hair above a whole number is rounding.
             add = math.ceil(group_total * float(rates[y]) - class_counts[y] - 1e-9)
             if add > 0:
-                additions.append({"group": group, "class": name, "rows": int(class_counts[y]), "add": add})
+                additions.append(
+                    {"group": group, "class": name, "rows": int(class_counts[y]), "add": add}
+                )
     return additions

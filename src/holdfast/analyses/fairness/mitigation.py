@@ -81,7 +81,9 @@ def fairea(
     )
 
 
-def mitigation_tradeoffs(new: FinishedRun, plain: FinishedRun, part: FairnessPart) -> list[dict[str, Any]]:
+def mitigation_tradeoffs(
+    new: FinishedRun, plain: FinishedRun, part: FairnessPart
+) -> list[dict[str, Any]]:
     """What a mitigated run gave up and gained beside the plain one: a line for each column and
     axis, decided on the validation rows that both have.
 
@@ -99,15 +101,21 @@ def mitigation_tradeoffs(new: FinishedRun, plain: FinishedRun, part: FairnessPar
     for grouping in groupings if part.columns else ():
         gaps = _largest_gaps(predictions, grouping), _largest_gaps(plain_predictions, grouping)
         for (name, gap), (_, plain_gap) in zip(*gaps, strict=True):
-            tradeoff = fairea(_correct(predictions), _correct(plain_predictions), labels, gap, plain_gap)
+            tradeoff = fairea(
+                _correct(predictions), _correct(plain_predictions), labels, gap, plain_gap
+            )
             lines.append({"by": grouping.name, "measure": name, **tradeoff.to_json()})
     queries = label_query(new.predictor), label_query(plain.predictor)
     for axis in read_axes(part) if all(queries) else ():
-        forms = make_forms(predictions.table, axis, part.rows, insert=part.insert, seed=new.recipe.seed)
+        forms = make_forms(
+            predictions.table, axis, part.rows, insert=part.insert, seed=new.recipe.seed
+        )
         if len(forms) < 2:
             continue
         swap_changes = [
-            _largest_change(predict_forms(forms, predictions.table, each.predict)) for each in queries if each is not None
+            _largest_change(predict_forms(forms, predictions.table, each.predict))
+            for each in queries
+            if each is not None
         ]
         tradeoff = fairea(_correct(predictions), _correct(plain_predictions), labels, *swap_changes)
         lines.append({"by": axis.name, "measure": "swapped terms", **tradeoff.to_json()})

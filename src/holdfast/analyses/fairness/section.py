@@ -58,7 +58,11 @@ def view_of(block: Block) -> FairnessView:
     findings += _missing_rows(groups.get("to_add") or [])
     findings += [_small(one) for one in axes if one["status"] == "small"]
     examples = [
-        (example["from"], example["to"], " → ".join(number(v, "accuracy") for v in example["values"]))
+        (
+            example["from"],
+            example["to"],
+            " → ".join(number(v, "accuracy") for v in example["values"]),
+        )
         for one in changes
         for example in one.get("examples", [])
     ]
@@ -80,7 +84,9 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
         parts = [f"its score differs between groups of rows ({_names(worse)})"] if worse else []
         if rate_gaps and not worse:
             # Not a fault by itself: the labels of the groups may differ as much.
-            parts = [f"groups of rows get some answers more often than others ({_names(rate_gaps)})"]
+            parts = [
+                f"groups of rows get some answers more often than others ({_names(rate_gaps)})"
+            ]
         if changes:
             axis_names = ", ".join(one["axis"] for one in changes)
             parts.append(f"its predictions change with whom a text is about ({axis_names})")

@@ -133,13 +133,25 @@ def confirm_swaps(
     """What the test rows say of each candidate. Where something changes, ``predict_untuned`` is
     asked the same of the base model. ``bounded``: the outcomes are probabilities, of which a change
     below ``MIN_CHANGE`` is not told, and one within ``SMALL_CHANGE`` settled as small."""
-    tested = [TestedSwap.from_candidate(one, swaps, table, predict, seed, row_outcomes) for one in swaps.candidates]
+    tested = [
+        TestedSwap.from_candidate(one, swaps, table, predict, seed, row_outcomes)
+        for one in swaps.candidates
+    ]
     p = np.array([1.0 if one.p is None else one.p for one in tested])
     blocks = [
-        one.block(swaps.names, float(q), bounded, None if predict_untuned is None else (predict_untuned, table))
+        one.block(
+            swaps.names,
+            float(q),
+            bounded,
+            None if predict_untuned is None else (predict_untuned, table),
+        )
         for one, q in zip(tested, holm(p), strict=True)
     ]
-    return {"axes": blocks, "without_terms": list(swaps.axes_without_terms), "inserted": swaps.insert}
+    return {
+        "axes": blocks,
+        "without_terms": list(swaps.axes_without_terms),
+        "inserted": swaps.insert,
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,7 +219,9 @@ class TestedSwap:
             "flipped": None
             if flipped is None
             else Estimate(flipped / n, *wilson(flipped, n)).to_json() | {"rows": flipped},
-            "start_model": self._untuned_change(untuned) if status == "changes" and untuned else None,
+            "start_model": self._untuned_change(untuned)
+            if status == "changes" and untuned
+            else None,
             "examples": self._examples(),
         }
 

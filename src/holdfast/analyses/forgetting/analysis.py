@@ -49,7 +49,9 @@ def nearest(vectors: Floats) -> Ints:
 def neighbour_overlap(before: Floats, after: Floats) -> Floats:
     """The share of each row's five nearest others before training that still are [n]."""
     neighbours_before, neighbours_after = nearest(before), nearest(after)
-    return np.array([np.isin(a, b).mean() for a, b in zip(neighbours_before, neighbours_after, strict=True)])
+    return np.array(
+        [np.isin(a, b).mean() for a, b in zip(neighbours_before, neighbours_after, strict=True)]
+    )
 
 
 def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]:
@@ -61,7 +63,8 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
     chance = NEAREST / (n - 1)
     span = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}; by chance {chance:.0%}"
     because = (
-        f"On {n} general texts, {interval.value:.0%} of each text's {NEAREST} nearest neighbours in "
+        f"On {n} general texts, {interval.value:.0%} of each text's {NEAREST} nearest "
+        "neighbours in "
         f"the base model's features are the same after training ({span})."
     )
     return {
@@ -113,7 +116,9 @@ def vectors_block(fitted: FittedModel) -> dict[str, Any]:
     run_rows = fitted.training_plan.prepared.rows
     # Rows of the run with other texts: whatever a label is, they have one.
     table = run_rows.take(np.arange(len(texts)) % len(run_rows)).with_column("text", texts)
-    rows: Any = fitted.training_plan.definition.encode(table, fitted.training_plan.loaded, fitted.recipe)
+    rows: Any = fitted.training_plan.definition.encode(
+        table, fitted.training_plan.loaded, fitted.recipe
+    )
     job = fitted.job
 
     def vectors(network: Network) -> Floats:

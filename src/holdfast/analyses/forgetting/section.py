@@ -19,7 +19,9 @@ def forgetting(run: RunFiles) -> Document | None:
     if "rise" not in block:
         reason = block.text("because") or block.text("why")
         return _document(sentence(reason)) if reason else None
-    evaluations = [s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s]
+    evaluations = [
+        s for s in run.snapshots if isinstance(s.get("step"), int) and "general_loss" in s
+    ]
     evaluations.sort(key=lambda evaluation: int(evaluation["step"]))
     chart = CurvesChart(
         "general-loss",
@@ -27,7 +29,11 @@ def forgetting(run: RunFiles) -> Document | None:
         "loss",
         tuple(int(evaluation["step"]) for evaluation in evaluations),
         tuple(evaluation.get("epoch") for evaluation in evaluations),
-        (ChartSeries(GENERAL, "valid", tuple(evaluation["general_loss"] for evaluation in evaluations)),),
+        (
+            ChartSeries(
+                GENERAL, "valid", tuple(evaluation["general_loss"] for evaluation in evaluations)
+            ),
+        ),
         run.part().whole("best_step"),
     )
     figure = draw_curves(chart) if evaluations else None

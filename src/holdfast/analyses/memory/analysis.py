@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 TRACE = "loss trace"
 # Rows of each set that a model is asked about afterwards.
 MOST_ROWS = 3000
-OLDER_VERSION = "made by a version of Holdfast that did not keep what the model said of its training rows"
+OLDER_VERSION = (
+    "made by a version of Holdfast that did not keep what the model said of its training rows"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +72,9 @@ def find(session: Session) -> Members:
     scores, risks = split_scores(session.train, seed, score_rows), risks_of(fitted)
     verbatim_rows = _extraction(fitted, seed)
     extraction = None if verbatim_rows is None else verbatim_rows.to_json()
-    return Members(scores, risks, score_rows, {"extraction": extraction, "canaries": canary_exposure(fitted)})
+    return Members(
+        scores, risks, score_rows, {"extraction": extraction, "canaries": canary_exposure(fitted)}
+    )
 
 
 def confirm(members: Members, session: Session, test: Predictions) -> Mapping[str, Any]:
@@ -93,14 +97,18 @@ def _extraction(fitted: FittedModel, seed: int) -> Verbatim | None:
     return fitted.completed.with_base_model(start)
 
 
-def split_scores(predictions: Predictions, seed: int, score_rows: ScoreRows | None = None) -> SetScores:
+def split_scores(
+    predictions: Predictions, seed: int, score_rows: ScoreRows | None = None
+) -> SetScores:
     """A model's predictions for a side, as the attacks read it; token by token of at most 500 rows,
     a fixed sample."""
     if score_rows is None:
         return SetScores(predictions.table, predictions.losses)
     if len(predictions) <= MOST_HEARD:
         return score_rows(predictions.table)
-    order = generator(seed, "rows asked token by token", predictions.split).permutation(len(predictions))
+    order = generator(seed, "rows asked token by token", predictions.split).permutation(
+        len(predictions)
+    )
     return score_rows(predictions.table.take(np.sort(order[:MOST_HEARD])))
 
 
@@ -120,7 +128,9 @@ def sample_rows(table: Table, split: SplitName) -> Table:
     """At most 3,000 of the rows, a fixed sample."""
     if len(table) <= MOST_ROWS:
         return table
-    order = generator(0, "rows probed", split, count_phrase(len(table), "row")).permutation(len(table))
+    order = generator(0, "rows probed", split, count_phrase(len(table), "row")).permutation(
+        len(table)
+    )
     return table.take(np.sort(order[:MOST_ROWS]))
 
 
@@ -134,7 +144,9 @@ def risks_of(fitted: FittedModel) -> Risks | None:
             rows = np.asarray(table.column("row"), dtype=np.int64)
             risk = np.full(len(rows), -np.inf)
             np.maximum.at(
-                risk, table.positions_of(data_map.rows), np.nan_to_num(data_map.loss_range, nan=-np.inf)
+                risk,
+                table.positions_of(data_map.rows),
+                np.nan_to_num(data_map.loss_range, nan=-np.inf),
             )
             return Risks(table, rows, np.where(np.isfinite(risk), risk, np.nan), TRACE)
     return None
@@ -150,7 +162,11 @@ def probe_run(folder: Path) -> dict[str, Any]:
     block = probes.get("memorization")
     if not isinstance(block, Mapping):
         if not run.has("train"):
-            notify(Decision(ANSWERS, "missing", f"{folder} was {OLDER_VERSION}: its model is asked now"))
+            notify(
+                Decision(
+                    ANSWERS, "missing", f"{folder} was {OLDER_VERSION}: its model is asked now"
+                )
+            )
         # Answers that were changed are refused before the model is asked.
         test, members = run.test, find(run)
         with one_thread():
@@ -224,7 +240,11 @@ def _folder(model: str) -> Path:
     if path.is_dir():
         parent = path.resolve().parent
         # The model of a run, named by itself: it must be the one that the run ended with.
-        return model_of(parent) if path.resolve() == parent / MODEL and (parent / RESULT).is_file() else path
+        return (
+            model_of(parent)
+            if path.resolve() == parent / MODEL and (parent / RESULT).is_file()
+            else path
+        )
     from holdfast.models.loading.source import find_model
 
     source: Source = find_model(model)
@@ -281,7 +301,10 @@ def _decoder_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores, d
         extraction = extraction.with_base_model(verbatim(start.to(device), tokenizer, tables[0], 0))
     examples = [encode(table, tokenizer, length) for table in tables]
     task = CausalLM(tokenizer.pad_token_id or 0)
-    return (*_by_tokens(tables, examples, task, (tuned, start)), {"extraction": extraction.to_json()})
+    return (
+        *_by_tokens(tables, examples, task, (tuned, start)),
+        {"extraction": extraction.to_json()},
+    )
 
 
 def _seq2seq_scores(folder: Path, files: Files) -> tuple[SetScores, SetScores]:

@@ -56,7 +56,9 @@ def blind_area(members: Floats, others: Floats, seed: int, groups: Ints | None =
         held_out = folds == fold
         if not held_out.any() or len(np.unique(y[~held_out])) < 2:
             continue
-        logits = fit_probe(x[~held_out], y[~held_out], classes=2, seed=seed, c=PENALTY).logits(x[held_out])
+        logits = fit_probe(x[~held_out], y[~held_out], classes=2, seed=seed, c=PENALTY).logits(
+            x[held_out]
+        )
         scores[held_out] = logits[:, 1] - logits[:, 0]
     level = 2 * NormalDist().cdf(math.sqrt(2) * normal_quantile(LEVEL)) - 1
     return as_estimate(delong(y == 1, scores, level), LEVEL)
@@ -135,7 +137,9 @@ def _words(texts: Sequence[str]) -> Any:
     weights = np.repeat(1 / np.sqrt(counts), np.diff(ends))
     hashed = np.asarray(columns, dtype=np.int32)
     rarity = np.log1p(len(texts) / np.maximum(np.bincount(hashed, minlength=BUCKETS), 1))
-    return csr_array((weights * rarity[hashed], hashed, np.asarray(ends)), shape=(len(texts), BUCKETS))
+    return csr_array(
+        (weights * rarity[hashed], hashed, np.asarray(ends)), shape=(len(texts), BUCKETS)
+    )
 
 
 def _shape(texts: Sequence[str]) -> Floats:

@@ -96,13 +96,20 @@ def p_above_chance(area: Area) -> float:
     return float(ndtr(-(area.value - 0.5) / area.error))
 
 
-def compare_attacks(members: tuple[Floats, Floats], others: tuple[Floats, Floats]) -> dict[str, float]:
+def compare_attacks(
+    members: tuple[Floats, Floats], others: tuple[Floats, Floats]
+) -> dict[str, float]:
     """By how much the first score tells members from others better than the second: the difference
     of the areas on the same rows, paired (DeLong)."""
     labels = np.repeat([True, False], [len(members[0]), len(others[0])])
     one, other = (np.concatenate([members[i], others[i]]) for i in (0, 1))
     difference = delong_difference(labels, one, other)
-    return {"value": difference.value, "low": difference.low, "high": difference.high, "p": difference.p_value}
+    return {
+        "value": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p": difference.p_value,
+    }
 
 
 def false_alarm_rates(others: int) -> tuple[float, ...]:
@@ -238,8 +245,13 @@ def conditioned_scores(
         held_out, held_out_members = fold_of == fold, fold_of_members == fold
         if held_out.all():
             continue
-        lines = [quantile_line(other[~held_out], other_losses[~held_out], q) for q in (0.25, 0.5, 0.75)]
-        for rows, losses, at, scores in ((other, other_losses, held_out, of_others), (one, member_losses, held_out_members, of_members)):
+        lines = [
+            quantile_line(other[~held_out], other_losses[~held_out], q) for q in (0.25, 0.5, 0.75)
+        ]
+        for rows, losses, at, scores in (
+            (other, other_losses, held_out, of_others),
+            (one, member_losses, held_out_members, of_members),
+        ):
             low, middle, high = (rows[at] @ line[:-1] + line[-1] for line in lines)
             scores[at] = (middle - losses[at]) / np.maximum((high - low) / 2, min_width)
     return of_members, of_others

@@ -150,7 +150,8 @@ class MembershipProbe:
         tail = "." if smallest <= RELEVANT_AREA else rows_words
         return (
             f"It is not shown that the model memorized its training rows: {finding}. "
-            f"{self.members:,} and {self.others:,} rows can show an AUC of {smallest:.2f} or more{tail}"
+            f"{self.members:,} and {self.others:,} rows can show an AUC of {smallest:.2f} "
+            f"or more{tail}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -228,12 +229,17 @@ def probe_membership(
     )
 
 
-def _further_scores(one: SetScores, other: SetScores, seed: int) -> dict[str, tuple[Floats, Floats]]:
+def _further_scores(
+    one: SetScores, other: SetScores, seed: int
+) -> dict[str, tuple[Floats, Floats]]:
     width = int(np.clip(len(other.table) // ROWS_A_DIRECTION, 1, MAX_DIRECTIONS))
     features = features_of(one.table, other.table, width)
     scores = {"conditioned": conditioned_scores(one.losses, other.losses, features, seed)}
     if one.start is not None and other.start is not None:
-        scores["ratio"] = (ratio_scores(one.losses, one.start), ratio_scores(other.losses, other.start))
+        scores["ratio"] = (
+            ratio_scores(one.losses, one.start),
+            ratio_scores(other.losses, other.start),
+        )
     if one.tokens is not None and other.tokens is not None:
         scores["errors"] = (error_zone_scores(one.tokens), error_zone_scores(other.tokens))
     return scores
@@ -312,7 +318,11 @@ def token_scores(
     if by_start is None:
         return SetScores(table, losses(by_tuned))
     tokens = tuple(
-        Tokens(row_values(by_tuned, row), row_values(by_start, row), row_values(correct, row).astype(bool))
+        Tokens(
+            row_values(by_tuned, row),
+            row_values(by_start, row),
+            row_values(correct, row).astype(bool),
+        )
         for row in range(len(table))
     )
     return SetScores(table, losses(by_tuned), losses(by_start), tokens)
@@ -340,7 +350,9 @@ def _tokens(
     correct: list[Floats] = [np.zeros(0)] * len(examples)
     done = 0
     with evaluating(network):
-        for positions in batches_by_length(examples.lengths, np.arange(len(examples)), TOKENS_AT_ONCE):
+        for positions in batches_by_length(
+            examples.lengths, np.arange(len(examples)), TOKENS_AT_ONCE
+        ):
             batch = device_batch(task, examples, positions, device)
             output = task.forward(network, batch)
             sure, is_correct = _target_log_probabilities(output, batch)

@@ -38,7 +38,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import IMAGE_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.stats.paired_tests import Difference, newcombe, paired_bootstrap
@@ -201,11 +201,16 @@ def flipped_answers(original: Predictions, predictions: Sequence[object]) -> Boo
     (median) error on these rows, since every number moves a little."""
     original_predictions = original.predictions or ()
     if original.errors is not None:
-        one, other = (np.array([float(str(x)) for x in answers]) for answers in (original_predictions, predictions))
+        one, other = (
+            np.array([float(str(x)) for x in answers])
+            for answers in (original_predictions, predictions)
+        )
         median_error = float(np.median(np.abs(original.errors))) if len(original) else 0.0
         return np.asarray(np.abs(other - one[: len(other)]) > median_error)
     pairs = zip(original_predictions[: len(predictions)], predictions, strict=True)
-    return np.array([not same_answer(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_)
+    return np.array(
+        [not same_answer(_plain(one), _plain(other)) for one, other in pairs], dtype=np.bool_
+    )
 
 
 def _plain(answer: object) -> object:

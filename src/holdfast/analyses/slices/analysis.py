@@ -109,7 +109,11 @@ def slice_data(predictions: Predictions) -> SliceData:
     """What is asked of the rows of a side."""
     row_error = row_errors(predictions)
     doubt: Floats | None = None
-    if row_error.is_rate and predictions.probabilities is not None and predictions.probabilities.shape[1] > 1:
+    if (
+        row_error.is_rate
+        and predictions.probabilities is not None
+        and predictions.probabilities.shape[1] > 1
+    ):
         sums = predictions.probabilities.sum(axis=1)
         if np.allclose(sums, 1.0, atol=1e-3):
             doubt = np.asarray(1.0 - predictions.probabilities.max(axis=1))
@@ -201,7 +205,11 @@ class TestedSlice:
             "difference": self.difference,
             "p_value": self.p_value,
             "expected_by_confidence": self.expected,
-            "on_validation": {"n": candidate.n, "value": candidate.value, "shrunken": candidate.shrunken},
+            "on_validation": {
+                "n": candidate.n,
+                "value": candidate.value,
+                "shrunken": candidate.shrunken,
+            },
             "more_rows": self.more_rows,
             "because": self.because,
             "rows": list(self.rows),

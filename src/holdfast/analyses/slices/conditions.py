@@ -297,8 +297,19 @@ def condition_of(plain: Mapping[str, Any]) -> Condition | None:
     of_kind = [one for one in READABLE_CONDITIONS if one.kind == kind]
     # A column has a value, or is a number between two.
     condition_type = next((one for one in of_kind if {*one.__slots__} <= plain.keys()), None)
-    return None if condition_type is None else condition_type(**{name: plain[name] for name in condition_type.__slots__})
+    return (
+        None
+        if condition_type is None
+        else condition_type(**{name: plain[name] for name in condition_type.__slots__})
+    )
 
 
 # What can be made again of its words.
-READABLE_CONDITIONS: tuple[type[Condition], ...] = (Length, HasWords, TextForm, Language, Category, NumberRange)
+READABLE_CONDITIONS: tuple[type[Condition], ...] = (
+    Length,
+    HasWords,
+    TextForm,
+    Language,
+    Category,
+    NumberRange,
+)

@@ -119,7 +119,10 @@ def _ends(values: np.ndarray) -> Iterator[tuple[float | None, float | None]]:
         return
     ordered = np.sort(values)
     cut = {share: ordered[int(np.ceil(share * len(ordered))) - 1] for share in QUANTILE_SHARES}
-    top = {share: ordered[len(ordered) - int(np.ceil(share * len(ordered)))] for share in QUANTILE_SHARES}
+    top = {
+        share: ordered[len(ordered) - int(np.ceil(share * len(ordered)))]
+        for share in QUANTILE_SHARES
+    }
     ranges: list[tuple[float | None, float | None]] = [(None, cut[s]) for s in QUANTILE_SHARES]
     ranges += [(top[s], None) for s in QUANTILE_SHARES]
     inner = [ordered[int(k * len(ordered) / BINS)] for k in range(1, BINS)]
@@ -185,7 +188,9 @@ def pool_of(facts: RowFacts, seed: int) -> ConditionPool:
         mask = condition.holds(facts)
         if low <= int(mask.sum()) <= high:
             distinct.setdefault(np.packbits(mask).tobytes(), (condition, mask))
-    masks = np.array([mask for _, mask in distinct.values()], dtype=np.bool_).reshape(-1, len(facts))
+    masks = np.array([mask for _, mask in distinct.values()], dtype=np.bool_).reshape(
+        -1, len(facts)
+    )
     return ConditionPool(tuple(one for one, _ in distinct.values()), masks)
 
 
@@ -214,7 +219,9 @@ def search(
     if len(values) < 2 or float(values.std()) == 0 or not len(masks):
         return ()
     rating = _Rating(values, groups)
-    simple = _RankedConditions(pool.conditions, masks, _weighted_scores(pool.conditions, masks, rating))
+    simple = _RankedConditions(
+        pool.conditions, masks, _weighted_scores(pool.conditions, masks, rating)
+    )
     ranked = _with_pairs(simple, rating)
     return tuple(_candidate(ranked, k, rating) for k in _select_distinct(ranked, rating, min_score))
 
@@ -231,7 +238,9 @@ class _RankedConditions:
         order = np.argsort(-self.scores, kind="stable")
         return [int(k) for k in order[:count]]
 
-    def extended(self, pairs: Sequence[tuple[Condition, Bools]], rating: _Rating) -> _RankedConditions:
+    def extended(
+        self, pairs: Sequence[tuple[Condition, Bools]], rating: _Rating
+    ) -> _RankedConditions:
         """With more conditions behind these."""
         if not pairs:
             return self

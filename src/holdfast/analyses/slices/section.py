@@ -55,7 +55,10 @@ def _sentence(block: Block, confirmed: list[Block], measure: str) -> str:
     if not confirmed:
         return f"None of {tested} is proven to fail more often on the test rows."
     worst = confirmed[0]
-    start = f"Of {tested}, {len(confirmed)} fail{'s' if len(confirmed) == 1 else ''} on the test rows too. "
+    start = (
+        f"Of {tested}, {len(confirmed)} fail{'s' if len(confirmed) == 1 else ''} on the "
+        "test rows too. "
+    )
     if measure != WRONG:
         return f"{start}The costliest: {worst['slice']}."
     return (

@@ -69,7 +69,9 @@ class WordSpace:
             ends.append(len(columns))
         positions = np.asarray(columns, dtype=np.int64)
         weights = (1 + np.log(np.asarray(counts, dtype=np.float64))) * self.rarity[positions]
-        table = csr_matrix((weights, positions, np.asarray(ends)), shape=(len(words), len(self.column_of)))
+        table = csr_matrix(
+            (weights, positions, np.asarray(ends)), shape=(len(words), len(self.column_of))
+        )
         lengths = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).reshape(-1))
         table.data /= np.repeat(np.maximum(lengths, 1e-12), np.diff(table.indptr))
         return table

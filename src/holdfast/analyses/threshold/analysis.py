@@ -125,7 +125,9 @@ def set_threshold(run: Path, request: ThresholdRequest, *, force: bool = False) 
     with locked(run):
         if not force:
             refuse_existing(run)
-        document = threshold_document(finished_run.result, valid, test if len(test) else None, request)
+        document = threshold_document(
+            finished_run.result, valid, test if len(test) else None, request
+        )
         if document["rule"] is not None:
             write_threshold(run, document)
         elif (run / FILE).exists():
@@ -214,7 +216,9 @@ def _by_probability(
     share = request.precision or request.coverage
     what = "right answers" if request.precision else "answered rows"
     rule = None if choice.threshold is None else ThresholdRule(request.by, choice.threshold)
-    promise = f"at least {100 * float(share or 0):g} % {what}, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+    promise = (
+        f"at least {100 * float(share or 0):g} % {what}, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+    )
     on_test = None if test is None or rule is None else coverage_block(test, choice.threshold)
     return {
         "threshold": choice.threshold,
@@ -272,7 +276,9 @@ def answered_block(is_answered: Bools, correct: Bools) -> dict[str, Any]:
     }
 
 
-def _per_class(predictions: Sequence[object], answered: Bools, correct: Bools) -> list[dict[str, Any]]:
+def _per_class(
+    predictions: Sequence[object], answered: Bools, correct: Bools
+) -> list[dict[str, Any]]:
     names = np.asarray([str(one) for one in predictions], dtype=object)
     lines = []
     for name in sorted(set(names[answered].tolist())):
@@ -315,7 +321,9 @@ def _by_cost(
         )
     return {
         "threshold": None,
-        "promise": f"at most {costs.limit:.4g} a row on average, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+        "promise": (
+            f"at most {costs.limit:.4g} a row on average, in {100 * CONFIDENCE_LEVEL:g} % of draws"
+        )
         if better
         else None,
         "why": why,

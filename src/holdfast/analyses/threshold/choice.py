@@ -161,7 +161,9 @@ def highest_precision(
     size = np.floor(np.arange(1, len(wrong) + 1) / effect)
     errors = np.minimum(np.ceil(mistakes / effect), size)
     not_all_wrong = errors < size
-    limits = 1 - betaincinv(errors[not_all_wrong] + 1, size[not_all_wrong] - errors[not_all_wrong], CONFIDENCE_LEVEL)
+    limits = 1 - betaincinv(
+        errors[not_all_wrong] + 1, size[not_all_wrong] - errors[not_all_wrong], CONFIDENCE_LEVEL
+    )
     highest = math.floor(GRID * float(limits.max(initial=0.0)))
     for thousandth in range(min(highest, math.ceil(round(GRID * below, 6)) - 1), 0, -1):
         choice = for_precision(confidence, wrong, thousandth / GRID, groups=groups)
@@ -247,7 +249,10 @@ def _rows_needed(
     long_enough = size >= 10
     if not long_enough.any():
         return _min_rows(0, target, alpha)
-    share, rate = size[long_enough] / (n / effect), (errors[long_enough] + 0.5) / (size[long_enough] + 1)
+    share, rate = (
+        size[long_enough] / (n / effect),
+        (errors[long_enough] + 0.5) / (size[long_enough] + 1),
+    )
     allowed = 1 - target
     better = rate < allowed
     if not better.any():
@@ -329,7 +334,11 @@ def _cost_table(
         for predicted in range(count + 1):
             # A line of its own comes first, then one for all true classes, then for all answers.
             keys: list[tuple[int | str, int | str]] = [(true, predicted), (ANY_CLASS, predicted)]
-            keys += [(true, ANY_CLASS), (ANY_CLASS, ANY_CLASS)] if predicted < count and predicted != true else []
+            keys += (
+                [(true, ANY_CLASS), (ANY_CLASS, ANY_CLASS)]
+                if predicted < count and predicted != true
+                else []
+            )
             cost = next((costs[key] for key in keys if key in costs), None)
             if cost is None and predicted == true:
                 cost = 0.0

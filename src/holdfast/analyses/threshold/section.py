@@ -70,8 +70,16 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
         return promised, "none", "–", "–", why
     answered, precision = test.estimate("coverage"), test.estimate("precision")
     span = interval(precision, RATE)
-    precision_text = f"{number(precision.value, RATE)} ({span})" if span else number(precision.value, RATE)
-    return promised, number(one.get("threshold"), RATE), number(answered.value, RATE), precision_text, ""
+    precision_text = (
+        f"{number(precision.value, RATE)} ({span})" if span else number(precision.value, RATE)
+    )
+    return (
+        promised,
+        number(one.get("threshold"), RATE),
+        number(answered.value, RATE),
+        precision_text,
+        "",
+    )
 
 
 def _guaranteed(run: RunFiles) -> str | None:

@@ -89,7 +89,9 @@ class Jitter(PictureEnrichment):
 
         operations = (brighter, contrasted, saturated)
         orders = np.array([rng.permutation(len(operations)) for rng in chances])
-        drawn = [rng.uniform(1 - self.strength, 1 + self.strength, len(operations)) for rng in chances]
+        drawn = [
+            rng.uniform(1 - self.strength, 1 + self.strength, len(operations)) for rng in chances
+        ]
         factors = torch.tensor(np.array(drawn), dtype=torch.float32)
         for turn in range(len(operations)):
             for which, way in enumerate(operations):

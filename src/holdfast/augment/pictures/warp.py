@@ -201,7 +201,10 @@ def in_a_mirror(pixels: Tensor, labels: Ints, seed: int) -> Mirror:
     accuracy, mirrored_accuracy = float(right.mean()), float(wrong_way.mean())
     chance = float(np.bincount(labels).max() / len(labels))
     error = np.sqrt(max(chance * (1 - chance), 1e-9) / len(labels))
-    sentence = f"a linear probe of pixels is right on {accuracy:.0%} of pictures, {mirrored_accuracy:.0%} in a mirror"
+    sentence = (
+        f"a linear probe of pixels is right on {accuracy:.0%} of pictures, "
+        f"{mirrored_accuracy:.0%} in a mirror"
+    )
     if accuracy - chance < SURE * error:
         because = f"{sentence} (the commonest class {chance:.0%}): it knows too little to tell"
         return Mirror(accuracy, mirrored_accuracy, chance, False, because)

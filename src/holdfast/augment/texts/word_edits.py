@@ -254,7 +254,9 @@ class Insert(SynonymEdit):
     def change(self, text: str, rng: np.random.Generator) -> str:
         """The text with ``strength`` · words synonyms of its own words put in at random."""
         words, synonyms = split(text), wordnet().synonyms
-        content_words = [words.words[place].casefold() for place in content_places(words, self.protect)]
+        content_words = [
+            words.words[place].casefold() for place in content_places(words, self.protect)
+        ]
         known = [choices for word in content_words if (choices := synonyms(word))]
         if not known:
             return text

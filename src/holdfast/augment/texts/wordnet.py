@@ -93,7 +93,9 @@ class WordNet:
             for lemma, ending in self._lemmas(form, part):
                 key = (lemma, part)
                 if key not in readings and lemma in self._offsets[part]:
-                    readings[key] = Reading(lemma, part, ending, self._uses.get((lemma, part, 1), 0))
+                    readings[key] = Reading(
+                        lemma, part, ending, self._uses.get((lemma, part, 1), 0)
+                    )
         return list(readings.values())
 
     def clear_reading(self, form: str) -> Reading | None:
@@ -117,7 +119,9 @@ class WordNet:
         if form not in self._known:
             reading = self.clear_reading(form)
             synonyms = [] if reading is None else self._synonyms(reading)
-            self._known[form] = tuple(word for word in synonyms if word is not None and word != form)
+            self._known[form] = tuple(
+                word for word in synonyms if word is not None and word != form
+            )
         return self._known[form]
 
     def _synonyms(self, reading: Reading) -> list[str | None]:

@@ -31,13 +31,13 @@ from holdfast.data.chats.turns import (
     UNREAD,
     WEIGHTS,
     Turn,
-    prompt_text,
     check_template_name,
+    clean_turns,
+    detect_template,
     is_template,
     parse_rendered,
+    prompt_text,
     read_turns,
-    detect_template,
-    clean_turns,
     unread_part,
 )
 from holdfast.data.clean import Tally
@@ -152,7 +152,9 @@ def _refuse_tools(raw: Raw) -> None:
         cells = raw.table[name].to_pylist()
         row = next((at for at, cell in enumerate(cells) if (cell or "[]") not in NO_TOOLS), None)
         if row is not None:
-            raise _unread_part_error(f"{raw.source}, row {row}", f"has tools, in the column {name!r}")
+            raise _unread_part_error(
+                f"{raw.source}, row {row}", f"has tools, in the column {name!r}"
+            )
 
 
 def _unread_part_error(source: str, rule: str) -> DataError:
@@ -247,7 +249,9 @@ class _Reader:
     def _rows(self, batch: pa.RecordBatch, start: int) -> Iterator[dict[str, Any]]:
         names = {*self.columns.text, *filter(None, (self.columns.answer, self.columns.system))}
         cells = {name: batch.column(name) for name in names}
-        filled_template = fill_template(self.columns.template, cells) if self.columns.template else None
+        filled_template = (
+            fill_template(self.columns.template, cells) if self.columns.template else None
+        )
         values = {name: column.to_pylist() for name, column in cells.items()}
         groups = batch.column(self.group).to_pylist() if self.group else None
         for at in range(batch.num_rows):
@@ -276,20 +280,28 @@ class _Reader:
             self.cut.add_row(row)
         return _row_record(row, prompt_text(turns), turns, self.form)
 
-    def _turns(self, row: int, cells: dict[str, str | None], template_text: str | None) -> list[Turn] | None:
+    def _turns(
+        self, row: int, cells: dict[str, str | None], template_text: str | None
+    ) -> list[Turn] | None:
         columns = self.columns
         if self.form == "messages":
             cell = cells[columns.text[0]]
             # Cheap: nearly no chat has any.
             part = unread_part(cell) if any(name in (cell or "") for name in PARTS) else None
             if part is not None:
-                raise _unread_part_error(f"{self.raw.source}, row {row}", f"has a turn with {part!r}")
+                raise _unread_part_error(
+                    f"{self.raw.source}, row {row}", f"has a turn with {part!r}"
+                )
             return read_turns(cell)
         if columns.answer is None and self.form not in ("instruction", "prompt"):
             return parse_rendered(cells[columns.text[0]] or "", self.form)
         # Question and answer as turns; either may itself hold a list of turns.
         parts = [cells[name] or "" for name in columns.text]
-        question = template_text if template_text is not None else "\n\n".join(part for part in parts if part.strip())
+        question = (
+            template_text
+            if template_text is not None
+            else "\n\n".join(part for part in parts if part.strip())
+        )
         answer = cells.get(columns.answer) if columns.answer else None
         system = cells.get(columns.system) if columns.system else None
         turns: list[Turn] = [{"role": "system", "content": system}] if system else []

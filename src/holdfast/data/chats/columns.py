@@ -10,10 +10,10 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.chats.turns import is_template
-from holdfast.data.columns.profile import split_pairs, profile_columns
+from holdfast.data.columns.profile import profile_columns, split_pairs
 from holdfast.data.columns.roles import check_present, template_columns, usual_names
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import PAIRS, CERTAIN_PAIRS
+from holdfast.data.pairs import CERTAIN_PAIRS, PAIRS
 from holdfast.data.raw import Raw
 
 MESSAGES = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
@@ -98,7 +98,9 @@ def _usual_columns(
     # Of a dialogue and its summary the one is a text, and the other what is to be written of it.
     pair = next((one for one in PAIRS if one in CERTAIN_PAIRS and set(one) <= set(raw.names)), None)
     chat = _first(raw, MESSAGES)
-    is_text_pair = pair is not None and chat == pair[0] and "nested" not in raw.column_types.get(chat, set())
+    is_text_pair = (
+        pair is not None and chat == pair[0] and "nested" not in raw.column_types.get(chat, set())
+    )
     if chat is not None and label is None and not is_text_pair:
         return ChatColumns("messages", (chat,)), f"{chat!r} is a usual name of chats"
     instruction, answer = _first(raw, INSTRUCTION), label or _first(raw, ANSWERS)
@@ -110,7 +112,9 @@ def _usual_columns(
     for prompt, completion in (*PROMPTS, *([pair] if pair else [])):
         if prompt in raw.names and (completion in raw.names or not need_answer):
             answer_column = completion if completion in raw.names else None
-            return ChatColumns("prompt", (prompt,), label or answer_column, system), "a usual pair of names"
+            return ChatColumns(
+                "prompt", (prompt,), label or answer_column, system
+            ), "a usual pair of names"
     named = _first(raw, TEXTS)
     if named is not None:
         return ChatColumns("text", (named,)), "a usual name of plain texts"

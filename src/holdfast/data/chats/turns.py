@@ -227,13 +227,17 @@ def choose_template(
     """
     if stated is not None and is_template(stated):
         shown = stated if stated in NAMED_TEMPLATES else "a template of yours"
-        return NAMED_TEMPLATES.get(stated, stated), Decision(DECISION_NAME, shown, f"set by you: {SETTING}")
+        return NAMED_TEMPLATES.get(stated, stated), Decision(
+            DECISION_NAME, shown, f"set by you: {SETTING}"
+        )
     tokenizer_template = tokenizer.chat_template
     # Some tokenizers have several templates by name.
     if isinstance(tokenizer_template, dict):
         tokenizer_template = tokenizer_template.get("default")
     if tokenizer_template:
-        return tokenizer_template, Decision(DECISION_NAME, "the tokenizer's own", "the model was trained with it")
+        return tokenizer_template, Decision(
+            DECISION_NAME, "the tokenizer's own", "the model was trained with it"
+        )
     if form in NAMED_TEMPLATES:
         because = "the rows are written in it, and the tokenizer has no template of its own"
         return NAMED_TEMPLATES[form], Decision(DECISION_NAME, form, because)
@@ -254,7 +258,9 @@ def choose_template(
 def check_template_name(given: str | None) -> None:
     """Refuse a single word that is no named template."""
     if given and given not in NAMED_TEMPLATES and "{" not in given:
-        raise RecipeError(SETTING, "is no template", given, f"{suggest_name(given, list(NAMED_TEMPLATES))}")
+        raise RecipeError(
+            SETTING, "is no template", given, f"{suggest_name(given, list(NAMED_TEMPLATES))}"
+        )
 
 
 def _named_templates() -> str:

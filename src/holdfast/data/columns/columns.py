@@ -16,14 +16,14 @@ from holdfast.core.records import Decision, Finding
 from holdfast.data.columns.profile import (
     LABEL_NAMES,
     Profile,
-    columns_by_key,
     column_key,
-    split_names,
-    split_pairs,
+    columns_by_key,
+    describe_values,
+    is_one_to_one,
     profile_columns,
     rival_labels,
-    is_one_to_one,
-    describe_values,
+    split_names,
+    split_pairs,
     twins,
 )
 from holdfast.data.columns.roles import (
@@ -31,12 +31,12 @@ from holdfast.data.columns.roles import (
     TEXT,
     check_column,
     check_named,
+    columns_of_template,
+    could_be_text,
     guess_column,
     join_template,
     pair_reason,
-    could_be_text,
     refuse_two_roles,
-    columns_of_template,
     usual_pair,
 )
 from holdfast.data.options import RowOptions

@@ -86,7 +86,12 @@ def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ..
         if not mark or not name:
             name, column_type = request_text, ""
         if mark and name and column_type not in EXTRA_COLUMN_TYPES:
-            raise RecipeError("data.features", "names no kind of column", request_text, suggest_name(column_type, EXTRA_COLUMN_TYPES))
+            raise RecipeError(
+                "data.features",
+                "names no kind of column",
+                request_text,
+                suggest_name(column_type, EXTRA_COLUMN_TYPES),
+            )
         if name.startswith("text.") and name not in TEXT_FEATURES:
             known = suggest_name(name, list(TEXT_FEATURES))
             raise RecipeError("data.features", "names no fact of a text", name, known)
@@ -154,7 +159,9 @@ def candidate_columns(raw: Raw, used: Sequence[str]) -> tuple[ColumnRequest, ...
 
 def check_has_columns(table: Table, requests: Sequence[ColumnRequest]) -> None:
     """Refuse a table that was read without these columns, as texts in memory are."""
-    there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(TEXT_FEATURES)
+    there = {name.removeprefix(COLUMN_PREFIX) for name in table.rows.column_names} | set(
+        TEXT_FEATURES
+    )
     lacking = [one.name for one in requests if one.name not in there]
     if lacking:
         rule = "names columns, and the rows were given as texts alone"
@@ -196,7 +203,10 @@ class Column:
         if self.facts["log"]:
             scaled = np.log1p(np.maximum(scaled, 0.0))
         z = np.where(is_present, (scaled - self.facts["mean"]) / self.facts["deviation"], 0.0)
-        parts = [z, *(np.where(is_present, np.maximum(z - k, 0.0), 0.0) for k in self.facts["knots"])]
+        parts = [
+            z,
+            *(np.where(is_present, np.maximum(z - k, 0.0), 0.0) for k in self.facts["knots"]),
+        ]
         if self.kind == "date":
             for length in (7.0, 365.2425, *([1.0] if self.facts["times"] else [])):
                 angle = 2 * np.pi * np.where(is_present, raw, 0.0) / length
@@ -239,11 +249,19 @@ def fit_column(request: ColumnRequest, cells: Sequence[str | float | None]) -> C
     column_type = request.column_type or _infer_column_type(filled)
     if column_type == "category":
         counts = Counter(str(cell).strip() for cell in filled)
-        categories = sorted(c for c, n in counts.most_common(MAX_CATEGORIES) if n >= MIN_CATEGORY_ROWS)
+        categories = sorted(
+            c for c, n in counts.most_common(MAX_CATEGORIES) if n >= MIN_CATEGORY_ROWS
+        )
         if not categories:
-            rule = f"names no category that {MIN_CATEGORY_ROWS} training rows share, so it names rows"
+            rule = (
+                f"names no category that {MIN_CATEGORY_ROWS} training rows share, so it names rows"
+            )
             raise DataError(where, rule, next(iter(counts)), "Leave it out.")
-        category_facts = {"categories": categories, "other": len(counts) > len(categories), "missing": missing}
+        category_facts = {
+            "categories": categories,
+            "other": len(counts) > len(categories),
+            "missing": missing,
+        }
         return Column(request.name, column_type, category_facts)
     value = parse_number if column_type == "number" else parse_days
     values = np.array([value(cell) for cell in filled])

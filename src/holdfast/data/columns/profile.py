@@ -73,7 +73,9 @@ def _sample(raw: Raw) -> Iterator[pa.RecordBatch]:
 def _profile(raw: Raw, name: str, values: pa.ChunkedArray) -> Profile:
     filled_values = present_values(values)
     words = pc.mean(pc.count_substring_regex(filled_values, r"\S+")).as_py() or 0.0
-    numeric = bool(len(filled_values)) and bool(pc.all(pc.match_substring_regex(filled_values, NUMBER)).as_py())
+    numeric = bool(len(filled_values)) and bool(
+        pc.all(pc.match_substring_regex(filled_values, NUMBER)).as_py()
+    )
     return Profile(
         name,
         len(values),

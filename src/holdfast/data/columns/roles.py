@@ -20,7 +20,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision
-from holdfast.data.columns.profile import Profile, columns_by_key, column_key, split_names
+from holdfast.data.columns.profile import Profile, column_key, columns_by_key, split_names
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw
 
@@ -73,7 +73,10 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise RecipeError(
-            _SETTING, f"is not a template: {error}", template, "Write a plain brace twice: {{ or }}."
+            _SETTING,
+            f"is not a template: {error}",
+            template,
+            "Write a plain brace twice: {{ or }}.",
         ) from error
     if any(format or conversion for _, _, format, conversion in pieces):
         raise RecipeError(
@@ -117,11 +120,15 @@ class Guess:
 def guess_column(role: Role, profiles: Mapping[str, Profile]) -> Guess:
     """The column that plays ``role``, of those that are left."""
     keys = columns_by_key(profiles)
-    usual = [keys[name] for name in role.usual if name in keys and role.accepts(profiles[keys[name]])]
+    usual = [
+        keys[name] for name in role.usual if name in keys and role.accepts(profiles[keys[name]])
+    ]
     columns_in_scope = {"usual": usual, "likely": usual or list(profiles), "all": list(profiles)}
     among = columns_in_scope["likely"]
     for question in role.questions:
-        matches = [name for name in columns_in_scope[question.scope] if question.fits(profiles[name])]
+        matches = [
+            name for name in columns_in_scope[question.scope] if question.fits(profiles[name])
+        ]
         if len(matches) == 1:
             column = profiles[matches[0]]
             reason = question.because.format(words=f"{column.words:.0f}", distinct=column.distinct)
@@ -181,7 +188,9 @@ def check_named(raw: Raw, options: RowOptions) -> str | None:
     return options.label
 
 
-def columns_of_template(raw: Raw, template: str, text_columns: Sequence[str] | None) -> tuple[str, ...]:
+def columns_of_template(
+    raw: Raw, template: str, text_columns: Sequence[str] | None
+) -> tuple[str, ...]:
     """The columns that a template names. Raises ``RecipeError`` where ``text_columns`` names
     others."""
     names = template_columns(template, raw.names)

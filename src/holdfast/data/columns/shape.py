@@ -18,7 +18,7 @@ from holdfast.data.chats.columns import ANSWERS, INSTRUCTION, MESSAGES
 from holdfast.data.chats.turns import SAMPLE, detect_template
 from holdfast.data.columns.profile import Profile, column_key, present_values, profile_columns
 from holdfast.data.columns.roles import LABEL
-from holdfast.data.pairs import PAIRS, CERTAIN_PAIRS
+from holdfast.data.pairs import CERTAIN_PAIRS, PAIRS
 from holdfast.data.raw import Raw
 from holdfast.data.tags.sentences import tagged_shape
 
@@ -46,7 +46,9 @@ class RowsShape:
     target: str | None = None
 
 
-def detect_shape(raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None) -> RowsShape:
+def detect_shape(
+    raw: Raw, *, text: Sequence[str] | None = None, label: str | None = None
+) -> RowsShape:
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
@@ -64,7 +66,9 @@ def detect_shape(raw: Raw, *, text: Sequence[str] | None = None, label: str | No
     if lower.keys() >= set(PREFERENCES):
         preferred = lower[PREFERENCES[0]]
         prompt = next((lower[name] for name in PROMPT_NAMES if name in lower), None)
-        learn = f"--text {prompt} --label {preferred}" if prompt else f"--set data.messages={preferred}"
+        learn = (
+            f"--text {prompt} --label {preferred}" if prompt else f"--set data.messages={preferred}"
+        )
         raise DataError(
             raw.source,
             "holds preferences: an answer that was chosen and one that was rejected",
@@ -72,7 +76,12 @@ def detect_shape(raw: Raw, *, text: Sequence[str] | None = None, label: str | No
             f"Holdfast learns answers: those that were chosen with --task causal-lm {learn}. A "
             "trainer of preferences (DPO) can be watched with holdfast.Guard.",
         )
-    for shape in (_chat(raw, profiles), _instruction(raw), _pair(raw, profiles), _plain_text(raw, profiles)):
+    for shape in (
+        _chat(raw, profiles),
+        _instruction(raw),
+        _pair(raw, profiles),
+        _plain_text(raw, profiles),
+    ):
         if shape is not None:
             return shape
     return RowsShape("classes", _classes_reason(profiles))
@@ -83,7 +92,9 @@ def holds_free_text(column: Profile) -> bool:
     return column.words >= FREE_WORDS and column.distinct >= FREE_SHARE * column.filled
 
 
-def _shape_with_label(profiles: Mapping[str, Profile], text: tuple[str, ...], label: str) -> RowsShape:
+def _shape_with_label(
+    profiles: Mapping[str, Profile], text: tuple[str, ...], label: str
+) -> RowsShape:
     """A column that the user calls the label holds classes, or is a text to be written."""
     column = profiles.get(label)
     if column is None or not column.filled or column.numeric:
@@ -96,7 +107,9 @@ def _shape_with_label(profiles: Mapping[str, Profile], text: tuple[str, ...], la
     return RowsShape(form, f"the column {label!r} holds texts: {_describe(column)}", text, label)
 
 
-def _shape_without_label(raw: Raw, profiles: Mapping[str, Profile], text: tuple[str, ...]) -> RowsShape:
+def _shape_without_label(
+    raw: Raw, profiles: Mapping[str, Profile], text: tuple[str, ...]
+) -> RowsShape:
     """The user named texts alone: plain text where nothing else is left."""
     if len(text) == 1:
         shape = _pair(raw, profiles) or _chat(raw, profiles) or _plain_text(raw, profiles)
@@ -200,7 +213,11 @@ def _class_like(profiles: Mapping[str, Profile]) -> list[str]:
 
 def _class_names(profiles: Mapping[str, Profile]) -> list[str]:
     """Columns with a usual name of labels that do not hold texts."""
-    return [name for name, p in profiles.items() if column_key(name) in LABEL.usual and not holds_free_text(p)]
+    return [
+        name
+        for name, p in profiles.items()
+        if column_key(name) in LABEL.usual and not holds_free_text(p)
+    ]
 
 
 def _classes_reason(profiles: Mapping[str, Profile]) -> str:

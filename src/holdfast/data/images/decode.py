@@ -112,7 +112,9 @@ def _refuse_large(width: int, height: int) -> None:
             "if it is right: --set data.limits.megapixels=…"
         )
     if max(width, height) > ASPECT * min(width, height):
-        raise UnreadableImage(f"{width} × {height} pixels: one side is over {ASPECT} times the other")
+        raise UnreadableImage(
+            f"{width} × {height} pixels: one side is over {ASPECT} times the other"
+        )
 
 
 def content_hash(image: Image) -> str:

@@ -85,7 +85,9 @@ def list_images(folder: Path, by_class: bool, links: Links = "skip") -> ImageLis
     files = sorted(p.relative_to(folder).as_posix() for p in walk.files(folder))
     names = tuple(name for name in files if is_image_name(name))
     # A name is kept with its row, and tables hold UTF-8 alone.
-    undecodable_name = next((printable_name(name) for name in names if printable_name(name) != name), None)
+    undecodable_name = next(
+        (printable_name(name) for name in names if printable_name(name) != name), None
+    )
     if undecodable_name is not None:
         raise DataError(
             str(folder),
@@ -200,7 +202,9 @@ class _Walk:
         waiting, entered = [folder], set()
         while waiting:
             place = waiting.pop()
-            with reading_errors(str(place), DataError, remedy="Check the folder and its permissions."):
+            with reading_errors(
+                str(place), DataError, remedy="Check the folder and its permissions."
+            ):
                 mark = place.stat()
                 entries = sorted(place.iterdir())
             if (mark.st_dev, mark.st_ino) in entered:

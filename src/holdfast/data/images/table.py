@@ -19,9 +19,8 @@ from holdfast.core.decisions import notify, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Severity
 from holdfast.core.wording import list_phrase
-from holdfast.data.columns.profile import split_names, profile_columns
+from holdfast.data.columns.profile import profile_columns, split_names
 from holdfast.data.columns.roles import Role, RoleQuery, check_present, guess_column
-from holdfast.data.images.folders import FOLLOW, list_images
 from holdfast.data.images.decode import (
     NOTES,
     UnreadableImage,
@@ -29,6 +28,7 @@ from holdfast.data.images.decode import (
     is_image_name,
     read_image,
 )
+from holdfast.data.images.folders import FOLLOW, list_images
 from holdfast.data.load import DEFAULT_OPTIONS, table_from_raw
 from holdfast.data.options import Links, RowOptions
 from holdfast.data.raw import Raw, source_path, store_columns
@@ -92,7 +92,9 @@ def load_images(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Ta
         _report_image_notes(decoded, raw, paths, base)
     findings = (f for f in table.findings if f.check != "missing_text")
     groups = table.column("group") if table.has_groups else None
-    rows = _rows(table.column("row").tolist(), table.column("label").tolist(), groups, paths, decoded)
+    rows = _rows(
+        table.column("row").tolist(), table.column("label").tolist(), groups, paths, decoded
+    )
     return replace(table, rows=rows, findings=findings_in(findings, log, image_log))
 
 
@@ -221,7 +223,9 @@ def _decode_images(paths: Sequence[str | None]) -> _DecodingResult:
     return decoded
 
 
-def _refuse_mostly_broken(raw: Raw, decoded: _DecodingResult, paths: Sequence[str | None], folder: Path) -> None:
+def _refuse_mostly_broken(
+    raw: Raw, decoded: _DecodingResult, paths: Sequence[str | None], folder: Path
+) -> None:
     if not len(raw) or len(decoded.broken) * 2 <= len(raw):
         return
     raise DataError(
@@ -235,7 +239,9 @@ def _refuse_mostly_broken(raw: Raw, decoded: _DecodingResult, paths: Sequence[st
 def _without_unreadable(raw: Raw, path: str, decoded: _DecodingResult) -> Raw:
     """The source with no path where the image cannot be read: such rows are left out."""
     names = raw.table[path].to_pylist()
-    readable_names = pa.array([n if row in decoded.marks else None for row, n in enumerate(names)], pa.string())
+    readable_names = pa.array(
+        [n if row in decoded.marks else None for row, n in enumerate(names)], pa.string()
+    )
     place = raw.table.column_names.index(path)
     return replace(raw, table=raw.table.set_column(place, path, readable_names).combine_chunks())
 
@@ -271,7 +277,9 @@ def _name_broken(decoded: _DecodingResult, paths: Sequence[str | None], folder: 
     return list_phrase(broken, SHOWN)
 
 
-def _report_image_notes(decoded: _DecodingResult, raw: Raw, paths: Sequence[str | None], folder: Path) -> None:
+def _report_image_notes(
+    decoded: _DecodingResult, raw: Raw, paths: Sequence[str | None], folder: Path
+) -> None:
     """Images that cannot be read, and what is odd about the others."""
 
     def notice(

@@ -104,5 +104,9 @@ def _join_small(names: list[str], units: Ints, replacements: Sequence[str]) -> l
     units_of: dict[str, set[int]] = {}
     for name, unit in zip(names, units.tolist(), strict=True):
         units_of.setdefault(name, set()).add(unit)
-    small = {name for name, units_of_name in units_of.items() if len(units_of_name) < MIN_UNITS_PER_BIN}
-    return [other if name in small else name for name, other in zip(names, replacements, strict=True)]
+    small = {
+        name for name, units_of_name in units_of.items() if len(units_of_name) < MIN_UNITS_PER_BIN
+    }
+    return [
+        other if name in small else name for name, other in zip(names, replacements, strict=True)
+    ]

@@ -90,7 +90,9 @@ def match_classes(
             for name in classes
             for spelled in (name.lower(), name.upper(), name.title())
         }
-    without_decimals = {name: name.partition(".")[0] for name in counts if _INTEGER_AS_FLOAT.fullmatch(name)}
+    without_decimals = {
+        name: name.partition(".")[0] for name in counts if _INTEGER_AS_FLOAT.fullmatch(name)
+    }
     return {name: known.get(name, known.get(without_decimals.get(name, name))) for name in counts}
 
 
@@ -126,7 +128,9 @@ def check_labels(
             "Name the columns on the first line, e.g. text,label, and only there.",
         )
     if distinct == 1:
-        missing_note = f" beside {quoted_list(missing)}, which is taken for a missing label" * bool(missing)
+        missing_note = f" beside {quoted_list(missing)}, which is taken for a missing label" * bool(
+            missing
+        )
         hint = " If that is a class, add --set data.labels=exact." * bool(missing)
         raise DataError(
             where,
@@ -220,7 +224,9 @@ def _classes_from_labels(where: str, surveyed: LabelSurvey, options: RowOptions)
                 ", ".join(tuple(surveyed.counts)[:5]),
                 "Add rows of another class, or keep them apart: --set data.labels=exact.",
             )
-        fates, small = resolve_rare(where, counts, texts, rare=options.rare, below=options.rare_below)
+        fates, small = resolve_rare(
+            where, counts, texts, rare=options.rare, below=options.rare_below
+        )
     names = sort_classes(fate for fate in fates.values() if fate is not None)
     index: dict[str | None, int] = {name: n for n, name in enumerate(names)}
     indices = {label: index.get(fates[name], DROPPED) for label, name in spelled.items()}
@@ -242,7 +248,12 @@ OTHER = "other"
 
 
 def resolve_rare(
-    where: str, counts: Mapping[str, int], texts: Mapping[str, set[str]], *, rare: RareClasses, below: int
+    where: str,
+    counts: Mapping[str, int],
+    texts: Mapping[str, set[str]],
+    *,
+    rare: RareClasses,
+    below: int,
 ) -> tuple[dict[str, str | None], tuple[str, ...]]:
     """What becomes of each class: its name, ``"other"``, or ``None`` (its rows go); and the rare
     ones. ``counts`` and ``texts`` are by class; a class is rare with fewer than ``below`` texts."""
@@ -280,7 +291,9 @@ def _too_small_error(
     small: tuple[str, ...],
     below: int,
 ) -> DataError:
-    class_sizes = [f"{name!r}: {_row_count_phrase(counts[name], len(texts[name]))}" for name in small]
+    class_sizes = [
+        f"{name!r}: {_row_count_phrase(counts[name], len(texts[name]))}" for name in small
+    ]
     shown = list_phrase(class_sizes, 5, ", ", " and {} more")
     return DataError(
         where,
@@ -296,7 +309,9 @@ def _row_count_phrase(rows: int, distinct: int) -> str:
     return f"{rows} row{plural}" if rows == distinct else f"{rows} row{plural}, {distinct} distinct"
 
 
-def report_rare(small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: RareClasses) -> None:
+def report_rare(
+    small: tuple[str, ...], counts: Counter[str], rows: list[int], rare: RareClasses
+) -> None:
     """Write into the log what was done with the small classes. ``rows`` are the first of them."""
     count = sum(counts[name] for name in small)
     done = "left out" if rare == "drop" else f"merged into {OTHER!r}"

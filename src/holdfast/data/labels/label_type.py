@@ -71,7 +71,9 @@ def infer_label_kind(
         because = "its cells are lists"
         if separator_found:
             share = f"{_share(counts, separator_found):.0%}"
-            because = f"{share} of its cells hold several labels with {separator_found!r} between them"
+            because = (
+                f"{share} of its cells hold several labels with {separator_found!r} between them"
+            )
         because += " (data.label_kind=class if each cell is one class)"
         notify(Decision("data.label_kind", "several", because))
         return "several", separator_found

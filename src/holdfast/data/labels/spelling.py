@@ -73,7 +73,8 @@ def merge_spellings(counts: Mapping[str, int]) -> dict[str, str]:
         return spelled
     shown = list_phrase([_merge_phrase(names, counts) for names in several_spellings], SHOWN)
     because = (
-        f"{sum(map(len, several_spellings))} of {len(counts)} labels differ from another only in case or "
+        f"{sum(map(len, several_spellings))} of {len(counts)} labels differ from another "
+        "only in case or "
         f"spaces: {shown} (data.labels=exact keeps them apart)"
     )
     rows = sum(counts[name] for names in several_spellings for name in names[1:])
@@ -89,7 +90,9 @@ def spelling_decision(decisions: Iterable[Decision]) -> Decision | None:
 
 
 def _merge_phrase(names: Sequence[str], counts: Mapping[str, int]) -> str:
-    class_name, *others = (f"{name!r} ({counts[name]} row{'s' * (counts[name] > 1)})" for name in names)
+    class_name, *others = (
+        f"{name!r} ({counts[name]} row{'s' * (counts[name] > 1)})" for name in names
+    )
     return f"{', '.join(others)} → {class_name}"
 
 

@@ -21,12 +21,23 @@ from holdfast.core.decisions import decisions_to, notify, record_decisions
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import list_phrase
-from holdfast.data.clean import has_all_texts, role_columns, report_missing, row_schema, survey_labels
+from holdfast.data.clean import (
+    has_all_texts,
+    report_missing,
+    role_columns,
+    row_schema,
+    survey_labels,
+)
 from holdfast.data.columns.columns import choose_columns
-from holdfast.data.labels.bins import choose_edges, bin_of, range_names, label_set_strata_like
-from holdfast.data.labels.classes import refuse_long_names, unknown_label_error, sort_classes
+from holdfast.data.labels.bins import bin_of, choose_edges, label_set_strata_like, range_names
+from holdfast.data.labels.classes import refuse_long_names, sort_classes, unknown_label_error
 from holdfast.data.labels.label_type import infer_label_kind, label_counts, open_lists, read_list
-from holdfast.data.labels.spelling import match_spellings, merge_spellings, missing_labels, quoted_list
+from holdfast.data.labels.spelling import (
+    match_spellings,
+    merge_spellings,
+    missing_labels,
+    quoted_list,
+)
 from holdfast.data.limits import LABELS_CHARACTERS, check_classes
 from holdfast.data.load import DEFAULT_OPTIONS, read_rows, table_from_raw
 from holdfast.data.options import RowOptions
@@ -53,7 +64,9 @@ def gather_labels(raw: Raw, columns: Columns) -> GatheredLabels:
     """Look at every row, and notice what is missing; refuses a text column that is all numbers or
     all empty."""
     surveyed = survey_labels(raw, columns, texts_needed=0)
-    report_missing(columns, len(raw), text=surveyed.no_text, label=surveyed.no_label, group=surveyed.no_group)
+    report_missing(
+        columns, len(raw), text=surveyed.no_text, label=surveyed.no_label, group=surveyed.no_group
+    )
     written: list[str] = []
     rows: list[int] = []
     marks: list[int] = []
@@ -181,7 +194,9 @@ def table_of_sets(raw: Raw, columns: Columns, options: RowOptions) -> Table:
             notify(*log)
     known = _known_labels(where, sets, gathered, given)
     index = {name: number for number, name in enumerate(known)}
-    classes, places = label_set_strata_like(sets, gathered.units, None if like is None else like.classes)
+    classes, places = label_set_strata_like(
+        sets, gathered.units, None if like is None else like.classes
+    )
     numbers = [sorted(index[name] for name in labels) for labels in sets]
     rows = write_gathered(raw, columns, places, "labels", numbers, pa.list_(pa.int64()))
     if like is None:
@@ -291,7 +306,8 @@ def _report_rare_labels(sets: Sets, names: tuple[str, ...]) -> None:
         count = sum(rows[name] for name in few)
         shown = list_phrase([*map(repr, few)], 10, ", ", ", …")
         because = (
-            f"{len(few)} labels stand in fewer than {FEW_ROWS} rows ({shown}): a side may lack them, "
+            f"{len(few)} labels stand in fewer than {FEW_ROWS} rows ({shown}): a side may "
+            "lack them, "
             "and they can hardly be learned"
         )
         remedy = "Add rows of these labels."
@@ -325,7 +341,9 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     if label_kind == "class":
         table = table_from_raw(raw, options)
         columns = replace(table.columns, label_kind="class")
-        return replace(table, columns=columns, decisions=(*decisions_in(kind_log), *table.decisions))
+        return replace(
+            table, columns=columns, decisions=(*decisions_in(kind_log), *table.decisions)
+        )
     if options.rare != "refuse":
         raise RecipeError(
             "data.rare",
@@ -334,7 +352,9 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
             options.rare,
             "Leave it out.",
         )
-    columns = replace(columns, label_kind=label_kind, label_separator=separator, label_missing=missing)
+    columns = replace(
+        columns, label_kind=label_kind, label_separator=separator, label_missing=missing
+    )
     with record_decisions() as log:
         make = table_of_numbers if label_kind == "number" else table_of_sets
         table = make(opened, columns, options)

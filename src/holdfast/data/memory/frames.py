@@ -154,7 +154,9 @@ def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
     """
     if isinstance(frame, Mapping) and is_frame(frame):
         cells = {name: series_values(values) for name, values in frame.items()}
-        return _table(name, [(name, partial(to_arrow_array, values)) for name, values in cells.items()])
+        return _table(
+            name, [(name, partial(to_arrow_array, values)) for name, values in cells.items()]
+        )
     if isinstance(frame, Mapping):
         raise DataError(
             name,
@@ -238,7 +240,9 @@ def _table(source: str, columns: Sequence[tuple[object, Callable[[], pa.Array]]]
     refuse_repeated(source, names, "Give each a name of its own.")
     arrays: dict[str, pa.Array] = {}
     for name, (_, make) in zip(names, columns, strict=True):
-        with reading_errors(f"{source}, column {name!r}", DataError, "cannot be read", COLUMN_REMEDY):
+        with reading_errors(
+            f"{source}, column {name!r}", DataError, "cannot be read", COLUMN_REMEDY
+        ):
             name.encode("utf-8")
             arrays[name] = make()
     if len({len(values) for values in arrays.values()}) > 1:

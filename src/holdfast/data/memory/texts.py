@@ -63,7 +63,9 @@ def table_from_texts(
         arrays["group"] = pa.array([_cell_text(group) or "" for group in groups], pa.string())
     # On disk like the rows of a file: everything behind knows one kind of table.
     rows_table = pa.table(arrays)
-    stored = write_batches("rows", rows_table.schema, rows_table.to_batches(max_chunksize=BATCH_ROWS))
+    stored = write_batches(
+        "rows", rows_table.schema, rows_table.to_batches(max_chunksize=BATCH_ROWS)
+    )
     return Table(stored, tuple(classes or ()), Columns(tuple(columns), None, group), source, rows)
 
 

@@ -22,7 +22,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
 from holdfast.data.limits import check_row, current_limits
-from holdfast.data.raw import Batch, batch_rows, check_column_names, batched
+from holdfast.data.raw import Batch, batch_rows, batched, check_column_names
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import open_lines
 

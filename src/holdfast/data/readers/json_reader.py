@@ -22,7 +22,7 @@ from holdfast.data.cells import batch_of_objects
 from holdfast.data.limits import DOCUMENT_VALUES, check_columns, check_row, current_limits
 from holdfast.data.raw import BATCH_ROWS, Batch, batch_rows, batched
 from holdfast.data.readers import READERS, Reader
-from holdfast.data.readers.text import open_lines, join_lines
+from holdfast.data.readers.text import join_lines, open_lines
 
 SHOWN = 200
 
@@ -273,7 +273,9 @@ def _read_document(path: Path, text: str) -> Iterator[Batch]:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{path}{line}", f"is not JSON: {parse_error_reason(error)}", None, _SHAPES) from error
+        raise DataError(
+            f"{path}{line}", f"is not JSON: {parse_error_reason(error)}", None, _SHAPES
+        ) from error
     columns = ColumnNames(path)
     # Lazily: a column of numbers is two bytes a row, and a row as an object two hundred.
     objects = (columns.register(item) for item in _objects(path, value))

@@ -83,7 +83,9 @@ def likely_encodings(sample: bytes) -> list[str]:
 
     matches = list(charset_normalizer.from_bytes(sample))
     western = _decode(sample, "cp1252")
-    if western is not None and (_few_and_single(sample) or (matches and str(matches[0]) == western)):
+    if western is not None and (
+        _few_and_single(sample) or (matches and str(matches[0]) == western)
+    ):
         return ["cp1252"]
     names = [match.encoding for match in matches[:3]]
     if western is None or not names or not _reads_words(western):

@@ -24,7 +24,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
 from holdfast.data.cells import cell_text
 from holdfast.data.limits import check_row, check_unpacked
-from holdfast.data.raw import Batch, ColumnType, batch_rows, check_column_names, batched
+from holdfast.data.raw import Batch, ColumnType, batch_rows, batched, check_column_names
 from holdfast.data.readers import READERS, Reader
 from holdfast.data.readers.text import unpack
 
@@ -51,7 +51,9 @@ def read_xlsx(path: Path, encoding: str | None) -> Iterator[Batch]:
             columns: dict[str, pa.Array] = {}
             column_types: dict[str, set[ColumnType]] = {}
             for name, values in zip(names, zip(*lot, strict=True), strict=True):
-                column_types[name] = {_COLUMN_TYPES.get(type(v), "text") for v in values if v is not None}
+                column_types[name] = {
+                    _COLUMN_TYPES.get(type(v), "text") for v in values if v is not None
+                }
                 columns[name] = pa.array([_cell_text(value) for value in values], pa.string())
             yield Batch(columns, column_types)
 

@@ -86,7 +86,9 @@ def holds_sentences(source: str | Path, encoding: str | None = None) -> bool:
     if not may_be_conll(source) or not _bare_name(source_path(source)).endswith(".txt"):
         return False
     with open_lines(source_path(source), encoding) as lines:
-        looked = (_split_columns(line) for _, line in zip(range(SAMPLED_LINES), lines, strict=False))
+        looked = (
+            _split_columns(line) for _, line in zip(range(SAMPLED_LINES), lines, strict=False)
+        )
         widths = {len(cells) for cells in looked if cells and cells[0] != DOCSTART}
     return len(widths) > 1
 
@@ -183,12 +185,16 @@ def _batch(sentences: list[_Sentence]) -> Batch:
     between = [(place, f"column_{place + 1}") for place in range(1, width - 1)]
     named = [(0, TOKENS), *([(width - 1, TAGS)] if width > 1 else []), *between]
     for place, name in named:
-        cells = [write_json_cell([word[place] for word in sentence.words]) for sentence in sentences]
+        cells = [
+            write_json_cell([word[place] for word in sentence.words]) for sentence in sentences
+        ]
         columns[name], column_types[name] = pa.array(cells, pa.string()), {"nested"}
     # Tags are judged once all are known; the line is needed to say where one is wrong.
     columns[LINE] = pa.array([str(sentence.line) for sentence in sentences], pa.string())
     column_types[LINE] = {"integer"}
     if any(sentence.document for sentence in sentences):
-        columns[DOCUMENT] = pa.array([str(sentence.document) for sentence in sentences], pa.string())
+        columns[DOCUMENT] = pa.array(
+            [str(sentence.document) for sentence in sentences], pa.string()
+        )
         column_types[DOCUMENT] = {"integer"}
     return Batch(columns, column_types)

@@ -114,7 +114,9 @@ def detect_scheme(sentences: Sequence[Sequence[str]]) -> DetectedScheme:
     if letters <= {""}:
         return DetectedScheme("plain")
     schemes: tuple[Scheme, ...] = ("BIOES",) if letters & {"E", "S"} else ("IOB2", "IOB1")
-    candidates = [DetectedScheme(one, tuple(_breaks(sentences, parts_of_tag, one))) for one in schemes]
+    candidates = [
+        DetectedScheme(one, tuple(_breaks(sentences, parts_of_tag, one))) for one in schemes
+    ]
     # A wrong tag breaks the scheme that is meant once, the other one nearly everywhere.
     return min(candidates, key=lambda one: len(one.breaks))
 

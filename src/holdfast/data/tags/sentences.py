@@ -35,18 +35,18 @@ from holdfast.data.table import Columns, Table
 from holdfast.data.tags.conll import (
     DOCUMENT,
     LINE,
-    is_conll_file,
     has_conll_content,
+    is_conll_file,
     may_be_conll,
     read_conll,
 )
 from holdfast.data.tags.scheme import (
     UNTYPED,
-    SchemeBreak,
     DetectedScheme,
+    SchemeBreak,
     are_untyped,
-    entity_types,
     detect_scheme,
+    entity_types,
     tag_order,
 )
 from holdfast.data.texts.general import normal_text
@@ -165,7 +165,9 @@ def load_tagged(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
         known = _tag_names(raw, columns, gathered, given, options.labels)
         types = [entity_types(tags, are_untyped(known)) for tags in gathered.tags]
         units = np.unique(gathered.units, return_inverse=True)[1]
-        classes, places = label_set_strata_like(types, units, None if like is None else like.classes)
+        classes, places = label_set_strata_like(
+            types, units, None if like is None else like.classes
+        )
         _report_left_out(columns, gathered, len(raw))
         if given is None:
             _report_rare_types(gathered, known)
@@ -276,7 +278,9 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
                 gathered.empty_words.add_row(row)
             gathered.rows.append(row)
             gathered.tags.append(tags)
-            gathered.units.append(hash(group if group is not None else normal_text(" ".join(words))))
+            gathered.units.append(
+                hash(group if group is not None else normal_text(" ".join(words)))
+            )
     return gathered
 
 
@@ -308,7 +312,11 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
 
 
 def _tag_names(
-    raw: Raw, columns: Columns, gathered: _Gathered, given: tuple[str, ...] | None, labels: LabelSpelling
+    raw: Raw,
+    columns: Columns,
+    gathered: _Gathered,
+    given: tuple[str, ...] | None,
+    labels: LabelSpelling,
 ) -> tuple[str, ...]:
     counts = Counter(tag for tags in gathered.tags for tag in tags)
     if given is not None:
@@ -336,7 +344,9 @@ def _tag_names(
     return tag_order(counts)
 
 
-def _broken_scheme_error(raw: Raw, columns: Columns, gathered: _Gathered, scheme: DetectedScheme) -> DataError:
+def _broken_scheme_error(
+    raw: Raw, columns: Columns, gathered: _Gathered, scheme: DetectedScheme
+) -> DataError:
     first: SchemeBreak = scheme.breaks[0]
     more = f"; it is the first of {len(scheme.breaks)}" if len(scheme.breaks) > 1 else ""
     end = first.word == len(gathered.tags[first.row])
@@ -378,7 +388,9 @@ def _write(
     def batches() -> Iterator[pa.RecordBatch]:
         for start, cells, _, groups in _blocks(raw, columns):
             rows = [row for row in range(start, start + len(cells)) if row in index_of_row]
-            words = [parse_words(raw, columns.text[0], row, cells[row - start]) or [] for row in rows]
+            words = [
+                parse_words(raw, columns.text[0], row, cells[row - start]) or [] for row in rows
+            ]
             columns_written = {
                 "row": rows,
                 "text": [" ".join(one) for one in words],
@@ -387,7 +399,9 @@ def _write(
                 "label": [int(places[index_of_row[row]]) for row in rows],
                 "group": [groups[row - start] for row in rows],
             }
-            arrays = [pa.array(columns_written[name], schema.field(name).type) for name in schema.names]
+            arrays = [
+                pa.array(columns_written[name], schema.field(name).type) for name in schema.names
+            ]
             yield pa.record_batch(arrays, schema=schema)
 
     return write_batches("tagged", schema, batches())
@@ -399,7 +413,9 @@ def _report_left_out(columns: Columns, gathered: _Gathered, rows: int) -> None:
     gathered.no_words.report("missing_text", rows, without, fill, fixed=True)
     without = f"without tags in {columns.label!r}: left out"
     gathered.no_tags.report("missing_label", rows, without, fill, fixed=True)
-    description = "with a word that is empty or white space: it is not read, and takes part in no loss"
+    description = (
+        "with a word that is empty or white space: it is not read, and takes part in no loss"
+    )
     gathered.empty_words.report("empty_words", rows, description, fill)
 
 
@@ -418,12 +434,19 @@ def _report_documents(raw: Raw, columns: Columns) -> None:
 def _report_rare_types(gathered: _Gathered, names: Sequence[str]) -> None:
     """Types of entity that hardly any sentence holds: they cannot stand on every split."""
     bare = are_untyped(names)
-    sentences_with = Counter(entity for tags in gathered.tags for entity in entity_types(tags, bare))
-    few = {entity: sentences_with[entity] for entity in entity_types(names, bare) if sentences_with[entity] < FEW}
+    sentences_with = Counter(
+        entity for tags in gathered.tags for entity in entity_types(tags, bare)
+    )
+    few = {
+        entity: sentences_with[entity]
+        for entity in entity_types(names, bare)
+        if sentences_with[entity] < FEW
+    }
     if few:
         shown = ", ".join(f"{entity} ({count})" for entity, count in list(few.items())[:8])
         because = (
-            f"fewer than {FEW} sentences hold {count_phrase(len(few), 'type')} of entity: {shown}; what "
+            f"fewer than {FEW} sentences hold {count_phrase(len(few), 'type')} of entity: "
+            f"{shown}; what "
             "is learnt or scored there says little"
         )
         remedy = "Add sentences that hold them, or give them the tag of another type."
@@ -448,6 +471,10 @@ def _choose_usual_column(raw: Raw, role: str, usual: Sequence[str]) -> str:
             ", ".join(raw.names),
             f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN.",
         )
-    because = "it has a usual name" if len(candidates) == 1 else f"the others: {', '.join(candidates[1:])}"
+    because = (
+        "it has a usual name"
+        if len(candidates) == 1
+        else f"the others: {', '.join(candidates[1:])}"
+    )
     notify(Decision(f"{content} column", candidates[0], because))
     return candidates[0]

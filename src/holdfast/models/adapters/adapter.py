@@ -94,7 +94,9 @@ def attach(
             # PEFT makes it like its home; a small update of a half of its digits would be lost.
             parameter.data = parameter.data.float()
     is_lora_plus = spec.kind == "lora+"
-    fast_ids = frozenset(id(p) for n, p in home.named_parameters() if is_lora_plus and "lora_B" in n)
+    fast_ids = frozenset(
+        id(p) for n, p in home.named_parameters() if is_lora_plus and "lora_B" in n
+    )
     network.adapter = Adapter(spec, home, config, frozen_ids, fast_ids, base, commit)
     total, trainable = count_parameters(network)
     counted = (
@@ -102,7 +104,8 @@ def attach(
         "and the head's; the pretrained ones stay"
     )
     notify(
-        Decision("model.adapter", settings, counted), Decision("model.adapter.targets", target_names, reason)
+        Decision("model.adapter", settings, counted),
+        Decision("model.adapter.targets", target_names, reason),
     )
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from holdfast.core.errors import ModelError
 from holdfast.core.files import disk_errors
-from holdfast.core.input_errors import reading_errors, first_line
-from holdfast.core.shapes import anything, list_of, optional, parse_object, record, mapping_of, text
+from holdfast.core.input_errors import first_line, reading_errors
+from holdfast.core.shapes import anything, list_of, mapping_of, optional, parse_object, record, text
 from holdfast.models.adapters.adapter import PROMPT, layers_with_adapter
 from holdfast.models.adapters.quantize import (
     config_of,
@@ -87,7 +87,10 @@ def save_adapter(
     config.inference_mode = True
     # PEFT puts a prompt around the plain model itself, other adapters around a tuner's model.
     if adapter.spec.kind == "prompt":
-        prefix_of_names, tensors_by_name = PROMPTED, {"prompt_embeddings": getattr(home, PROMPT).weight}
+        prefix_of_names, tensors_by_name = (
+            PROMPTED,
+            {"prompt_embeddings": getattr(home, PROMPT).weight},
+        )
     else:
         prefix_of_names, state = PLAIN, get_peft_model_state_dict(home, save_embedding_layers=False)
         tensors_by_name = {f"{PLAIN}{prefix}{name}": value for name, value in state.items()}
@@ -145,7 +148,11 @@ def merged_state(home: nn.Module) -> dict[str, Tensor]:
         done.append(name)
         state = {n: v for n, v in state.items() if not n.startswith(f"{name}.")}
         base = packed.pop(f"{name}.base_layer", None)
-        layer_copy = copy.deepcopy(layer).cpu().float() if base is None else _dequantized_layer(home, layer, base)
+        layer_copy = (
+            copy.deepcopy(layer).cpu().float()
+            if base is None
+            else _dequantized_layer(home, layer, base)
+        )
         for _, inner in layers_with_adapter(layer_copy):
             # In a copy first, and refused where the sum is no finite number.
             inner.merge(safe_merge=True)

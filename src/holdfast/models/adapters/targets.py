@@ -112,7 +112,9 @@ def _blocks(module: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...], tuple[
         inside = any(path.startswith(f"{outer}.") for outer in lists)
         if not isinstance(part, nn.ModuleList) or inside:
             continue
-        linear_names = [name for block in part for name, m in block.named_modules() if _is_linear(m)]
+        linear_names = [
+            name for block in part for name, m in block.named_modules() if _is_linear(m)
+        ]
         if linear_names:
             lists.append(path)
             linear |= dict.fromkeys(linear_names)

@@ -70,7 +70,10 @@ def load_saved(
 
     make, rule = getattr(transformers, purpose), "cannot be loaded as a classifier"
     model, classes = saved_model(folder, make, rule, min_classes)
-    with quiet_transformers(), reading_errors(str(folder), ModelError, "has no readable tokenizer", SAVED):
+    with (
+        quiet_transformers(),
+        reading_errors(str(folder), ModelError, "has no readable tokenizer", SAVED),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
     length = stated_limit(tokenizer.model_max_length)

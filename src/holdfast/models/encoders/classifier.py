@@ -263,7 +263,9 @@ def assemble(
             activation,
             norm=plain.get_submodule(family.norm) if family.norm else None,
             dropout=_rate(plain, family.inner_dropout) if family.inner_dropout else 0.0,
-            over="mean" if family.has_mean_pooling and config.classifier_pooling == "mean" else "first",
+            over="mean"
+            if family.has_mean_pooling and config.classifier_pooling == "mean"
+            else "first",
         )
     if getattr(backbone, "pooler", None) is not None:
         # Weights that never see a gradient would stop distributed training.

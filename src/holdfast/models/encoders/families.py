@@ -200,7 +200,15 @@ NORM_GAIN = 100.0
 TANH_EPSILON = 1e-4
 MEAN_POOLING_KEY = "holdfast_mean_pooling"
 # g(z) − g(−z) = z holds for each of these.
-ODD_PART_ACTIVATIONS = ("relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "swish")
+ODD_PART_ACTIVATIONS = (
+    "relu",
+    "gelu",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_pytorch_tanh",
+    "silu",
+    "swish",
+)
 
 State = dict[str, Tensor]
 

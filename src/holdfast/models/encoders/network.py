@@ -201,7 +201,9 @@ class EncoderClassifier(nn.Module):
         family = self.family
         blocks = list(self.backbone.get_submodule(family.blocks).children())
         tail = _existing_modules(self.backbone, family.tail)
-        layers = [Layer("embeddings", _existing_modules(self.backbone, (*family.embeddings, PROMPT)))]
+        layers = [
+            Layer("embeddings", _existing_modules(self.backbone, (*family.embeddings, PROMPT)))
+        ]
         for index, block in enumerate(blocks):
             after = tail if index == len(blocks) - 1 else ()
             layers.append(Layer(f"block.{index}", (block, *after)))
@@ -264,9 +266,13 @@ def plain_model(network: EncoderClassifier, temperature: float = 1.0) -> Any:
     """The plain model, its weights filled in. On the meta device, so that none are drawn."""
     import transformers
 
-    make: Any = getattr(transformers, PLAIN_CLASSES.get(network.problem, TEXT_CLASSIFIER)).from_config
+    make: Any = getattr(
+        transformers, PLAIN_CLASSES.get(network.problem, TEXT_CLASSIFIER)
+    ).from_config
     config, family = _config(network), network.family
-    backbone = merged_state(network.backbone) if network.adapter else _prefixed_state("", network.backbone)
+    backbone = (
+        merged_state(network.backbone) if network.adapter else _prefixed_state("", network.backbone)
+    )
     state = {f"{family.base}.{name}": value for name, value in backbone.items()}
     if isinstance(network.pool, MeanPool):
         carry_mean(state, family, config, network.head)

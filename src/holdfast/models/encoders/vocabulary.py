@@ -41,7 +41,9 @@ class NewWord:
         return self.count * (len(self.pieces) - 1)
 
 
-def new_words(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_words: int) -> list[NewWord]:
+def new_words(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_words: int
+) -> list[NewWord]:
     """At most ``max_words`` words of ``texts`` that save the most tokens, the most saving first:
     seen three times, of two pieces and more."""
     spaced = _keeps_spaces(tokenizer)

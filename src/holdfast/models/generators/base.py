@@ -52,14 +52,20 @@ def check_generates(name: str, description: str, example: str) -> None:
 
 
 def pretrained_generator(
-    make: ModelFactory, source: Source, config: PretrainedConfig, description: str, options: LoadOptions
+    make: ModelFactory,
+    source: Source,
+    config: PretrainedConfig,
+    description: str,
+    options: LoadOptions,
 ) -> Any:
     """The model of class ``make`` with the weights of ``source``, quantised or held in the
     ``dtype`` of the options; the log says of either what it means. Errors are those of
     ``pretrained``."""
     quantize, dtype = options.quantize, options.dtype
     settings = load_settings(quantize.config) if quantize else {}
-    plain = load_pretrained(make, source, config, description, seed=options.seed, dtype=dtype, **settings)
+    plain = load_pretrained(
+        make, source, config, description, seed=options.seed, dtype=dtype, **settings
+    )
     if quantize:
         prepare_quantized(plain, quantize, source.name)
     elif dtype != "float32":
@@ -121,7 +127,11 @@ def chunked_losses(
     for start in range(0, len(states), chunk_size):
         arguments = (head, states[start : start + chunk_size], expected[start : start + chunk_size])
         with_gradient = torch.is_grad_enabled()
-        parts.append(checkpoint(_losses, *arguments, use_reentrant=False) if with_gradient else _losses(*arguments))
+        parts.append(
+            checkpoint(_losses, *arguments, use_reentrant=False)
+            if with_gradient
+            else _losses(*arguments)
+        )
     if not parts:
         return states.new_zeros(0, dtype=torch.float32), expected.new_zeros(0, dtype=torch.bool)
     return torch.cat([one for one, _ in parts]), torch.cat([hit for _, hit in parts])

@@ -121,7 +121,9 @@ class CausalNetwork(nn.Module):
         body, head = self.backbone, self.head
         first, *blocks = blocks_in_order(body, int(self.config.num_hidden_layers))
         placed = {id(body), id(head), *map(id, first.modules)}
-        other_modules = tuple(module for module in self.plain.children() if id(module) not in placed)
+        other_modules = tuple(
+            module for module in self.plain.children() if id(module) not in placed
+        )
         shared = head.weight is self.word_embeddings.weight
         last = Layer("head", () if shared else (head,))
         return [Layer(first.name, (*other_modules, *first.modules)), *blocks, last]

@@ -82,7 +82,9 @@ def _first_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None
 
 
-def continue_prompts(name: str, prompts: Sequence[str], *, seed: int, temperature: float) -> list[str]:
+def continue_prompts(
+    name: str, prompts: Sequence[str], *, seed: int, temperature: float
+) -> list[str]:
     """What the model of this name or folder writes after each of the prompts, at most 60 tokens,
     sampled at ``temperature`` from the likeliest words of share 0.95 (1904.09751).
 

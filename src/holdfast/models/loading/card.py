@@ -125,7 +125,9 @@ def read_card(text: str) -> Card:
     named = head.get("license_name") if licence == "other" else None
     listed = head.get("language")
     languages = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    return Card(_word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MAX_LANGUAGES]))))
+    return Card(
+        _word(named) or _word(licence), tuple(filter(None, map(_word, languages[:MAX_LANGUAGES])))
+    )
 
 
 def _word(value: object) -> str | None:

@@ -215,7 +215,8 @@ def _remote_code(
     if parts_with_code and not trust:
         raise ModelError(
             name,
-            f"brings code of its own for its {' and '.join(parts_with_code)}, which is not run unasked",
+            f"brings code of its own for its {' and '.join(parts_with_code)}, which is not "
+            "run unasked",
             parts_with_code,
             f"Read that code; if you trust it, say so: {TRUST}, best with a pinned "
             "model.revision. Layers that exist only as such code are refused even then.",

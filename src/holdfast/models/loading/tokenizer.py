@@ -188,7 +188,9 @@ def text_beginnings(
 def _text_beginning(tokenizer: PreTrainedTokenizerBase, text: str, n_tokens: int) -> str:
     max_characters = CHARACTERS_A_TOKEN * n_tokens
     # Up to a space; where there is none for long, anywhere: the last word is not counted.
-    begin = text[: text.rfind(" ", max_characters // 2, max_characters) + 1] or text[:max_characters]
+    begin = (
+        text[: text.rfind(" ", max_characters // 2, max_characters) + 1] or text[:max_characters]
+    )
     if len(begin) >= len(text) or not tokenizer.is_fast:
         return text
     encoded = tokenizer(begin, add_special_tokens=False, verbose=False)

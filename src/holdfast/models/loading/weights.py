@@ -119,7 +119,8 @@ def load_pretrained(
     if absent:
         raise ModelError(
             source.name,
-            f"lacks {len(absent)} of the weights of {description}: they are absent, or of another size",
+            f"lacks {len(absent)} of the weights of {description}: they are absent, or of "
+            "another size",
             absent[0],
             NOT_DESCRIBED,
         )
@@ -127,7 +128,9 @@ def load_pretrained(
     return plain
 
 
-def describe(source: Source, network: Network, architecture: str, **extra: object) -> dict[str, Any]:
+def describe(
+    source: Source, network: Network, architecture: str, **extra: object
+) -> dict[str, Any]:
     """The facts of a loaded model (see ``models.base.LoadedModel``)."""
     total, trainable = count_parameters(network)
     return {
@@ -165,7 +168,9 @@ def read_saved(make: ModelFactory, folder: Path) -> Any:
     ):
         parameter_names = sorted(name for name in names if not name.endswith(COMPUTED))
         if parameter_names:
-            raise ModelError(str(folder), rule.format(len(parameter_names)), parameter_names[0], NOT_DESCRIBED)
+            raise ModelError(
+                str(folder), rule.format(len(parameter_names)), parameter_names[0], NOT_DESCRIBED
+            )
     check_finite(str(folder), model)
     return model
 
@@ -185,7 +190,8 @@ def check_finite(label: str, model: nn.Module) -> None:
         if n_bad:
             raise ModelError(
                 label,
-                f"has weights that are no finite numbers: {n_bad:,} of {weight.numel():,} in {name}",
+                f"has weights that are no finite numbers: {n_bad:,} of {weight.numel():,} "
+                f"in {name}",
                 None,
                 "Its training diverged, or the file is damaged; use another.",
             )

@@ -79,15 +79,21 @@ def fit_head(
         logistic = fit_probe(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
         if head_type == "logistic":
             return logistic
-    discriminant = fit_discriminant(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
+    discriminant = fit_discriminant(
+        features, labels, classes=classes, seed=seed, extra_rows=extra_rows
+    )
     if discriminant is None:
         if logistic is None:
-            logistic = fit_probe(features, labels, classes=classes, seed=seed, extra_rows=extra_rows)
+            logistic = fit_probe(
+                features, labels, classes=classes, seed=seed, extra_rows=extra_rows
+            )
         return replace(logistic, because=f"logistic regression alone: {logistic.because}")
     shrunk = f"discriminant analysis (shrinkage {discriminant.shrinkage:g}, {discriminant.because})"
     if logistic is None:
         return replace(discriminant, because=shrunk)
-    description = f"mean of logistic regression (C {logistic.c:.3g}, {logistic.because}) and {shrunk}"
+    description = (
+        f"mean of logistic regression (C {logistic.c:.3g}, {logistic.because}) and {shrunk}"
+    )
     return replace(_mean(logistic, discriminant), because=description)
 
 
@@ -135,7 +141,9 @@ class ClassStatistics:
         variance_along = (1 - shrinkage) * self.variances + shrinkage * mean
         precision_outside = 1 / (shrinkage * mean)
         projected = self.means @ self.basis
-        weight = (projected * (1 / variance_along - precision_outside)) @ self.basis.T + precision_outside * self.means
+        weight = (
+            projected * (1 / variance_along - precision_outside)
+        ) @ self.basis.T + precision_outside * self.means
         bias = self.priors - 0.5 * (weight * self.means).sum(axis=1)
         return np.column_stack([weight, bias])
 
@@ -177,7 +185,10 @@ def choose_shrinkage(
     folds = stratified_folds(y, FOLDS, seed)
     in_fold = folds >= 0
     fold_masks = [folds == fold for fold in np.unique(folds[in_fold])]
-    fits = [(held, class_statistics(*with_extra_rows(x[~held], y[~held], extra_rows))) for held in fold_masks]
+    fits = [
+        (held, class_statistics(*with_extra_rows(x[~held], y[~held], extra_rows)))
+        for held in fold_masks
+    ]
     n_classes = int(max(y.max(), extra_rows.labels.max() if extra_rows else 0)) + 1
     logits = np.full((len(y), n_classes), np.nan)
     best: ShrinkageChoice | None = None
@@ -328,7 +339,9 @@ def count_twins(features: Floats, held_out: Floats) -> tuple[int, int]:
     return int((gaps < TWIN**2 * sizes).sum()), len(rows)
 
 
-def out_of_fold_logits(probe: Probe, labels: Ints, held_out: Floats, held_out_labels: Ints) -> tuple[Floats, Ints]:
+def out_of_fold_logits(
+    probe: Probe, labels: Ints, held_out: Floats, held_out_labels: Ints
+) -> tuple[Floats, Ints]:
     """Logits [rows, classes] of a probe for every labelled row, none from a fit on that row, and
     their labels [rows]: those of its own ``labels`` [n] from the folds that C was chosen by (a row
     of no fold is left out), those of ``held_out`` [m, width] from the whole probe. They cost no

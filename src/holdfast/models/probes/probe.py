@@ -102,7 +102,9 @@ class ScaledRows:
         a head of all ``classes`` on raw ones."""
         weight = table[:, :-1] / self.scale
         bias = table[:, -1] - weight @ self.centre
-        return expand_classes(replace(probe, weight=weight, bias=bias), self.present, classes, self.all.y)
+        return expand_classes(
+            replace(probe, weight=weight, bias=bias), self.present, classes, self.all.y
+        )
 
 
 def scaled_rows(
@@ -180,7 +182,9 @@ def fit_probe(
     if len(rows.present) == 1:
         empty = Probe(np.zeros((1, x.shape[1])), np.zeros(1), c or DEFAULT_C, "one class")
         return expand_classes(empty, rows.present, classes, y)
-    choice = PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, extra_rows=rows.extra_rows)
+    choice = (
+        PenaltyChoice(c, "set by you") if c else choose_c(x, y, seed, extra_rows=rows.extra_rows)
+    )
     table = fit_softmax(
         all_rows.x,
         all_rows.y,
@@ -204,7 +208,11 @@ class PenaltyChoice(NamedTuple):
 
 
 def choose_c(
-    x: Array, y: Ints, seed: int, grid: Sequence[float] = C_GRID, extra_rows: ExtraRows | None = None
+    x: Array,
+    y: Ints,
+    seed: int,
+    grid: Sequence[float] = C_GRID,
+    extra_rows: ExtraRows | None = None,
 ) -> PenaltyChoice:
     """The C of the smallest cross-validated log loss; rows ``extra_rows``, in the same units, are
     learned from in every fold."""
@@ -219,7 +227,9 @@ def choose_c(
     best_logits = np.full((len(y), n_classes), np.nan)
     for c in grid:
         fold_logits, total = np.full_like(best_logits, np.nan), 0.0
-        for index, (held_out, (rows, labels, weights)) in enumerate(zip(fold_masks, parts, strict=True)):
+        for index, (held_out, (rows, labels, weights)) in enumerate(
+            zip(fold_masks, parts, strict=True)
+        ):
             # From the fit at the last penalty, and loosely: the fit at the chosen one is tight.
             tables[index] = fit_softmax(
                 rows, labels, c, tables[index], tolerance=1e-3, steps=300, weights=weights
@@ -351,7 +361,9 @@ def frequency_logits(labels: Floats) -> Array:
 
 
 def _choose_labels(x: Array, y: Array, seed: int) -> PenaltyChoice:
-    held_out: Ints = generator(seed, "label probe").permutation(len(y))[: int(HELD_OUT_SHARE * len(y))]
+    held_out: Ints = generator(seed, "label probe").permutation(len(y))[
+        : int(HELD_OUT_SHARE * len(y))
+    ]
     if len(held_out) < 2 or not y.shape[1]:
         return PenaltyChoice(DEFAULT_C, "too few rows to choose it")
     rest = np.setdiff1d(np.arange(len(y)), held_out)
@@ -363,7 +375,9 @@ def _choose_labels(x: Array, y: Array, seed: int) -> PenaltyChoice:
         best = min(range(len(losses)), key=lambda index: losses[index][1])
         if len(losses) - 1 - best >= PATIENCE:
             break
-    because = f"binary cross-entropy {losses[best][1]:.4f} on {len(held_out)} held-out training rows"
+    because = (
+        f"binary cross-entropy {losses[best][1]:.4f} on {len(held_out)} held-out training rows"
+    )
     return PenaltyChoice(losses[best][0], because, tuple(losses))
 
 

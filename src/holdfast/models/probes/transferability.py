@@ -121,7 +121,8 @@ def _largest(squares: Array, inside: Array, beyond: float, n: int, width: int) -
         alpha = gamma / max(weights, EPSILON)
         beta = max(n - gamma, EPSILON) / max(errors, EPSILON)
         converged = (
-            abs(new - old) <= TOLERANCE * old for new, old in zip((alpha, beta), before, strict=True)
+            abs(new - old) <= TOLERANCE * old
+            for new, old in zip((alpha, beta), before, strict=True)
         )
         if all(converged):
             break
@@ -177,5 +178,8 @@ def _ridge_predictions(x: Array, y: Array, held_out: Array) -> Array:
     projected = (held_out @ x.T if wide else held_out) @ basis
     coefficients = basis.T @ (y if wide else x.T @ y)
     return np.stack(
-        [projected @ (coefficients / (np.maximum(squares, 0) + s * unit)[:, None]) + level for s in SHARES]
+        [
+            projected @ (coefficients / (np.maximum(squares, 0) + s * unit)[:, None]) + level
+            for s in SHARES
+        ]
     )

@@ -180,7 +180,9 @@ class LoadedVision(LoadedModel):
         return _channels(self.network.config)
 
 
-def load_vision(name: str, classes: Sequence[str], options: LoadOptions = DEFAULT_LOAD_OPTIONS) -> LoadedVision:
+def load_vision(
+    name: str, classes: Sequence[str], options: LoadOptions = DEFAULT_LOAD_OPTIONS
+) -> LoadedVision:
     """Load a pretrained image model and put a new classification head on it, in float32 and
     evaluation mode.
 

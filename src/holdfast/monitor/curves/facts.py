@@ -243,7 +243,8 @@ def _least(facts: CurveFacts, metric: Series, loss: float | None) -> float:
         known, wrong = valid.finite, 1 - as_share(metric).finite.values
         obeys = len(known) > 0 and bool(
             np.all(
-                wrong * math.log(2) <= np.interp(metric.finite.positions, known.positions, known.values) + SLACK
+                wrong * math.log(2)
+                <= np.interp(metric.finite.positions, known.positions, known.values) + SLACK
             )
         )
     if loss is not None and obeys:

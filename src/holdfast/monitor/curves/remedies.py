@@ -111,7 +111,9 @@ def _epochs_at(curves: Curves, place: float | None) -> int | None:
     if place is None:
         return None
     if curves.axis == "epoch":
-        first = min(s.positions[0] for s in (curves.train, curves.valid) if s is not None and len(s))
+        first = min(
+            s.positions[0] for s in (curves.train, curves.valid) if s is not None and len(s)
+        )
         # A setting counts epochs that are done.
         return max(1, math.ceil(place) + (1 if first == 0 else 0))
     if curves.epochs is None or not len(curves.epochs):
@@ -167,7 +169,9 @@ def arguments(remedy: Remedy, log: Curves) -> tuple[str, ...]:
         if key in THEIRS:
             arguments_found += THEIRS[key](value, log)
     if remedy.aim == "best" and log.valid is not None and any(map(BEST.match, remedy.set)):
-        arguments_found += _best_by(log.valid.name.removeprefix("eval_"), log.valid.higher_is_better)
+        arguments_found += _best_by(
+            log.valid.name.removeprefix("eval_"), log.valid.higher_is_better
+        )
     return tuple(arguments_found)
 
 

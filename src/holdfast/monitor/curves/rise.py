@@ -13,11 +13,11 @@ from holdfast.monitor.curves.words import (
     FEWEST,
     GIVEN_BACK,
     MARGIN,
-    gap_words,
     evaluations_needed,
+    gap_words,
     place,
-    shape,
     rise_confidence,
+    shape,
     train_name,
     valid_name,
     verdict,
@@ -90,7 +90,9 @@ def risen(facts: CurveFacts) -> Verdict | None:
     cause, finding = TOO_LONG, "rise"
     if label == "miscalibrated":
         cause, finding = "too confident, not less knowing", "confidence"
-    rise_verdict = verdict(facts, label, because, confidence, since=valid.since, cause=cause, finding=finding)
+    rise_verdict = verdict(
+        facts, label, because, confidence, since=valid.since, cause=cause, finding=finding
+    )
     return replace(rise_verdict, harm=worse)
 
 

@@ -156,7 +156,9 @@ def shape_of(series: Series, shifts: bool = True) -> CurveShape | None:
     cut = _level_shift(cost) if shifts else None
     if cut is None or len(cost) - cut < 2:
         return _shape(known.positions, cost)
-    return replace(_shape(known.positions[cut:], cost[cut:]), shifted_at=float(known.positions[cut]))
+    return replace(
+        _shape(known.positions[cut:], cost[cut:]), shifted_at=float(known.positions[cut])
+    )
 
 
 def _shape(at: Floats, cost: Floats) -> CurveShape:
@@ -300,7 +302,12 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
     """The log with both losses in the scale that they began with, and what was taken out; as it is
     where there is no such place (one only is looked for), or no two positive losses of eight
     points."""
-    if log.valid is None or log.train is None or log.valid.higher_is_better or log.train.higher_is_better:
+    if (
+        log.valid is None
+        or log.train is None
+        or log.valid.higher_is_better
+        or log.train.higher_is_better
+    ):
         return log, None
     valid, train = log.valid.finite, log.train.finite
     if min(len(valid), len(train)) < FEWEST or min(valid.values.min(), train.values.min()) <= 0:
@@ -318,7 +325,10 @@ def one_scale(log: Curves) -> tuple[Curves, ScaleChange | None]:
             continue
         if (scaled := _same(valid, train, logs, step + 1)) is not None:
             back = [
-                replace(one, values=one.values / np.where(one.positions >= scaled.at, scaled.factor, 1.0))
+                replace(
+                    one,
+                    values=one.values / np.where(one.positions >= scaled.at, scaled.factor, 1.0),
+                )
                 for one in (log.valid, log.train)
             ]
             return replace(log, valid=back[0], train=back[1]), scaled

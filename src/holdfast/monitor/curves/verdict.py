@@ -60,13 +60,13 @@ from holdfast.monitor.curves.words import (
     GIVEN_BACK,
     MARGIN,
     SETTLED,
-    gap_named,
-    gap_words,
     count_evaluations,
     evaluations_needed,
+    gap_named,
+    gap_words,
     place,
-    shape,
     rise_confidence,
+    shape,
     train_name,
     valid_name,
     verdict,
@@ -141,7 +141,8 @@ def too_little(facts: CurveFacts) -> Verdict | None:
         return verdict(facts, "inconclusive", because, 0.0, finding="shift")
     if valid is None or facts.evaluations < FEWEST:
         because = (
-            f"{count_evaluations(facts.evaluations)} with a finite {facts.curves.valid.name} are too few; "
+            f"{count_evaluations(facts.evaluations)} with a finite "
+            f"{facts.curves.valid.name} are too few; "
             f"{FEWEST} is the least, and about {2 * SETTLED} make a rise distinct from noise"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="few points")

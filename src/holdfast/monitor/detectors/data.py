@@ -11,7 +11,13 @@ from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import is_overfit
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, Symptom, evidence_item, difference_evidence, clip_confidence
+from holdfast.monitor.symptom import (
+    FEW_ROWS,
+    Symptom,
+    clip_confidence,
+    difference_evidence,
+    evidence_item,
+)
 from holdfast.stats.intervals import wilson
 from holdfast.stats.lapse import lapse_rate
 from holdfast.stats.paired_tests import welch
@@ -70,7 +76,8 @@ def _copied_targets(history: History) -> Symptom | None:
     if finding is None or finding.score < limits.COPIED or not history.snapshots:
         return None
     return _leak(
-        f"{finding.score:.0%} of the targets are equal to their source, so the model learns to copy",
+        f"{finding.score:.0%} of the targets are equal to their source, so the model learns "
+        "to copy",
         0.99,
         history.steps[0],
         evidence_item("share_of_targets_that_are_their_source", float(finding.score)),
@@ -189,10 +196,14 @@ def noisy_labels(history: History) -> Symptom | None:
     better is left alone, as are fewer than 40 rows. Of a run that is plainly overfit too the label
     is given only where the whole interval lies above 10 %: fewer wrong labels are its cause.
     """
-    if not history.has_validation or (not history.is_at_plan_end and history.best > len(history.snapshots) - 3):
+    if not history.has_validation or (
+        not history.is_at_plan_end and history.best > len(history.snapshots) - 3
+    ):
         return None
     probe = history.run_facts.label_noise
-    noise, whose = (probe, "a linear probe") if probe else (_noise_by_own_predictions(history), "the run")
+    noise, whose = (
+        (probe, "a linear probe") if probe else (_noise_by_own_predictions(history), "the run")
+    )
     if noise is None or not telling(noise):
         return None
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
@@ -207,7 +218,9 @@ def noisy_labels(history: History) -> Symptom | None:
         explains=("overfit", "memorizing"),
         evidence=(
             evidence_item("share_of_wrong_labels", noise.rate, noise.low, noise.high),
-            evidence_item("labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)),
+            evidence_item(
+                "labels_answered_right", noise.right, *wilson(noise.right * noise.n, noise.n)
+            ),
             evidence_item("share_of_the_commonest_class", noise.base),
         ),
         remedies=remedies_for("noisy labels"),
@@ -233,7 +246,9 @@ def _noise_by_own_predictions(history: History) -> LabelNoise | None:
     # better than the class frequencies.
     means, chance = history.valid.mean(axis=0), history.chance or 0.0
     first = max(1, (history.best + 1) // 2)
-    evaluations = [k for k in range(first, history.best + 1) if means[k] < limits.BELOW_CHANCE_SHARE * chance]
+    evaluations = [
+        k for k in range(first, history.best + 1) if means[k] < limits.BELOW_CHANCE_SHARE * chance
+    ]
     if not evaluations:
         return None
     probabilities: list[Floats] = []
@@ -278,7 +293,10 @@ def few_rows(history: History) -> Symptom | None:
         cause=FEW_ROWS,
         blame=min(0.9, 4 * gain),
         explains=BY_FEW_ROWS,
-        evidence=(evidence_item("probe_loss_gain_of_the_last_doubling", gain), evidence_item("train_rows", full)),
+        evidence=(
+            evidence_item("probe_loss_gain_of_the_last_doubling", gain),
+            evidence_item("train_rows", full),
+        ),
         remedies=remedies_for("few rows"),
     )
 
@@ -301,6 +319,8 @@ def too_large(history: History) -> Symptom | None:
         cause=TOO_LARGE,
         blame=min(0.9, 0.5 + 0.1 * a_row / limits.MOST_A_ROW),
         explains=BY_SIZE,
-        evidence=(evidence_item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),),
+        evidence=(
+            evidence_item("learning_parameters_a_row", a_row, None, float(limits.MOST_A_ROW)),
+        ),
         remedies=remedies_for("too large"),
     )

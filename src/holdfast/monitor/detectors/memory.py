@@ -14,10 +14,15 @@ from holdfast.core.records import Evidence, Floats, Snapshot
 from holdfast.core.wording import p_value_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_EVALUATIONS
-from holdfast.monitor.evidence import VERBATIM_EVIDENCE, is_at_floor, accuracy_gap_of, general_loss_rows
+from holdfast.monitor.evidence import (
+    VERBATIM_EVIDENCE,
+    accuracy_gap_of,
+    general_loss_rows,
+    is_at_floor,
+)
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import overfit_remedies, remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, evidence_item, difference_evidence
+from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, difference_evidence, evidence_item
 from holdfast.stats.auc import average_ranks
 from holdfast.stats.intervals import rate_gap, wilson
 from holdfast.stats.paired_tests import paired_t
@@ -79,7 +84,9 @@ def memorizing(history: History) -> Symptom | None:
         evidence=(
             *evidence,
             *(() if recited is None else (recited.evidence(VERBATIM_EVIDENCE),)),
-            evidence_item("train_probe_loss", float(history.probe_means[-1]), step=history.last_step),
+            evidence_item(
+                "train_probe_loss", float(history.probe_means[-1]), step=history.last_step
+            ),
             difference_evidence("valid_above_best", history.above_best, history.last_step),
         ),
     )
@@ -99,7 +106,9 @@ def _answers(history: History) -> MemoryFinding | None:
     if history.raw_rise.alarm_at is None:
         # The interval beside it is of the last look alone.
         p = f" ({p_value_phrase(history.raw_rise.p_value, OVER_EVALUATIONS)})"
-        evidence.append(evidence_item("p_value_above_best", history.raw_rise.p_value, step=history.last_step))
+        evidence.append(
+            evidence_item("p_value_above_best", history.raw_rise.p_value, step=history.last_step)
+        )
     if gap.large:
         because = (
             f"{gap_words}; the validation loss rose {rose}, which is not significant with {rise.n} "
@@ -107,7 +116,8 @@ def _answers(history: History) -> MemoryFinding | None:
         )
     else:
         because = (
-            f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} points with a "
+            f"{train_words}, and the gap to validation rows exceeds {100 * limits.GAP:.0f} "
+            "points with a "
             f"probability of {gap.beyond:.0%}; {rise.n} validation rows prove neither this nor the "
             f"rise of the validation loss {rose}"
         )
@@ -117,7 +127,9 @@ def _answers(history: History) -> MemoryFinding | None:
 def _fitted(history: History) -> MemoryFinding | None:
     fitted = history.probe[:, -1] < limits.FITTED
     known = history.raw[:, -1] < limits.FITTED
-    beyond = rate_gap(int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.ALARM_LEVEL)
+    beyond = rate_gap(
+        int(fitted.sum()), len(fitted), int(known.sum()), len(known), limits.ALARM_LEVEL
+    )
     if history.probe_means[-1] > limits.FLOOR_OF_VALID * float(history.raw[:, -1].mean()):
         return None
     since = as_good_as_now(history)
@@ -258,7 +270,11 @@ def primacy(history: History) -> Symptom | None:
         blame=0.5,
         explains=BY_ORDER,
         since_step=history.steps[0],
-        evidence=(evidence_item("rank_correlation_first_seen_with_loss_left", rho, low, high, history.last_step),),
+        evidence=(
+            evidence_item(
+                "rank_correlation_first_seen_with_loss_left", rho, low, high, history.last_step
+            ),
+        ),
         remedies=remedies_for("primacy", history),
     )
 
@@ -306,7 +322,9 @@ def forgetting(history: History) -> Symptom | None:
         return None
     rise = known[-1][1] - first
     name, now = "general_loss_above_first", history.last_step
-    general_rows_seen = evidence_item(name, rise, step=now) if gap is None else difference_evidence(name, gap, now)
+    general_rows_seen = (
+        evidence_item(name, rise, step=now) if gap is None else difference_evidence(name, gap, now)
+    )
     return Symptom(
         because=f"the loss on the general probe is {rise:.3f} above the {first:.3f} it began with",
         strength=0.9,

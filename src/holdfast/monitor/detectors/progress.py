@@ -11,7 +11,7 @@ from holdfast.monitor.detectors.rates import left_over, nothing_learned, rate_lo
 from holdfast.monitor.evidence import beats_chance
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence, clip_confidence
+from holdfast.monitor.symptom import Symptom, clip_confidence, difference_evidence, evidence_item
 from holdfast.stats.paired_tests import newcombe, paired_t
 
 
@@ -30,7 +30,9 @@ def learning(history: History) -> Symptom | None:
         since_step=history.steps[0],
         evidence=(
             difference_evidence("valid_recent_change", history.recent_change, history.last_step),
-            difference_evidence("valid_best_against_first", history.gain_over_first, history.last_step),
+            difference_evidence(
+                "valid_best_against_first", history.gain_over_first, history.last_step
+            ),
         ),
         remedies=remedies_for("learning", history),
     )
@@ -119,7 +121,12 @@ def underfit(history: History) -> Symptom | None:
     Before the end a falling loss is ``learning``; where the plan is not known, always. Never where
     the training rows are at their floor: they have nothing left to teach.
     """
-    if not history.has_validation or not history.is_at_plan_end or not history.probe.size or history.at_floor:
+    if (
+        not history.has_validation
+        or not history.is_at_plan_end
+        or not history.probe.size
+        or history.at_floor
+    ):
         return None
     rules = (_chance, _worse_than_probe, _steep, _slow)
     return next(filter(None, (rule(history) for rule in rules)), None)
@@ -149,7 +156,10 @@ def _worse_than_probe(history: History) -> Symptom | None:
         return None
     because = f"{history.loss_name} ends {gap.value:.3f} above that of a linear probe"
     return _underfit(
-        history, because, gap.above, difference_evidence("valid_above_linear_probe", gap, history.last_step)
+        history,
+        because,
+        gap.above,
+        difference_evidence("valid_above_linear_probe", gap, history.last_step),
     )
 
 
@@ -166,7 +176,12 @@ def _steep(history: History) -> Symptom | None:
         f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter "
         "of the steps"
     )
-    return _underfit(history, because, 1 - gap.above, difference_evidence("valid_last_quarter", gap, history.last_step))
+    return _underfit(
+        history,
+        because,
+        1 - gap.above,
+        difference_evidence("valid_last_quarter", gap, history.last_step),
+    )
 
 
 def _slow(history: History) -> Symptom | None:
@@ -180,7 +195,10 @@ def _slow(history: History) -> Symptom | None:
         f"training loss by {history.probe_means[-1] - history.probe_means[0]:+.3f}"
     )
     return _underfit(
-        history, because, slow.blame, difference_evidence("valid_against_first", gained, history.last_step)
+        history,
+        because,
+        slow.blame,
+        difference_evidence("valid_against_first", gained, history.last_step),
     )
 
 

@@ -15,7 +15,7 @@ from holdfast.monitor import limits
 from holdfast.monitor.evidence import follow_labels
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import remedies_for
-from holdfast.monitor.symptom import Symptom, evidence_item, difference_evidence, clip_confidence
+from holdfast.monitor.symptom import Symptom, clip_confidence, difference_evidence, evidence_item
 from holdfast.stats.paired_tests import Difference
 
 TOO_HIGH = "the learning rate is too high"
@@ -119,8 +119,12 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
         signs.append(evidence_item("learning_rate", history.highest_rate, usual[0], usual[1]))
     bumps = _bumps(history)
     if len(bumps) > 1 or any(size > limits.BIG_BUMP for size in bumps):
-        signs.append(evidence_item("rises_of_the_train_probe", float(len(bumps)), step=history.last_step))
-        signs.append(evidence_item("largest_rise_of_the_train_probe", max(bumps), step=history.last_step))
+        signs.append(
+            evidence_item("rises_of_the_train_probe", float(len(bumps)), step=history.last_step)
+        )
+        signs.append(
+            evidence_item("largest_rise_of_the_train_probe", max(bumps), step=history.last_step)
+        )
     norms = [s.gradient_norm for s in history.snapshots if s.gradient_norm is not None]
     # The largest ratio of a gradient norm to the median of those before it, three at least.
     ratios = [
@@ -131,7 +135,10 @@ def _symptoms(history: History) -> tuple[Evidence, ...]:
     jump = max(ratios, default=0.0)
     if jump > limits.JUMP:
         signs.append(evidence_item("gradient_norm_jump", jump, step=history.last_step))
-    chance, loss = history.chance, float(history.raw[:, -1].mean()) if history.has_validation else 0.0
+    chance, loss = (
+        history.chance,
+        float(history.raw[:, -1].mean()) if history.has_validation else 0.0,
+    )
     if chance and loss > limits.BLOWN * chance:
         name = "valid_loss_times_that_of_class_frequencies"
         signs.append(evidence_item(name, loss / chance, step=history.last_step))

@@ -14,7 +14,14 @@ from holdfast.monitor import limits
 from holdfast.monitor.evidence import VERBATIM_EVIDENCE
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import overfit_remedies, remedies_for
-from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, evidence_item, difference_evidence, clip_confidence
+from holdfast.monitor.symptom import (
+    FEW_ROWS,
+    TOO_LONG,
+    Symptom,
+    clip_confidence,
+    difference_evidence,
+    evidence_item,
+)
 from holdfast.stats.intervals import rate_gap
 
 # How the p-value of a rise is come by (``stats/sequential_rise.py``).
@@ -57,7 +64,11 @@ def overfit(history: History) -> Symptom | None:
         since_step=history.steps[best + 1],
         evidence=(
             *rise_evidence(history),
-            *(() if history.completions is None else (history.completions.evidence(VERBATIM_EVIDENCE),)),
+            *(
+                ()
+                if history.completions is None
+                else (history.completions.evidence(VERBATIM_EVIDENCE),)
+            ),
             evidence_item("share_of_the_run_beyond_the_best", beyond, step=history.steps[best]),
         ),
         remedies=remedies_for("gap of few rows") if last else overfit_remedies(history, best),
@@ -102,15 +113,26 @@ def rise_evidence(history: History) -> tuple[Evidence, ...]:
     ]
     if history.is_calibrated:
         temperature = float(history.snapshots[-1].temperature)
-        evidence.append(difference_evidence("valid_refined_loss_above_best", history.above_best, history.last_step))
+        evidence.append(
+            difference_evidence(
+                "valid_refined_loss_above_best", history.above_best, history.last_step
+            )
+        )
         evidence.append(evidence_item("best_temperature", temperature, step=history.last_step))
     if wrong is not None:
         lost = (-wrong.value, -wrong.high, -wrong.low)
         evidence.append(evidence_item("valid_accuracy_above_best", *lost, step=history.last_step))
     if history.given_back is not None:
-        evidence.append(evidence_item("share_of_the_gain_given_back", history.given_back, step=history.last_step))
+        evidence.append(
+            evidence_item(
+                "share_of_the_gain_given_back", history.given_back, step=history.last_step
+            )
+        )
     since = history.gap(history.probe, -1, history.raw_best)
-    return (*evidence, difference_evidence("train_probe_change_since_best", since, history.last_step))
+    return (
+        *evidence,
+        difference_evidence("train_probe_change_since_best", since, history.last_step),
+    )
 
 
 OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy"
@@ -160,5 +182,7 @@ def disparity(history: History) -> Symptom | None:
     return Symptom(
         because=f"accuracy is {train.mean():.1%} on training rows and {valid.mean():.1%} on "
         "validation rows",
-        evidence=(evidence_item("accuracy_train_probe_above_valid", gap, low, high, history.last_step),),
+        evidence=(
+            evidence_item("accuracy_train_probe_above_valid", gap, low, high, history.last_step),
+        ),
     )

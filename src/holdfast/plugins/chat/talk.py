@@ -149,7 +149,11 @@ class Talk:
     """
 
     def __init__(
-        self, tuned: Speaker, start: Speaker | None, options: GenerationOptions, decisions: tuple[Decision, ...]
+        self,
+        tuned: Speaker,
+        start: Speaker | None,
+        options: GenerationOptions,
+        decisions: tuple[Decision, ...],
     ) -> None:
         self.tuned, self.start_model = tuned, start
         self.options, self.decisions = options, decisions
@@ -232,7 +236,9 @@ def _tuned_speaker(task: str, folder: Path, recipe: Recipe, run: Path) -> Any:
         return PairSpeaker(pairs.to(best_device()).plain, tokenizer, recipe)
     network, tokenizer = load_saved_causal(folder)
     trained_on_text = of_plain_text(run) or not tokenizer.chat_template
-    return ChatSpeaker(network.to(best_device()).plain, tokenizer, recipe, trained_on_text=trained_on_text)
+    return ChatSpeaker(
+        network.to(best_device()).plain, tokenizer, recipe, trained_on_text=trained_on_text
+    )
 
 
 def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
@@ -256,7 +262,9 @@ def _start_model(task: str, tuned: Any, recipe: Recipe) -> Speaker:
     # Both use the tuned model's template.
     if task in ENCODER_DECODER_TASKS:
         return PairSpeaker(base, tuned.tokenizer, recipe, without_adapter)
-    return ChatSpeaker(base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.trained_on_text)
+    return ChatSpeaker(
+        base, tuned.tokenizer, recipe, without_adapter, trained_on_text=tuned.trained_on_text
+    )
 
 
 class _StreamedText:
@@ -290,7 +298,9 @@ class _StreamedText:
         return next((size for size in sizes if text.endswith(self._end_text[:size])), 0)
 
 
-def _stream(model: Any, tokenizer: Any, prompt: Prompt, options: GenerationOptions, streamed: _StreamedText) -> None:
+def _stream(
+    model: Any, tokenizer: Any, prompt: Prompt, options: GenerationOptions, streamed: _StreamedText
+) -> None:
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 

@@ -103,7 +103,10 @@ class Access:
         # Another server of this machine may have set one of the same name for every path.
         given = [cookie_value(one, self.cookie) for one in (cookies or "").split(";")]
         # All are compared, so that the time reveals nothing.
-        return sum(_equal_in_constant_time(one, known) for one in given for known in self._sessions) > 0
+        return (
+            sum(_equal_in_constant_time(one, known) for one in given for known in self._sessions)
+            > 0
+        )
 
     def is_same_origin(self, host: str | None, origin: str | None) -> bool:
         """Whether a request that changes something was sent by a page of this dashboard."""
@@ -152,7 +155,9 @@ class PageGuard:
         refusal = self._refusal(scope, Headers(scope=scope), static, page_path is not None)
         await (refusal or self._app)(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope, headers: Headers, static: bool, known_path: bool) -> ASGIApp | None:
+    def _refusal(
+        self, scope: Scope, headers: Headers, static: bool, known_path: bool
+    ) -> ASGIApp | None:
         """The response in place of the page; ``None`` where the page is shown. ``known_path``: the
         path is below ``base``."""
         access, host = self._access, headers.get("host")
@@ -177,7 +182,9 @@ class PageGuard:
                 "If you came by that address from another page just now, go on here.",
                 ("/", "Go on"),
             )
-        if scope["method"] not in SAFE_METHODS and not access.is_same_origin(host, headers.get("origin")):
+        if scope["method"] not in SAFE_METHODS and not access.is_same_origin(
+            host, headers.get("origin")
+        ):
             text = "A change must be sent from a page of this dashboard.\n"
             return PlainTextResponse(text, 403)
         return None

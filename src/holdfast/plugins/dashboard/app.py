@@ -136,7 +136,9 @@ async def news(dashboard: Dashboard, request: Request) -> Response:
     if dashboard.streams >= MAX_STREAMS:
         return Response("Too many pages are open.\n", 503, {"Retry-After": "30"})
     name = request.query_params.get("run")
-    place = request.headers.get("last-event-id") or request.query_params.get("after") or START_POSITION
+    place = (
+        request.headers.get("last-event-id") or request.query_params.get("after") or START_POSITION
+    )
 
     async def pause(seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -192,7 +194,9 @@ FIRST_SCAN_S = 1.0
 MAX_CONNECTIONS, READ_S = 64, 10.0
 
 
-def run_dashboard(root: Path, port: int, store: str | None, show_address: Callable[[str], None]) -> None:
+def run_dashboard(
+    root: Path, port: int, store: str | None, show_address: Callable[[str], None]
+) -> None:
     """Serve pages over the runs below ``root`` until the user stops it. ``show_address`` is called
     with the address that opens it, and with a new one after each use. Port 0 is any free port.
 

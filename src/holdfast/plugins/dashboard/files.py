@@ -94,7 +94,9 @@ class NewLines:
     more: bool = False
 
 
-def read_new_lines(path: Path, position: str = START_POSITION, max_bytes: int = MAX_READ_BYTES) -> NewLines:
+def read_new_lines(
+    path: Path, position: str = START_POSITION, max_bytes: int = MAX_READ_BYTES
+) -> NewLines:
     """The complete lines after ``position``; a line that is half written is left for the next call.
 
     An invalid ``position`` means the start. Raises ``OSError`` where the file is gone or may not be

@@ -110,7 +110,9 @@ class ModelTrial:
         self._waiting += 1
         loop = asyncio.get_running_loop()
         try:
-            answer = await loop.run_in_executor(self._thread, self._predict_row, run, row, with_reasons)
+            answer = await loop.run_in_executor(
+                self._thread, self._predict_row, run, row, with_reasons
+            )
         finally:
             self._waiting -= 1
         self._last_used = time.monotonic()
@@ -178,7 +180,9 @@ def _data(fields: Sequence[Field], row: Mapping[str, Any], folder: Path) -> Any:
     """The row as the model's reader accepts it: a text, a pair of texts, or a file of one row."""
     if fields[0].input_type == "picture":
         content = row[fields[0].name]
-        suffix = next((end for start, end in IMAGE_SUFFIXES.items() if content.startswith(start)), None)
+        suffix = next(
+            (end for start, end in IMAGE_SUFFIXES.items() if content.startswith(start)), None
+        )
         if suffix is None:
             known = "PNG, JPEG, WebP or GIF"
             raise DataError("the picture", "is of no kind that is read", None, f"Give {known}.")
@@ -205,12 +209,15 @@ def _predict(predictor: Predictor, data: Any, with_reasons: bool) -> TrialAnswer
     return TrialAnswer(
         prediction=value_predicted,
         answer=answer_text(value_predicted, ""),
-        confidence_text="" if prediction.confidence is None else number(prediction.confidence, "accuracy"),
+        confidence_text=""
+        if prediction.confidence is None
+        else number(prediction.confidence, "accuracy"),
         probabilities=tuple(
             ClassProbability(name, number(value, "accuracy"), 100 * value)
             for name, value in probabilities[:MAX_CLASSES]
         ),
-        because=prediction.because or ("" if value_predicted not in (None, "") else "the row has no text"),
+        because=prediction.because
+        or ("" if value_predicted not in (None, "") else "the row has no text"),
         seconds=0.0,
         loaded=False,
         reasons=reasons,

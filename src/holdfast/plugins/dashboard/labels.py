@@ -66,7 +66,9 @@ class LabelView:
     problem: str = ""
 
 
-def apply_action(labelling: Labelling, annotator: str, form: Mapping[str, Sequence[str]]) -> LabelView:
+def apply_action(
+    labelling: Labelling, annotator: str, form: Mapping[str, Sequence[str]]
+) -> LabelView:
     """Apply the form's ``action`` (store, skip, undo or suggest; without one nothing), and return
     the next page.
 
@@ -74,7 +76,11 @@ def apply_action(labelling: Labelling, annotator: str, form: Mapping[str, Sequen
     and the row stays.
     """
     fields = {name: values[-1] for name, values in form.items()}
-    action, request, index = fields.get("action", ""), fields.get("request", ""), fields.get("index", "")
+    action, request, index = (
+        fields.get("action", ""),
+        fields.get("request", ""),
+        fields.get("index", ""),
+    )
     message, problem, label_task, suggestion, row_index = "", "", None, None, 0
     try:
         if action == "undo":
@@ -101,7 +107,11 @@ def apply_action(labelling: Labelling, annotator: str, form: Mapping[str, Sequen
         with contextlib.suppress(DataError):
             label_task = labelling.item(request, row_index, annotator)
             # A prediction that was seen is not hidden again: the label would still record it.
-            suggestion = labelling.suggestion(request, row_index, annotator) if fields.get("shown") else suggestion
+            suggestion = (
+                labelling.suggestion(request, row_index, annotator)
+                if fields.get("shown")
+                else suggestion
+            )
     label_task = label_task or labelling.next_item(annotator)
     suggestion_text = None if suggestion is None else answer_text(suggestion.prediction, ABSTAINED)
     task = None if label_task is None else task_view(label_task, suggestion_text)
@@ -177,9 +187,13 @@ def progress_view(labelling: Labelling) -> Mapping[str, Any]:
     if progress.skipped:
         lines.append(("skipped", f"{progress.skipped:,}"))
     if progress.several:
-        lines.append(("by several people", f"{progress.several:,}, {progress.disagreed:,} differently"))
+        lines.append(
+            ("by several people", f"{progress.several:,}, {progress.disagreed:,} differently")
+        )
     for model, estimate in progress.accuracy.items():
-        accuracy_text = f"{number(estimate.value, 'accuracy')} {interval(estimate, 'accuracy')}".strip()
+        accuracy_text = (
+            f"{number(estimate.value, 'accuracy')} {interval(estimate, 'accuracy')}".strip()
+        )
         if estimate.value is None:
             accuracy_text = f"not told yet: {estimate.why}"
         lines.append((f"{model} right, of rows drawn evenly", accuracy_text))
@@ -209,7 +223,9 @@ def image_uri(value: object) -> str:
     for anything else."""
     if not isinstance(value, str) or len(value) > MAX_IMAGE_LENGTH:
         return ""
-    image_type = next((image_type for start, image_type in IMAGE_TYPES.items() if value.startswith(start)), "")
+    image_type = next(
+        (image_type for start, image_type in IMAGE_TYPES.items() if value.startswith(start)), ""
+    )
     if not image_type or not BASE64.fullmatch(value):
         return ""
     return f"data:image/{image_type};base64,{value}"

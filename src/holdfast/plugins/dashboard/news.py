@@ -27,7 +27,9 @@ SHARE = 0.005
 def message(event_type: str, data: str = "", position: str = "") -> str:
     """One server-sent event; its data are one line."""
     text = " ".join(data.split())
-    return f"event: {event_type}\n" + (f"id: {position}\n" if position else "") + f"data: {text}\n\n"
+    return (
+        f"event: {event_type}\n" + (f"id: {position}\n" if position else "") + f"data: {text}\n\n"
+    )
 
 
 async def run_news(
@@ -54,7 +56,9 @@ async def run_news(
             has_more = True
             while has_more:
                 try:
-                    new_lines = await run_in_threadpool(read_new_lines, path / EVENTS_FILE, position)
+                    new_lines = await run_in_threadpool(
+                        read_new_lines, path / EVENTS_FILE, position
+                    )
                 except (OSError, RunError):
                     break
                 has_more = new_lines.more

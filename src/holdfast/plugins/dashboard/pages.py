@@ -102,7 +102,9 @@ def load_templates() -> None:
     import pyarrow.parquet  # noqa: F401
 
     jinja = _template_environment()
-    own_templates = [str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")]
+    own_templates = [
+        str(path.relative_to(HERE / "templates")) for path in (HERE / "templates").rglob("*.j2")
+    ]
     sections = [f"sections/{path.name}" for path in (REPORT / "sections").glob("*.j2")]
     for name in (*own_templates, "answer.html.j2", "parts.html.j2", "macros.html.j2", *sections):
         jinja.get_template(name)

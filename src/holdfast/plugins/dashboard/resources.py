@@ -81,7 +81,10 @@ class Dashboard:
             began = time.monotonic()
             view = service_view(self.store, self.clock(), span)
             ended = time.monotonic()
-            self.service_views[view["span"]] = (ended + max(LEAST_S, REFRESH_RATIO * (ended - began)), view)
+            self.service_views[view["span"]] = (
+                ended + max(LEAST_S, REFRESH_RATIO * (ended - began)),
+                view,
+            )
         return view
 
     def remember_trial(self, path: Path, row: Mapping[str, Any], answer: TrialAnswer) -> str:

@@ -103,7 +103,9 @@ def run_page(dashboard: Dashboard, request: Request) -> Response | str:
 
 
 def compare_page(dashboard: Dashboard, request: Request) -> str:
-    requested = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))[:MAX_COMPARED]
+    requested = list(dict.fromkeys(filter(None, request.query_params.getlist("run"))))[
+        :MAX_COMPARED
+    ]
     only_paired = part_of(request) == "paired"
     summaries = dashboard.runs.list_runs(PATIENCE_S).summaries
     problems: list[str] = []
@@ -117,7 +119,9 @@ def compare_page(dashboard: Dashboard, request: Request) -> str:
         try:
             if not only_paired:
                 done = summary.state == "finished"
-                run_files.append(dashboard.finished_run(path).run if done else unfinished_run_view(path)["run"])
+                run_files.append(
+                    dashboard.finished_run(path).run if done else unfinished_run_view(path)["run"]
+                )
             runs.append((summary, path))
         except (RunError, OSError) as error:
             problems.append(f"{name}: {error}")
@@ -183,7 +187,9 @@ def _findings(runs: Sequence[Summary]) -> list[Mapping[str, Any]]:
             }
             by_check.setdefault((severity, check), finding)["runs"].append(run.name)
     worst = list(TONES)
-    ordered = sorted(by_check.values(), key=lambda finding: (worst.index(finding["severity"]), finding["check"]))
+    ordered = sorted(
+        by_check.values(), key=lambda finding: (worst.index(finding["severity"]), finding["check"])
+    )
     return [{**finding, "runs": list(dict.fromkeys(finding["runs"]))} for finding in ordered]
 
 

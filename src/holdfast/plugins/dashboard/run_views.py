@@ -109,10 +109,14 @@ def thinned(run: RunFiles, best: object = None) -> RunFiles:
     required = {0, len(evaluations) - 1}
     if numbers:
         required |= {min(numbers)[1], max(numbers)[1]}
-    required |= {i for i, one in enumerate(evaluations) if best is not None and one.get("step") == best}
+    required |= {
+        i for i, one in enumerate(evaluations) if best is not None and one.get("step") == best
+    }
     free_count = max(1, MAX_DRAWN - len(required))
     evenly_spaced = {round(i * (len(evaluations) - 1) / free_count) for i in range(free_count)}
-    kept_evaluations = [evaluations[i] for i in sorted(required | evenly_spaced)][: MAX_DRAWN + len(required)]
+    kept_evaluations = [evaluations[i] for i in sorted(required | evenly_spaced)][
+        : MAX_DRAWN + len(required)
+    ]
     note = {
         "event": "note",
         "step": 0,
@@ -120,7 +124,9 @@ def thinned(run: RunFiles, best: object = None) -> RunFiles:
         "chosen": f"{len(kept_evaluations)} of {count(len(evaluations))}",
         "because": "a page of all of them would be slow; events.jsonl has every one",
     }
-    return replace(run, snapshots=tuple(kept_evaluations), left=run.left[-MAX_DRAWN:], notes=(*run.notes, note))
+    return replace(
+        run, snapshots=tuple(kept_evaluations), left=run.left[-MAX_DRAWN:], notes=(*run.notes, note)
+    )
 
 
 def _has_valid_loss(evaluation: Mapping[str, Any]) -> bool:
@@ -273,7 +279,9 @@ def _paired_view(name: str, first: Path, other: str, path: Path) -> Mapping[str,
         message = f"{error.what}: {error.rule}".replace(str(first), name).replace(str(path), other)
         return {"verdict": "", "tone": "unsure", "because": message, "facts": ()}
     comparison_json = comparison.to_json()
-    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(comparison_json["verdict"], "unsure")
+    tone = {"better": "good", "worse": "bad", "equivalent": "good"}.get(
+        comparison_json["verdict"], "unsure"
+    )
     facts = [("Rows", f"{comparison_json['n']:,}")]
     if comparison_json["discordant"]:
         only = comparison_json["discordant"]

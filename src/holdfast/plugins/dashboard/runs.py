@@ -99,7 +99,11 @@ class Runs:
         unread = 0
         for folder in list(self._run_folders.values()):
             cached = self._summaries.get(folder.name)
-            if cached and cached[0] == folder.version and cached[1].state in ("finished", "damaged"):
+            if (
+                cached
+                and cached[0] == folder.version
+                and cached[1].state in ("finished", "damaged")
+            ):
                 summaries[folder.name] = cached[1]
             elif time.monotonic() < until:
                 summaries[folder.name] = self._read(folder)
@@ -119,7 +123,9 @@ class Runs:
     def changed(self) -> bool:
         """Whether an unfinished run changed, or runs were added or removed; finished runs are not
         checked, so that it costs next to nothing."""
-        if any(_modified_ns(folder) != previous for folder, previous in list(self._folders.items())):
+        if any(
+            _modified_ns(folder) != previous for folder, previous in list(self._folders.items())
+        ):
             self._scanned_at = -1e9
             return True
         for name, (_, summary) in list(self._summaries.items()):
@@ -152,7 +158,9 @@ class Runs:
                 self._summaries[folder.name] = (folder.version, summary)
                 return summary
         when = max((one[0] for one in folder.version if one), default=0) / 1e9
-        summary = read_summary(folder.path, folder.name, state, when or _modified_ns(folder.path) / 1e9)
+        summary = read_summary(
+            folder.path, folder.name, state, when or _modified_ns(folder.path) / 1e9
+        )
         self._summaries[folder.name] = (folder.version, summary)
         return summary
 

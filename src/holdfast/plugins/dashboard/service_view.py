@@ -15,8 +15,8 @@ from markupsafe import Markup
 from holdfast.core.records import Estimate, Floats, finite
 from holdfast.plugins.dashboard.pages import moment_of, plain
 from holdfast.plugins.service.observers import SUMMARY
-from holdfast.report.charts.curves import ChartSeries, CurvesChart, curves
-from holdfast.report.charts.svg import AxisScale, drawing, element, tick_labels, ticks
+from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
+from holdfast.report.charts.svg import AxisScale, element, svg_drawing, tick_labels, ticks
 from holdfast.report.numbers import compact, count, interval, is_rate, number, points
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def service_view(store: Store, now: float, span: str = "day") -> Mapping[str, An
         ],
         "tests": [_retest_row(one) for one in reversed(retests)],
         "trend": _retest_chart(retests),
-        "models": [view for event_type, view in event_views if event_type in ("serving", "promotion")],
+        "models": [
+            view for event_type, view in event_views if event_type in ("serving", "promotion")
+        ],
         "deletions": [view for event_type, view in event_views if event_type == "deletion"],
         "events": [view for _, view in event_views[:EVENTS_SHOWN]],
         "cut": f"The newest {MAX_CALLS:,} requests of it alone." * (len(calls) == MAX_CALLS),
@@ -157,7 +159,7 @@ def columns(key: str, title: str, starts: Sequence[float], counts: Sequence[int]
             if value
         ]
         axes = element("g", *parts, aria_hidden="true")
-        drawings.append(drawing(key, size, width, height, title, description, axes, *bars))
+        drawings.append(svg_drawing(key, size, width, height, title, description, axes, *bars))
     return Markup("").join(drawings)
 
 
@@ -172,13 +174,17 @@ def _latency_chart(traffic: Traffic, title: str) -> Markup:
         tuple(i + 1 for i in with_calls),
         (None,) * len(with_calls),
         (
-            ChartSeries("Half of the requests", "valid", tuple(1e3 * traffic.median_s[i] for i in with_calls)),
+            ChartSeries(
+                "Half of the requests",
+                "valid",
+                tuple(1e3 * traffic.median_s[i] for i in with_calls),
+            ),
             ChartSeries("95 of 100", "refined", tuple(1e3 * traffic.p95_s[i] for i in with_calls)),
         ),
         None,
         axis="part",
     )
-    return curves(chart)
+    return draw_curves(chart)
 
 
 def _traffic_table(traffic: Traffic) -> tuple[tuple[str, str, str, str, str], ...]:
@@ -186,7 +192,12 @@ def _traffic_table(traffic: Traffic) -> tuple[tuple[str, str, str, str, str], ..
     return tuple(
         (moment_of(start), count(requests), count(rows), _ms(half), _ms(most))
         for start, requests, rows, half, most in zip(
-            traffic.starts, traffic.requests, traffic.rows, traffic.median_s, traffic.p95_s, strict=True
+            traffic.starts,
+            traffic.requests,
+            traffic.rows,
+            traffic.median_s,
+            traffic.p95_s,
+            strict=True,
         )
         if requests
     )
@@ -209,7 +220,11 @@ def _comparison_view(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if value is not None:
         share = body.get("way") == "shadow"
         format_value, unit = (points, " points") if share else (compact, "")
-        span = f" ({format_value(low)} to {format_value(high)})" if low is not None and high is not None else ""
+        span = (
+            f" ({format_value(low)} to {format_value(high)})"
+            if low is not None and high is not None
+            else ""
+        )
         facts.append(("Challenger minus shown", f"{format_value(value)}{unit}{span}"))
     facts += [
         (name.replace("_", " ").capitalize(), _short(body[name]))
@@ -255,7 +270,7 @@ def _retest_chart(tests: Sequence[Event]) -> Markup:
     chart = CurvesChart(
         "trend", "Re-tests", metric, steps, (None,) * len(steps), series, None, "test"
     )
-    return curves(chart)
+    return draw_curves(chart)
 
 
 def _event_view(event: Event) -> Mapping[str, Any]:
@@ -309,7 +324,9 @@ UNKNOWN = number(None, "error")
 MAX_ALARMS, MAX_TERMS, MAX_EXAMPLES = 10, 16, 5
 
 
-def drift_view(summary: Mapping[str, Any] | None, events: Sequence[Event]) -> Mapping[str, Any] | None:
+def drift_view(
+    summary: Mapping[str, Any] | None, events: Sequence[Event]
+) -> Mapping[str, Any] | None:
     """The drift of a service from the observer's latest ``summary`` and the events, by names in the
     template; ``None`` where drift was never observed. ``terms`` distinguish the newest rows from
     the reference, ``examples`` are some of them, where the service may keep texts."""
@@ -348,7 +365,10 @@ def _alarm_sentence(event: Event) -> str:
         return plain(body["because"], 600)
     if event.kind != HARM:
         return plain(event.kind)
-    sentence, error_share = "its answers are worse than was promised", _rate(body.get("wrong"), "error")
+    sentence, error_share = (
+        "its answers are worse than was promised",
+        _rate(body.get("wrong"), "error"),
+    )
     if error_share == UNKNOWN:
         return sentence
     return (
@@ -375,7 +395,9 @@ def _drift_facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _estimate(summary: Mapping[str, Any], name: str, bounds_key: str) -> str:
-    estimate = Estimate(summary[name], summary.get(f"{bounds_key}_low"), summary.get(f"{bounds_key}_high"))
+    estimate = Estimate(
+        summary[name], summary.get(f"{bounds_key}_low"), summary.get(f"{bounds_key}_high")
+    )
     span = interval(estimate, "accuracy")
     return number(estimate.value, "accuracy") + (f" ({span})" if span else "")
 

@@ -186,7 +186,9 @@ def _unfinished(run: Path, name: str, state: State, when: float) -> Summary:
         data=base_name(str(data)) if data else "",
         metric=metric,
         score=score,
-        score_source=f"{count(evaluation.get('valid_rows'))} validation rows, so far" if metric else "",
+        score_source=f"{count(evaluation.get('valid_rows'))} validation rows, so far"
+        if metric
+        else "",
         verdict=label.replace("_", " "),
         tone=VERDICT_SENTENCES.get(label, ("unsure", ""))[0],
         step=evaluation.get("step") if isinstance(evaluation.get("step"), int) else None,

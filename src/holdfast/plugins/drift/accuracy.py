@@ -67,9 +67,12 @@ def support_problem(weights: Floats, outside: float, new: int) -> str | None:
     surely_outside = clopper_pearson(round(outside * new), new)[0] if new else 0.0
     if surely_outside > allowed_outside(len(weights)):
         return f"{100 * outside:.0f} % of the rows are unlike any row that it was judged by"
-    if effective_rows < max(MIN_EFFECTIVE_SHARE * len(weights), min(MIN_EFFECTIVE_ROWS, len(weights) / 2)):
+    if effective_rows < max(
+        MIN_EFFECTIVE_SHARE * len(weights), min(MIN_EFFECTIVE_ROWS, len(weights) / 2)
+    ):
         return (
-            f"only {effective_rows:.0f} of the {len(weights)} rows that it was judged by are still like "
+            f"only {effective_rows:.0f} of the {len(weights)} rows that it was judged by "
+            "are still like "
             "those that arrive"
         )
     return None
@@ -105,24 +108,35 @@ def estimate_accuracy(
     reason, below 30 of either, and where the ``support`` is gone.
     """
     known = np.isfinite(confidence) & np.isfinite(correct)
-    known_confidence, known_correct = confidence[known].astype(np.float64), correct[known].astype(np.float64)
-    known_weights = np.ones(len(known_confidence)) if weights is None else weights[known].astype(np.float64)
+    known_confidence, known_correct = (
+        confidence[known].astype(np.float64),
+        correct[known].astype(np.float64),
+    )
+    known_weights = (
+        np.ones(len(known_confidence)) if weights is None else weights[known].astype(np.float64)
+    )
     new_confidence = new[np.isfinite(new)].astype(np.float64)
     if support is not None:
         return Estimate(None, why=support)
     if len(known_confidence) < MIN_ROWS:
-        return Estimate(None, why=f"{len(known_confidence)} rows with a known answer are fewer than {MIN_ROWS}")
+        return Estimate(
+            None, why=f"{len(known_confidence)} rows with a known answer are fewer than {MIN_ROWS}"
+        )
     if len(new_confidence) < MIN_ROWS:
         return Estimate(None, why=f"{len(new_confidence)} rows are fewer than {MIN_ROWS}")
     random, n = generator(seed, "accuracy without labels"), len(known_confidence)
     draws = random.multinomial(n, np.full(n, 1 / n), DRAWS)
     counts = np.concatenate([np.ones((1, n)), draws])
-    tables = fit_logistic(logit(known_confidence), known_correct, counts * (known_weights / known_weights.mean()))
+    tables = fit_logistic(
+        logit(known_confidence), known_correct, counts * (known_weights / known_weights.mean())
+    )
     bin_logits, shares = _bins(logit(new_confidence))
     means = _expit(tables[:, :1] + tables[:, 1:] * bin_logits[None]) @ shares
     value = float(means[0])
     # How many of so many rows are right is a matter of chance even where each chance is known.
-    sampling_noise = np.sqrt(means[1:] * (1 - means[1:]) / len(new_confidence)) * random.standard_normal(DRAWS)
+    sampling_noise = np.sqrt(
+        means[1:] * (1 - means[1:]) / len(new_confidence)
+    ) * random.standard_normal(DRAWS)
     low, high = np.clip(np.quantile(means[1:] + sampling_noise, [TAIL, 1 - TAIL]), 0.0, 1.0)
     return Estimate(value, min(float(low), value), max(float(high), value))
 
@@ -145,7 +159,10 @@ def fit_logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
     loss = _loss(coefficients, x, y, weights, penalty)
     for _ in range(NEWTON):
         probability = _expit(coefficients[:, :1] + coefficients[:, 1:] * x[None])
-        residual, curvature = weights * (y[None] - probability), weights * probability * (1 - probability)
+        residual, curvature = (
+            weights * (y[None] - probability),
+            weights * probability * (1 - probability),
+        )
         slope0 = residual.sum(axis=1) - penalty[0] * coefficients[:, 0]
         slope1 = (residual * x).sum(axis=1) - penalty[1] * (coefficients[:, 1] - 1)
         a = curvature.sum(axis=1) + penalty[0]
@@ -211,7 +228,8 @@ def powered_accuracy(correct: Floats, confidence: Floats, others: Floats) -> Est
     residual = correct - weight * confidence
     mean = weight * float(known_others.mean()) + float(residual.mean())
     error = math.sqrt(
-        weight**2 * float(known_others.var(ddof=1)) / len(known_others) + float(residual.var(ddof=1)) / n
+        weight**2 * float(known_others.var(ddof=1)) / len(known_others)
+        + float(residual.var(ddof=1)) / n
     )
     half = normal_quantile(0.95) * error
     return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))

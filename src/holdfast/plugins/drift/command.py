@@ -52,7 +52,9 @@ def command(
         result = drift(run, data, rows.options(), between=between)
     output.show(result.to_json(), lambda columns: summary(result, columns))
     # What is harmful differs too.
-    verdicts_met = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(result.verdict, set())
+    verdicts_met = {"differ": {"differ"}, "harmful": {"differ", "harmful"}}.get(
+        result.verdict, set()
+    )
     if verdicts_met & set(fail_on or ()):
         raise typer.Exit(EXIT_VERDICT_REACHED)
 
@@ -82,7 +84,9 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Left out", _left_out(block["left_out"])
     if inputs := block["inputs"]:
         area, outside = _percent(inputs["told_apart"]), 100 * inputs["outside"]
-        inputs_text = f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
+        inputs_text = (
+            f"a classifier ranks a new row above an old one {area} of the time (50 %: alike)"
+        )
         yield "Inputs", f"{inputs_text}; {outside:.0f} % are unlike any old row"
     alarms = [
         f"row {one['since']:,}, noticed at row {one['at']:,} by {one['by']}"
@@ -122,13 +126,18 @@ def _accuracy(block: Mapping[str, Any]) -> str:
 def _labels(block: Mapping[str, Any]) -> str:
     powered, harm = block["accuracy"]["powered"], block["harm"]
     labels_text = f"{block['accuracy']['labels']:,}: {_percent(powered)} right"
-    labels_text += f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
+    labels_text += (
+        f" ({powered['note']})" if powered.get("note") else ", by labels and answers together"
+    )
     if harm is None:
         return labels_text
     limit = f"{100 * harm['allowed']:.1f} %"
     if harm["harmful"]:
         return f"{labels_text}; surely more than {limit} wrong, since about row {harm['since']:,}"
-    return f"{labels_text}; not shown to be more than the {limit} wrong that the old rows leave plausible"
+    return (
+        f"{labels_text}; not shown to be more than the {limit} wrong that the old rows "
+        "leave plausible"
+    )
 
 
 def _left_out(block: Mapping[str, int]) -> str:

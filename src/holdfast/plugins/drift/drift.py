@@ -65,12 +65,22 @@ class Drifted:
         for block, key in row_numbers:
             block[key] = int(self.positions[int(block[key])])
         left_out = {"without_text": self.n_unread, "unknown_labels": self.n_unknown}
-        document = {"schema": 1, "task": self.task, **report_json, "of": self.of, "left_out": left_out}
+        document = {
+            "schema": 1,
+            "task": self.task,
+            **report_json,
+            "of": self.of,
+            "left_out": left_out,
+        }
         return dict(to_json(document))
 
 
 def drift(
-    run: Path, data: str, options: InferenceOptions | None = None, *, between: int = ROWS_BETWEEN_ALARMS
+    run: Path,
+    data: str,
+    options: InferenceOptions | None = None,
+    *,
+    between: int = ROWS_BETWEEN_ALARMS,
 ) -> Drifted:
     """The rows of a file, in its order, against the validation rows of a finished run.
 
@@ -105,7 +115,10 @@ def drift(
     texts = read_texts(table)
     reference = run_reference.reference
     if run_reference.has_words_only or vectors is None:
-        reference, vectors = run_reference.with_word_vectors(), None if texts is None else hashed_word_vectors(texts)
+        reference, vectors = (
+            run_reference.with_word_vectors(),
+            None if texts is None else hashed_word_vectors(texts),
+        )
     predictions, confidence, classes = answers.predictions, answers.confidence, reference.classes
     known = predicted_classes(task, classes, predictions)
     rows = drift_rows(task, known, texts, predictions, confidence, vectors)
@@ -121,7 +134,10 @@ def drift(
 
 
 def _file_labels(
-    request: PredictionRequest, classes: Sequence[str], label_option: str | None, run_label: str | None
+    request: PredictionRequest,
+    classes: Sequence[str],
+    label_option: str | None,
+    run_label: str | None,
 ) -> list[Any] | None:
     """The labels in the file's column ``label_option``, or else in the run's label column
     ``run_label``; ``None`` where there is none, or where the predictions are no classes."""
@@ -136,7 +152,10 @@ def _file_labels(
 
 
 def _prediction_errors(
-    labels: Sequence[Any], predictions: Sequence[object], classes: Sequence[str], label_option: str | None
+    labels: Sequence[Any],
+    predictions: Sequence[object],
+    classes: Sequence[str],
+    label_option: str | None,
 ) -> tuple[Floats | None, int]:
     """Which answers the labels call wrong [n], NaN where there is none (``None`` where there is
     none of any), and how many labels name no class."""
@@ -144,13 +163,21 @@ def _prediction_errors(
     spelled |= {name: name for name in classes}
     unknown = [str(one) for one in labels if one and spelled.get(str(one)) is None]
     if unknown:
-        known = "Known: " + ", ".join(classes[:MAX_LISTED]) + (", …" if len(classes) > MAX_LISTED else ".")
+        known = (
+            "Known: "
+            + ", ".join(classes[:MAX_LISTED])
+            + (", …" if len(classes) > MAX_LISTED else ".")
+        )
         rule = f"{len(unknown):,} of {len(labels):,} labels are no class of the run"
         if label_option is not None and len(unknown) == len(labels):
-            raise DataError(f"--label {label_option}", "holds no class of the run", unknown[0], known)
+            raise DataError(
+                f"--label {label_option}", "holds no class of the run", unknown[0], known
+            )
         because = f"{rule}, e.g. {bounded_repr(unknown[0])}. {known}"
         notify(Decision("labels", "those are not used", because))
     names = [spelled.get(str(label)) if label else None for label in labels]
     pairs = zip(names, predictions, strict=True)
-    errors = np.array([np.nan if name is None else float(name != str(prediction)) for name, prediction in pairs])
+    errors = np.array(
+        [np.nan if name is None else float(name != str(prediction)) for name, prediction in pairs]
+    )
     return (errors if np.isfinite(errors).any() else None), len(unknown)

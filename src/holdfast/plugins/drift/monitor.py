@@ -113,7 +113,11 @@ class DriftMonitor:
         """After more rows, in their order. Each alarm on the way is added to ``alarms``."""
         monitor, remaining = self, rows
         while len(remaining):
-            monitor, n_used = monitor._gather(remaining) if monitor.gathering is not None else monitor._test(remaining)
+            monitor, n_used = (
+                monitor._gather(remaining)
+                if monitor.gathering is not None
+                else monitor._test(remaining)
+            )
             remaining = remaining.take(slice(n_used, None))
         return monitor
 
@@ -125,10 +129,18 @@ class DriftMonitor:
         if first is not None:
             # The side that alarms first decides how many rows the others see.
             rows_until_alarm = rows.take(slice(0, first))
-            watched = {name: watch.add(rows_until_alarm, limit) for name, watch in self.watches.items()}
+            watched = {
+                name: watch.add(rows_until_alarm, limit) for name, watch in self.watches.items()
+            }
         watches: dict[str, Watch] = {name: watch for name, (watch, _) in watched.items()}
-        recent = (concatenate_rows([self.recent, rows_until_alarm]) if len(self.recent) else rows_until_alarm).last(RECENT_ROWS)
-        updated = replace(self, watches=watches, rows=self.rows + len(rows_until_alarm), recent=recent)
+        recent = (
+            concatenate_rows([self.recent, rows_until_alarm])
+            if len(self.recent)
+            else rows_until_alarm
+        ).last(RECENT_ROWS)
+        updated = replace(
+            self, watches=watches, rows=self.rows + len(rows_until_alarm), recent=recent
+        )
         return (updated if first is None else updated._raise_alarm()), len(rows_until_alarm)
 
     def _raise_alarm(self) -> DriftMonitor:
@@ -149,12 +161,16 @@ class DriftMonitor:
         assert self.gathering is not None
         part = rows.take(slice(0, max(0, NEW_REFERENCE_ROWS - len(self.gathering))))
         gathered = concatenate_rows([self.gathering, part]) if len(part) else self.gathering
-        updated = replace(self, rows=self.rows + len(part), gathering=gathered, recent=gathered.last(RECENT_ROWS))
+        updated = replace(
+            self, rows=self.rows + len(part), gathering=gathered, recent=gathered.last(RECENT_ROWS)
+        )
         if len(gathered) < NEW_REFERENCE_ROWS:
             return updated, len(part)
         if gathered.vectors is not None:
             # As they are written down, so that a restart changes nothing.
-            gathered = replace(gathered, vectors=gathered.vectors.astype(np.float16).astype(np.float64))
+            gathered = replace(
+                gathered, vectors=gathered.vectors.astype(np.float16).astype(np.float64)
+            )
         reference = self.reference.of_traffic(gathered, f"rows from row {updated.last_change} on")
         fresh = DriftMonitor.of_reference(reference, self.between, self.seed, updated.rows)
         return replace(fresh, alarms=self.alarms, recent=updated.recent), len(part)
@@ -201,7 +217,8 @@ class DriftMonitor:
             return replace(
                 monitor,
                 watches={
-                    name: watch.with_saved_state(saved["sides"][name]) for name, watch in monitor.watches.items()
+                    name: watch.with_saved_state(saved["sides"][name])
+                    for name, watch in monitor.watches.items()
                 },
                 rows=int(saved["rows"]),
                 first_row=int(saved["begun"]),

@@ -88,7 +88,9 @@ def compare_vectors(reference: Floats, new: Floats) -> VectorComparison | None:
         scores[folds == fold] = (x[folds == fold] - (then + now) / 2) @ direction
     before, after = scores[:m], scores[m:]
     area, share = rank_area(before, after), _differing_share(before, after)
-    return VectorComparison(area, share, before, after, _importance_weights(scores, y), rows_outside(reference, new))
+    return VectorComparison(
+        area, share, before, after, _importance_weights(scores, y), rows_outside(reference, new)
+    )
 
 
 def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
@@ -206,7 +208,11 @@ class DriftReport:
 
 
 def compare_rows(
-    reference: Reference, new: DriftRows, *, errors: Floats | None = None, between: int = ROWS_BETWEEN_ALARMS
+    reference: Reference,
+    new: DriftRows,
+    *,
+    errors: Floats | None = None,
+    between: int = ROWS_BETWEEN_ALARMS,
 ) -> DriftReport:
     """Compare ``new`` rows, in the order in which they came, with the reference.
 
@@ -222,7 +228,10 @@ def compare_rows(
     if reference_rows.vectors is not None and new.vectors is not None:
         comparison = compare_vectors(reference_rows.vectors, new.vectors[sample])
         # One-sided, at another level than the interval that is shown.
-        if comparison and (rank_area(comparison.old_scores, comparison.scores, 1 - 2 * error).low or 0) > 0.5:
+        if (
+            comparison
+            and (rank_area(comparison.old_scores, comparison.scores, 1 - 2 * error).low or 0) > 0.5
+        ):
             changed.append("inputs")
     shares: list[dict[str, Any]] = []
     if reference_rows.answers is not None and new.answers is not None and names:
@@ -233,7 +242,10 @@ def compare_rows(
         shares = _class_shares(names, then, now)
         if proportions_p_value(then, now) < error:
             changed.append("classes")
-    facts = {name: _compare_statistic(reference_rows.numbers[name], new.numbers[name], 1 - error) for name in numbers}
+    facts = {
+        name: _compare_statistic(reference_rows.numbers[name], new.numbers[name], 1 - error)
+        for name in numbers
+    }
     changed += [name for name, fact in facts.items() if fact["moved"]]
     before, accuracy = _accuracies(reference, new, comparison, bool(changed))
     labels, harm = _labelled_accuracy(reference, new, errors, between)
@@ -264,7 +276,11 @@ def _class_shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str,
     old, late = max(1, int(then.sum())), max(1, int(now.sum()))
     order = np.argsort(-np.abs(now / late - then / old), kind="stable")
     return [
-        {"class": names[int(k)], "then": _share_estimate(int(then[k]), old), "now": _share_estimate(int(now[k]), late)}
+        {
+            "class": names[int(k)],
+            "then": _share_estimate(int(then[k]), old),
+            "now": _share_estimate(int(now[k]), late),
+        }
         for k in order
     ]
 
@@ -297,14 +313,21 @@ def _accuracies(
         return Estimate(None, why=why), Estimate(None, why=why)
     known = correct[np.isfinite(correct)]
     before = _share_estimate(int(known.sum()), len(known))
-    reference_confidence, new_confidence = reference.rows.numbers.get(CONFIDENCE), new.numbers.get(CONFIDENCE)
+    reference_confidence, new_confidence = (
+        reference.rows.numbers.get(CONFIDENCE),
+        new.numbers.get(CONFIDENCE),
+    )
     if reference_confidence is None or new_confidence is None:
         return before, Estimate(None, why="answers have no confidence")
     weights = support = None
     if comparison is not None:
-        support = support_problem(comparison.weights, float(comparison.outside.mean()), len(comparison.scores))
+        support = support_problem(
+            comparison.weights, float(comparison.outside.mean()), len(comparison.scores)
+        )
         weights = comparison.weights if changed else None
-    return before, estimate_accuracy(reference_confidence, correct, new_confidence, weights=weights, support=support)
+    return before, estimate_accuracy(
+        reference_confidence, correct, new_confidence, weights=weights, support=support
+    )
 
 
 def _labelled_accuracy(

@@ -81,7 +81,11 @@ def concatenate_rows(parts: Sequence[DriftRows]) -> DriftRows:
 
     def chain(name: str) -> tuple[str, ...] | None:
         columns = [getattr(one, name) for one in parts]
-        return None if any(one is None for one in columns) else tuple(x for one in columns for x in one)
+        return (
+            None
+            if any(one is None for one in columns)
+            else tuple(x for one in columns for x in one)
+        )
 
     known = [name for name in parts[0].numbers if all(name in one.numbers for one in parts)]
     numbers = {name: np.concatenate([one.numbers[name] for one in parts]) for name in known}
@@ -110,7 +114,14 @@ class Reference:
 
     def of_traffic(self, rows: DriftRows, description: str) -> Reference:
         """Arrived rows as what later ones are held against: whether they were right is unknown."""
-        return replace(self, rows=rows, correct=None, word_counts={}, n_texts=len(rows), description=description)
+        return replace(
+            self,
+            rows=rows,
+            correct=None,
+            word_counts={},
+            n_texts=len(rows),
+            description=description,
+        )
 
 
 def to_arrays(reference: Reference, words: Floats | None, mark: str) -> dict[str, npt.NDArray[Any]]:
@@ -265,7 +276,9 @@ def hashed_word_vectors(texts: Sequence[str]) -> Floats:
     for row, text in enumerate(texts):
         for word, n in Counter(_words(text)).items():
             word_hash = zlib.crc32(word.encode())
-            vectors[row, word_hash % HASH_WIDTH] += (1 if word_hash & 0x80000000 else -1) * (1 + math.log(n))
+            vectors[row, word_hash % HASH_WIDTH] += (1 if word_hash & 0x80000000 else -1) * (
+                1 + math.log(n)
+            )
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12))
 
@@ -274,7 +287,9 @@ def word_row_counts(texts: Sequence[str]) -> dict[str, int]:
     """The number of texts that contain each word, for words in at least ``MIN_WORD_ROWS`` texts,
     the most frequent first."""
     counts = Counter(word for text in texts for word in set(_words(text)))
-    common = sorted(((-n, word) for word, n in counts.items() if n >= MIN_WORD_ROWS))[:MAX_KEPT_WORDS]
+    common = sorted(((-n, word) for word, n in counts.items() if n >= MIN_WORD_ROWS))[
+        :MAX_KEPT_WORDS
+    ]
     return {word: -n for n, word in common}
 
 

@@ -23,7 +23,7 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import CLASSIFICATION_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, TAGGING_TASKS
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
     DriftRows,
@@ -76,14 +76,21 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
         return _read_reference(path, finished_run)
     if not finished_run.has("valid"):
         reason = "a version of Holdfast made the run that kept no answers to such rows"
-        raise _no_reference_error(path, reason, f"Train again with {finished_run.run / RECIPE} into another folder.")
+        raise _no_reference_error(
+            path, reason, f"Train again with {finished_run.run / RECIPE} into another folder."
+        )
     try:
         reference = _compute_reference(finished_run)
     except (RunError, DataError) as error:
         raise _no_reference_error(path, str(error).split("\n")[0], RESTORE_ROWS) from error
-    because = f"of {len(reference.reference)} validation rows, read again from the source of {finished_run.run}"
+    because = (
+        f"of {len(reference.reference)} validation rows, read again from the source "
+        f"of {finished_run.run}"
+    )
     stream = io.BytesIO()
-    arrays: dict[str, Any] = to_arrays(reference.reference, reference.word_vectors, _model_mark(finished_run.result))
+    arrays: dict[str, Any] = to_arrays(
+        reference.reference, reference.word_vectors, _model_mark(finished_run.result)
+    )
     np.savez_compressed(stream, **arrays)
     try:
         write_atomically(path, lambda temporary: _write(temporary, stream.getvalue()))
@@ -99,7 +106,9 @@ def _read_reference(path: Path, finished_run: FinishedRun) -> RunReference:
     result = finished_run.result
     if REFERENCE in ((result.get("seal") or {}).get("files") or {}):
         check_files(finished_run.run, result, [REFERENCE])
-    remedy = f"Delete it: it is made again where the rows that {finished_run.run} was made of are there."
+    remedy = (
+        f"Delete it: it is made again where the rows that {finished_run.run} was made of are there."
+    )
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             reference, words, mark = from_arrays({name: arrays[name] for name in arrays.files})

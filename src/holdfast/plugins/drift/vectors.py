@@ -140,7 +140,9 @@ class VectorWatch:
             known = np.isfinite(scores)
             payoffs[known, 2 * k] = ranks(scores[known], classifier.sorted_scores[k])
             payoffs[known, 2 * k + 1] = in_tail(scores[known], classifier.sorted_scores[k])
-        repeated = np.flatnonzero((weights > MIN_OWN_WEIGHT).any(axis=1) & np.isfinite(rows).all(axis=1))
+        repeated = np.flatnonzero(
+            (weights > MIN_OWN_WEIGHT).any(axis=1) & np.isfinite(rows).all(axis=1)
+        )
         if len(repeated):
             payoffs[repeated] = self._leave_one_out_payoffs(rows[repeated], weights[repeated])
         return payoffs
@@ -187,7 +189,9 @@ class VectorWatch:
         rank_payoffs = np.where(np.isnan(rank_payoffs), 0.5, rank_payoffs)[::-1]
         rank_payoffs = np.concatenate([rank_payoffs, np.full(2 * FIT_EVERY, 0.5)])
         n, sums = len(rank_payoffs), np.cumsum(rank_payoffs)
-        ends = np.arange(max(1, rows_back - 2 * FIT_EVERY), min(len(vectors), rows_back + 2 * FIT_EVERY) + 1)
+        ends = np.arange(
+            max(1, rows_back - 2 * FIT_EVERY), min(len(vectors), rows_back + 2 * FIT_EVERY) + 1
+        )
         if not len(ends):
             return rows_back
         gaps = sums[ends - 1] / ends - (sums[-1] - sums[ends - 1]) / (n - ends)
@@ -201,15 +205,25 @@ class VectorWatch:
             weights = keep ** np.arange(len(new) - 1, -1, -1)
             sums[k] = sums[k] * keep ** len(new) + weights @ new
             counts[k] = counts[k] * keep ** len(new) + weights.sum()
-        recent_marks, rows_since_fit = np.concatenate([self.recent_marks, marks[is_read]])[-MAX_MARKS:], self.rows_since_fit + len(new)
+        recent_marks, rows_since_fit = (
+            np.concatenate([self.recent_marks, marks[is_read]])[-MAX_MARKS:],
+            self.rows_since_fit + len(new),
+        )
         classifier = self.classifier
         if detector.rows % FIT_EVERY == 0:
             directions, centres = np.full(sums.shape, np.nan), np.full(sums.shape, np.nan)
             for memory_index in np.flatnonzero(counts >= MIN_LEARNED):
                 centres[memory_index] = sums[memory_index] / counts[memory_index]
-                directions[memory_index] = self.halves.precision @ (centres[memory_index] - self.halves.mean)
-            classifier, rows_since_fit = make_classifier(self.halves, directions, centres, counts), 0
-        return VectorWatch(self.halves, detector, sums, counts, recent_marks, classifier, rows_since_fit)
+                directions[memory_index] = self.halves.precision @ (
+                    centres[memory_index] - self.halves.mean
+                )
+            classifier, rows_since_fit = (
+                make_classifier(self.halves, directions, centres, counts),
+                0,
+            )
+        return VectorWatch(
+            self.halves, detector, sums, counts, recent_marks, classifier, rows_since_fit
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What rows brought; the reference is not in it."""
@@ -219,13 +233,17 @@ class VectorWatch:
             "counts": self.counts.tolist(),
             "came": encode_floats(self.recent_marks.view(np.float64)),
             "late": self.rows_since_fit,
-            "learned": [encode_floats(one) for one in (self.classifier.directions, self.classifier.centres)],
+            "learned": [
+                encode_floats(one) for one in (self.classifier.directions, self.classifier.centres)
+            ],
             "learned_counts": self.classifier.counts.tolist(),
         }
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> VectorWatch:
         """This watch, of the same reference, with what ``to_json`` wrote down."""
-        directions, centres = (decode_floats(one).reshape(self.sums.shape) for one in saved["learned"])
+        directions, centres = (
+            decode_floats(one).reshape(self.sums.shape) for one in saved["learned"]
+        )
         counts = np.array(saved["learned_counts"], np.float64)
         return VectorWatch(
             self.halves,
@@ -266,7 +284,9 @@ def halve(vectors: Floats, seed: int) -> Halves:
     """The two halves of reference vectors [m, d], at random by the seed."""
     rows, projection = np.asarray(vectors, dtype=np.float64), None
     if rows.shape[1] > MAX_WIDTH:
-        random_directions = generator(seed, "drift directions").standard_normal((rows.shape[1], MAX_WIDTH))
+        random_directions = generator(seed, "drift directions").standard_normal(
+            (rows.shape[1], MAX_WIDTH)
+        )
         projection = random_directions / np.sqrt(MAX_WIDTH)
         rows = rows @ projection
     order = generator(seed, "halves of a reference").permutation(len(rows))

@@ -149,11 +149,18 @@ class NumberWatch(ColumnWatch):
         """Of the facts that at least ``MIN_ROWS`` reference rows have, not all the same; ``None``
         where there is none."""
         known = {name: np.sort(x[np.isfinite(x)]) for name, x in sorted(numbers.items())}
-        reference_values = {name: x for name, x in known.items() if len(x) >= MIN_ROWS and x[0] < x[-1]}
+        reference_values = {
+            name: x for name, x in known.items() if len(x) >= MIN_ROWS and x[0] < x[-1]
+        }
         if not reference_values:
             return None
-        confidence = bonferroni_confidence(CONFIDENCE_LEVEL, len(DIRECTIONS) * len(reference_values))
-        limits = [[rank_bound(len(x), confidence), tail_bound(len(x), confidence)] * 2 for x in reference_values.values()]
+        confidence = bonferroni_confidence(
+            CONFIDENCE_LEVEL, len(DIRECTIONS) * len(reference_values)
+        )
+        limits = [
+            [rank_bound(len(x), confidence), tail_bound(len(x), confidence)] * 2
+            for x in reference_values.values()
+        ]
         bets = tuple(f"{name} {way}" for name in reference_values for way in DIRECTIONS)
         return cls(Detector.of_bounds(np.concatenate(limits)), bets, reference_values)
 
@@ -165,6 +172,11 @@ class NumberWatch(ColumnWatch):
             values = np.asarray(rows.numbers[name], dtype=np.float64)
             at = np.flatnonzero(np.isfinite(values))
             up, down, below = values[at], -values[at], -reference[::-1]
-            wins = ranks(up, reference), in_tail(up, reference), ranks(down, below), in_tail(down, below)
+            wins = (
+                ranks(up, reference),
+                in_tail(up, reference),
+                ranks(down, below),
+                in_tail(down, below),
+            )
             payoffs[at, len(DIRECTIONS) * k : len(DIRECTIONS) * (k + 1)] = np.stack(wins, axis=1)
         return payoffs

@@ -156,7 +156,9 @@ def fill_settings(recipe: Recipe, prepared: PreparedData) -> tuple[Recipe, tuple
     if rate is None:
         rate = LEARNING_RATES.get(architecture, TEXT_RATE)
         because = "small enough for a pretrained network to keep what it knows"
-        because = "what small networks with batch norms bear" if architecture == "resnet" else because
+        because = (
+            "what small networks with batch norms bear" if architecture == "resnet" else because
+        )
         decisions.append(Decision("train.learning_rate", f"{rate:g}", because))
     if episodes is None:
         episodes = EPISODES.get(architecture, TEXT_EPISODES)
@@ -177,9 +179,13 @@ def choose(bench: MetaBench, on_evaluation: EvaluationListener = lambda *_: None
     for name in names:
         arm = train_candidate(bench, name, METHODS[name](), on_evaluation)
         candidates.append(arm)
-        differences[name] = _paired_difference(bench, arm, baseline, 1 - 2 * (1 - LEVEL) / len(names))
+        differences[name] = _paired_difference(
+            bench, arm, baseline, 1 - 2 * (1 - LEVEL) / len(names)
+        )
         notify(_comparison_decision(arm, differences[name], baseline))
-    selected, because = _select(candidates[2:], differences, baseline, set_by_user=requested not in ("auto", BASELINE))
+    selected, because = _select(
+        candidates[2:], differences, baseline, set_by_user=requested not in ("auto", BASELINE)
+    )
     notify(Decision("meta.method", selected.name, because, prominent=True))
     return MethodChoice(selected, baseline, tuple(candidates), differences, because)
 
@@ -193,7 +199,10 @@ def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Cand
     def read_out(name: str, training: MethodResult | None) -> tuple[Candidate, str]:
         vectors = cached_vectors(reader, judge)
         methods = [Embedding(pool, width, readout) for readout in READOUTS]
-        arms = [Candidate(name, one, training, score_episodes(one, reader, judge, vectors)) for one in methods]
+        arms = [
+            Candidate(name, one, training, score_episodes(one, reader, judge, vectors))
+            for one in methods
+        ]
         best = max(range(len(arms)), key=lambda k: arms[k].accuracy)
         return arms[best], READOUTS[best]
 
@@ -203,15 +212,23 @@ def baselines(bench: MetaBench, on_evaluation: EvaluationListener) -> tuple[Cand
     return frozen, read_out(TUNED, _train_method(bench, TUNED, tuned, reader, on_evaluation))[0]
 
 
-def train_candidate(bench: MetaBench, name: str, method: StartMethod, on_evaluation: EvaluationListener) -> Candidate:
+def train_candidate(
+    bench: MetaBench, name: str, method: StartMethod, on_evaluation: EvaluationListener
+) -> Candidate:
     """A method that learned from the training tasks, on the validation episodes."""
     reader = bench.reader()
     training = _train_method(bench, name, method, reader, on_evaluation)
-    return Candidate(name, method, training, score_episodes(method, reader, bench.validation_episodes()))
+    return Candidate(
+        name, method, training, score_episodes(method, reader, bench.validation_episodes())
+    )
 
 
 def _train_method(
-    bench: MetaBench, name: str, method: StartMethod, reader: FeatureReader, on_evaluation: EvaluationListener
+    bench: MetaBench,
+    name: str,
+    method: StartMethod,
+    reader: FeatureReader,
+    on_evaluation: EvaluationListener,
 ) -> MethodResult:
     training = learn(method, reader, bench.plan(), bench.store(name), partial(on_evaluation, name))
     last = training.evaluations[-1]
@@ -225,18 +242,23 @@ def _train_method(
     return training
 
 
-def _paired_difference(bench: MetaBench, candidate: Candidate, baseline: Candidate, level: float = LEVEL) -> Difference:
+def _paired_difference(
+    bench: MetaBench, candidate: Candidate, baseline: Candidate, level: float = LEVEL
+) -> Difference:
     """Accuracy of ``candidate`` minus that of ``baseline`` on the validation episodes of both."""
     members, _ = bench.rows.pools[1].unit_membership(bench.validation_episodes())
     gaps: Floats = candidate.validation.accuracy - baseline.validation.accuracy
     return mean_over_units(gaps, members, level)
 
 
-def _select_baseline(bench: MetaBench, tuned: Candidate, frozen: Candidate) -> tuple[Candidate, str]:
+def _select_baseline(
+    bench: MetaBench, tuned: Candidate, frozen: Candidate
+) -> tuple[Candidate, str]:
     gap = _paired_difference(bench, tuned, frozen, 1 - 2 * (1 - LEVEL))
     if gap.low > 0:
         return tuned, (
-            f"the features tuned on the training classes are right on {_signed_points(gap)} more of the "
+            f"the features tuned on the training classes are right on {_signed_points(gap)} "
+            "more of the "
             f"validation episodes' rows than those of the model as it is ({_interval_words(gap)})"
         )
     return frozen, (
@@ -247,7 +269,8 @@ def _select_baseline(bench: MetaBench, tuned: Candidate, frozen: Candidate) -> t
 
 def _comparison_decision(candidate: Candidate, gap: Difference, baseline: Candidate) -> Decision:
     because = (
-        f"{100 * candidate.accuracy:.1f} % right on {len(candidate.validation.accuracy)} validation episodes, "
+        f"{100 * candidate.accuracy:.1f} % right on {len(candidate.validation.accuracy)} "
+        "validation episodes, "
         f"{_signed_points(gap)} against the {baseline.name} embedding ({_interval_words(gap)})"
     )
     verdict = "better" if gap.low > 0 else "not proven better"
@@ -265,7 +288,10 @@ def _interval_words(gap: Difference) -> str:
 
 
 def _select(
-    candidates: Sequence[Candidate], differences: Mapping[str, Difference], baseline: Candidate, set_by_user: bool
+    candidates: Sequence[Candidate],
+    differences: Mapping[str, Difference],
+    baseline: Candidate,
+    set_by_user: bool,
 ) -> tuple[Candidate, str]:
     if set_by_user:
         gap = differences[candidates[0].name]
@@ -285,7 +311,8 @@ def _select(
     best = max(winners, key=lambda arm: differences[arm.name].value)
     gap = differences[best.name]
     return best, (
-        f"it beats the {baseline.name} embedding with a head fitted anew by {_signed_points(gap)} on the "
+        f"it beats the {baseline.name} embedding with a head fitted anew by "
+        f"{_signed_points(gap)} on the "
         f"validation episodes ({_interval_words(gap)})"
     )
 

@@ -74,7 +74,10 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
         entry_lines.append(("Baseline", text))
     for one in block["tried"]:
         if one["difference"] is not None:
-            words = f"{one['method']}: {_points_with_interval(one['difference'])} on validation episodes"
+            words = (
+                f"{one['method']}: {_points_with_interval(one['difference'])} on "
+                "validation episodes"
+            )
             entry_lines.append(("Tried", words))
     entry_lines += [
         ("Kept", f"{block['kept']}: {block['because']}"),
@@ -82,7 +85,9 @@ def summary_lines(result: Mapping[str, Any], run: Path, columns: int) -> list[st
         ("Report", f"{run / 'report.html'}"),
         ("Next", f"holdfast train ROWS --model {run / 'model'}"),
     ]
-    headline, advice = (textwrap.wrap(one, columns) for one in (answer_block.headline, answer_block.advice))
+    headline, advice = (
+        textwrap.wrap(one, columns) for one in (answer_block.headline, answer_block.advice)
+    )
     return ["", *headline, *advice, "", *entries(entry_lines, columns)]
 
 

@@ -89,7 +89,10 @@ class MethodResult:
 
     def to_plain(self) -> dict[str, Any]:
         """The same in tensors, numbers and texts, as a checkpoint holds it."""
-        evaluations = [{**asdict(evaluation), "accuracy": evaluation.accuracy.tolist()} for evaluation in self.evaluations]
+        evaluations = [
+            {**asdict(evaluation), "accuracy": evaluation.accuracy.tolist()}
+            for evaluation in self.evaluations
+        ]
         return {"looks": evaluations, "best": self.best_step, "state": self.state}
 
     @classmethod
@@ -113,13 +116,19 @@ def learn(
     that was killed and goes on from what ``store`` has ends as one that was not.
     """
     network, head = reader.network, method.head
-    optimizer = torch.optim.AdamW(_parameter_groups(method, reader, plan.learning_rate), weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(method, reader, plan.learning_rate), weight_decay=DECAY
+    )
     optimizer.register_step_pre_hook(_clip_gradients)
     parts = {"network": network, "optimizer": optimizer, "head": head}
     training, step, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
     saved = store.load()
     if saved is not None:
-        training, step, sums = MethodResult.from_plain(saved["learned"]), saved["step"], saved["sums"]
+        training, step, sums = (
+            MethodResult.from_plain(saved["learned"]),
+            saved["step"],
+            saved["sums"],
+        )
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(saved[name])
@@ -134,7 +143,9 @@ def learn(
         if step in plan.evaluation_steps and step not in evaluated:
             seconds = seconds_before + time.perf_counter() - clock
             updates = step - (training.evaluations[-1].step if training.evaluations else 0)
-            evaluation = _evaluate(method, reader, plan, step, sums / updates if updates else None, seconds)
+            evaluation = _evaluate(
+                method, reader, plan, step, sums / updates if updates else None, seconds
+            )
             training.evaluations.append(evaluation)
             sums = 0.0
             on_evaluation(evaluation)
@@ -164,11 +175,15 @@ def _clip_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     torch.nn.utils.clip_grad_norm_(weights, CLIP)
 
 
-def _parameter_groups(method: StartMethod, reader: FeatureReader, rate: float) -> list[dict[str, Any]]:
+def _parameter_groups(
+    method: StartMethod, reader: FeatureReader, rate: float
+) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = [{"params": reader.trainable, "planned": rate, "lr": rate}]
     if method.head is not None:
         head_rate = max(rate, getattr(method, "HEAD_RATE", rate))
-        groups.append({"params": list(method.head.parameters()), "planned": head_rate, "lr": head_rate})
+        groups.append(
+            {"params": list(method.head.parameters()), "planned": head_rate, "lr": head_rate}
+        )
     return groups
 
 
@@ -180,7 +195,10 @@ def _evaluate(
     update_loss: float | None,
     seconds: float,
 ) -> EpisodeEvaluation:
-    train_scores, valid_scores = score_episodes(method, reader, plan.train_episodes), score_episodes(method, reader, plan.valid_episodes)
+    train_scores, valid_scores = (
+        score_episodes(method, reader, plan.train_episodes),
+        score_episodes(method, reader, plan.valid_episodes),
+    )
     return EpisodeEvaluation(
         step=step,
         train_accuracy=float(train_scores.accuracy.mean()),

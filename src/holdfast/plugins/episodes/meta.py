@@ -23,9 +23,14 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract import result as outcome
-from holdfast.contract.run_folder import RUN_START, CHECKPOINTS, MODEL, RECIPE, claim_folder
+from holdfast.contract.run_folder import CHECKPOINTS, MODEL, RECIPE, RUN_START, claim_folder
 from holdfast.core.curves import Curves, Series
-from holdfast.core.decisions import current_listener, notify, decisions_and_findings, record_decisions
+from holdfast.core.decisions import (
+    current_listener,
+    decisions_and_findings,
+    notify,
+    record_decisions,
+)
 from holdfast.core.errors import MachineError, RecipeError, RunError
 from holdfast.core.files import disk_errors, replacing_folder, write_json, write_text
 from holdfast.core.input_errors import reading_errors
@@ -122,7 +127,9 @@ def _run_meta(recipe: Recipe, run: Path, resumed: bool, every_s: float) -> dict[
     start = time.perf_counter()
     rows = load_tasks(recipe)
     recipe = absolute_recipe(rows)
-    prepared = prepare(recipe.with_changes(train={"precision": "float32"}), with_training_labels(rows))
+    prepared = prepare(
+        recipe.with_changes(train={"precision": "float32"}), with_training_labels(rows)
+    )
     recipe, setting_decisions = fill_settings(prepared.recipe, prepared)
     mark = _begin(run, recipe, rows_hash(rows), resumed)
     notify(*prepared.loaded.decisions, *setting_decisions)
@@ -202,7 +209,10 @@ def _begin(run: Path, recipe: Recipe, rows: str, resumed: bool) -> str:
 
 def _progress_decision(name: str, evaluation: EpisodeEvaluation, recipe: Recipe) -> Decision:
     accuracy = f"{100 * evaluation.valid_accuracy:.1f} % on validation episodes"
-    because = f"{100 * evaluation.train_accuracy:.1f} % on training ones; loss {evaluation.valid_loss:.3f}"
+    because = (
+        f"{100 * evaluation.train_accuracy:.1f} % on training ones; loss "
+        f"{evaluation.valid_loss:.3f}"
+    )
     return Decision(f"{name}, {evaluation.step} of {recipe.meta.episodes}", accuracy, because)
 
 
@@ -215,7 +225,9 @@ def _write_curves(
             continue
         for evaluation in candidate.training.evaluations:
             figures = {name: getattr(evaluation, name) for name in EVALUATION_FIELDS}
-            journal.note(evaluation.step, f"{candidate.name} look", "a method that was tried", **figures)
+            journal.note(
+                evaluation.step, f"{candidate.name} look", "a method that was tried", **figures
+            )
     for evaluation in choice.selected.training.evaluations if choice.selected.training else []:
         journal.write(
             "snapshot",
@@ -245,7 +257,9 @@ def _verdict(choice: MethodChoice, recipe: Recipe) -> Verdict:
     steps = np.array([evaluation.step for evaluation in evaluations], dtype=float)
 
     def series(name: str, rises: bool = False) -> Series:
-        return Series(name, steps, np.array([getattr(evaluation, name) for evaluation in evaluations]), rises)
+        return Series(
+            name, steps, np.array([getattr(evaluation, name) for evaluation in evaluations]), rises
+        )
 
     curves = Curves(
         "holdfast",

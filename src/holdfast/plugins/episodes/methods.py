@@ -61,7 +61,9 @@ class FeatureReader:
         vectors = np.zeros((0, 0), dtype=np.float32)
         self.network.eval()
         with torch.no_grad():
-            for part_rows in batches_by_length(self.examples.lengths[rows], np.arange(len(rows)), TOKENS_PER_BATCH):
+            for part_rows in batches_by_length(
+                self.examples.lengths[rows], np.arange(len(rows)), TOKENS_PER_BATCH
+            ):
                 part = self.features(rows[part_rows]).cpu().numpy()
                 if not len(vectors):
                     vectors = np.zeros((len(rows), part.shape[1]), dtype=np.float32)
@@ -176,7 +178,9 @@ def readout_logits(readout: str, support: Floats, labels: Ints, query: Floats) -
     ``RIDGE_STRENGTH`` (``centroid``); both on vectors of unit length."""
     x, q = unit_length(support), unit_length(query)
     if readout == "logistic":
-        table = fit_softmax(x, labels, RIDGE_STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50)
+        table = fit_softmax(
+            x, labels, RIDGE_STRENGTH, first_softmax(x, labels), tolerance=1e-3, steps=50
+        )
         return logits_of(table, q)
     n_classes = int(labels.max()) + 1
     means = np.stack([x[labels == one].mean(axis=0) for one in range(n_classes)])

@@ -57,8 +57,14 @@ def score_tests(bench: MetaBench, choice: MethodChoice, reader: FeatureReader) -
     for candidate in choice.candidates[:2]:
         candidate_reader = reader
         if candidate is not choice.selected:
-            candidate_reader = bench.reader(candidate.training.state if candidate.training else None)
-        baselines[candidate.name] = selected if candidate_reader is reader else score_episodes(candidate.method, candidate_reader, episodes)
+            candidate_reader = bench.reader(
+                candidate.training.state if candidate.training else None
+            )
+        baselines[candidate.name] = (
+            selected
+            if candidate_reader is reader
+            else score_episodes(candidate.method, candidate_reader, episodes)
+        )
     members, unit = test.unit_membership(episodes)
     return TestEpisodes(episodes, selected, baselines, members, unit, opened_at)
 
@@ -73,7 +79,9 @@ def write_predictions(run: Path, rows: MetaRows, test: TestEpisodes) -> None:
     ids = np.asarray(rows.table.column("row"))
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     tasks = rows.pools[2].tasks
-    for at, (episode, episode_logits) in enumerate(zip(test.episodes, test.selected.logits, strict=True)):
+    for at, (episode, episode_logits) in enumerate(
+        zip(test.episodes, test.selected.logits, strict=True)
+    ):
         logits = np.asarray(episode_logits, dtype=np.float64)
         names = [tasks[episode.task].classes[c] for c in episode.classes.tolist()]
         labels = episode.query_labels
@@ -103,7 +111,9 @@ def result_document(
     valid, count = rows.pools[1], len(choice.selected.validation.accuracy)
     valid_units = valid.unit_membership(valid.episodes(rows.shape, count, recipe.seed, "valid"))
     counts = {name: int((rows.split == at).sum()) for at, name in enumerate(SPLITS)}
-    rows_learned = sum(arm.training.evaluations[-1].rows for arm in choice.candidates if arm.training)
+    rows_learned = sum(
+        arm.training.evaluations[-1].rows for arm in choice.candidates if arm.training
+    )
     return {
         "schema": 1,
         "holdfast": __version__,
@@ -133,7 +143,9 @@ def result_document(
             "total_s": round(seconds["total"], 3),
             "train_s": round(seconds["train"], 3),
             **dict.fromkeys(("evaluate_s", "guard_s"), 0.0),
-            "examples_per_s": round(rows_learned / seconds["train"], 3) if seconds["train"] else 0.0,
+            "examples_per_s": round(rows_learned / seconds["train"], 3)
+            if seconds["train"]
+            else 0.0,
             "score_s": round(seconds["score"], 3),
         },
         "peak_memory_mb": outcome.peak_memory_mb(),
@@ -182,7 +194,9 @@ def _meta_block(
                 "method": arm.name,
                 "accuracy": arm.accuracy,
                 "episodes": len(arm.validation.accuracy),
-                "difference": _difference_block(gap) if (gap := choice.differences.get(arm.name)) else None,
+                "difference": _difference_block(gap)
+                if (gap := choice.differences.get(arm.name))
+                else None,
                 "best_step": arm.training.best_step if arm.training else None,
                 "seconds": round(arm.seconds, 3),
                 **arm.method.hyperparameters,
@@ -193,7 +207,9 @@ def _meta_block(
     }
 
 
-def _estimate(values: Floats, members: Floats, unit: str, upper_bound: float = np.inf) -> dict[str, Any]:
+def _estimate(
+    values: Floats, members: Floats, unit: str, upper_bound: float = np.inf
+) -> dict[str, Any]:
     """A mean over episodes, which is ``upper_bound`` at most, with its interval over other tasks or
     classes of their kind."""
     mean, units = mean_over_units(values, members), f"{unit}es"

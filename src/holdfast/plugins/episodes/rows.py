@@ -103,9 +103,13 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     joined, _ = concatenate(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, shape_decisions = _shape(meta, tasks, classes)
-    groups = np.asarray(combine_tables(table, given_tables, recipe.seed).duplicates.groups, dtype=np.int64)
+    groups = np.asarray(
+        combine_tables(table, given_tables, recipe.seed).duplicates.groups, dtype=np.int64
+    )
     all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
-    large_enough = {name for task in all_tasks for name in ((task.name,) if by == "task" else task.classes)}
+    large_enough = {
+        name for task in all_tasks for name in ((task.name,) if by == "task" else task.classes)
+    }
     unit_names = _usable_units(unit, source_index, large_enough, by)
     divisions, split_decision = _split_units(unit_names, recipe, shape, by, table.source)
     split_of_unit = {name: at for at, part in enumerate(divisions) for name in part}
@@ -119,7 +123,13 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     names = tuple(
         f"{t}/{c}" if by == "task" else str(c) for t, c in zip(tasks, classes, strict=True)
     )
-    decisions = (*task_decisions, *table.decisions, *cleaning_decisions, *shape_decisions, split_decision)
+    decisions = (
+        *task_decisions,
+        *table.decisions,
+        *cleaning_decisions,
+        *shape_decisions,
+        split_decision,
+    )
     findings = (*table.findings, *copy_findings, *size_findings)
     notify(*decisions, *findings)
     return MetaRows(
@@ -231,7 +241,9 @@ def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[D
     return Shape(ways, meta.shots, queries), tuple(decisions)
 
 
-def _usable_units(unit: Names, source_index: Ints, large_enough: set[str], by: str) -> tuple[list[str], list[str] | None]:
+def _usable_units(
+    unit: Names, source_index: Ints, large_enough: set[str], by: str
+) -> tuple[list[str], list[str] | None]:
     """The tasks or classes of the source's rows that episodes can be drawn from, and those of test
     rows that were given; they share none."""
     source_units = sorted(set(unit[source_index == 0]))
@@ -249,7 +261,11 @@ def _usable_units(unit: Names, source_index: Ints, large_enough: set[str], by: s
 
 
 def _split_units(
-    unit_names: tuple[list[str], list[str] | None], recipe: Recipe, shape: Shape, by: str, source: str
+    unit_names: tuple[list[str], list[str] | None],
+    recipe: Recipe,
+    shape: Shape,
+    by: str,
+    source: str,
 ) -> tuple[list[Sequence[str]], Decision]:
     """The tasks or classes of each side."""
     (units, test), by_task, plural = unit_names, by == "task", PLURALS[by]
@@ -310,7 +326,9 @@ def _remove_copies(
             remedy = "Nothing to do: no episode holds a row twice."
             share = len(list_) / len(split)
             severity: Any = "warn" if name == "copies_across_tasks" else "info"
-            findings.append(Finding(name, severity, share, len(list_), marks, because, remedy, True))
+            findings.append(
+                Finding(name, severity, share, len(list_), marks, because, remedy, True)
+            )
     return cleaned, tuple(findings)
 
 

@@ -85,7 +85,9 @@ class WrittenForm:
     path: Path | None = None
 
 
-def write_classifier(finished_run: FinishedRun, form: Format, int8: bool, folder: Path) -> dict[str, Any]:
+def write_classifier(
+    finished_run: FinishedRun, form: Format, int8: bool, folder: Path
+) -> dict[str, Any]:
     """Write everything but card and ``export.json`` into the folder ``folder``; the facts."""
     run, result = finished_run.run, finished_run.result
     model = load_exportable_model(run, result)
@@ -168,14 +170,20 @@ def _write_forms(
     else:
         exported_forms = [WrittenForm(ModelForm("onnx", FLOAT32), OnnxEngine(source), source)]
         if int8_path.exists():
-            exported_forms.append(WrittenForm(ModelForm("onnx", INT8), OnnxEngine(int8_path), int8_path))
+            exported_forms.append(
+                WrittenForm(ModelForm("onnx", INT8), OnnxEngine(int8_path), int8_path)
+            )
     gap = compare_file(exportable, exported_forms[0].engine.run)
     check_gap(form.file, gap.relative)
-    torch_form = WrittenForm(ModelForm("torch", FLOAT32), TorchEngine(exportable.saved, exportable.inputs))
+    torch_form = WrittenForm(
+        ModelForm("torch", FLOAT32), TorchEngine(exportable.saved, exportable.inputs)
+    )
     forms = [torch_form, *exported_forms]
     # In bfloat16 through torch, for comparison, where the model can compute so.
     try:
-        bfloat16_engine = TorchEngine(copy.deepcopy(exportable.saved).to(torch.bfloat16), exportable.inputs)
+        bfloat16_engine = TorchEngine(
+            copy.deepcopy(exportable.saved).to(torch.bfloat16), exportable.inputs
+        )
         bfloat16_engine.run(synthetic_batch(exportable, 1, 2))
         forms.append(WrittenForm(ModelForm("torch", BFLOAT16), bfloat16_engine))
     except RuntimeError:
@@ -192,7 +200,9 @@ def _openvino_forms(
     if (folder / INT8_FILE).exists():
         try:
             write_openvino(folder / INT8_FILE, int8_path, facts)
-            forms.append(WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(int8_path), int8_path))
+            forms.append(
+                WrittenForm(ModelForm("openvino", INT8), OpenVinoEngine(int8_path), int8_path)
+            )
         except (ModelError, RuntimeError) as error:
             obstacles[INT8] = str(error).splitlines()[0]
             for part in (int8_path, int8_path.with_suffix(".bin")):
@@ -215,7 +225,11 @@ def _score_forms(
         base = model.scores(stored or model.predictions(model.saved.network, table), table)
         group_names = groups_of(table)
         groups = None if group_names is None else np.unique(group_names, return_inverse=True)[1]
-    batch = synthetic_batch(exportable, 7, DEFAULT_LENGTH if exportable.tokens is None else min(DEFAULT_LENGTH, exportable.tokens))
+    batch = synthetic_batch(
+        exportable,
+        7,
+        DEFAULT_LENGTH if exportable.tokens is None else min(DEFAULT_LENGTH, exportable.tokens),
+    )
     expected = forms[0].engine.run(batch)
     scored_forms = []
     for one in forms:
@@ -236,16 +250,22 @@ def _file_size(path: Path | None) -> int | None:
     return sum(part.stat().st_size for part in parts if part.exists())
 
 
-def _time_forms(scored_forms: list[WrittenForm], exportable: Exportable, length: int | None) -> FormMeasurements:
+def _time_forms(
+    scored_forms: list[WrittenForm], exportable: Exportable, length: int | None
+) -> FormMeasurements:
     times = []
     for batch in BATCHES:
         batch_rows = synthetic_batch(exportable, batch, length or 1)
         times.append(
-            measure(batch, {one.form.name: partial(one.engine.run, batch_rows) for one in scored_forms})
+            measure(
+                batch, {one.form.name: partial(one.engine.run, batch_rows) for one in scored_forms}
+            )
         )
     threads = torch.get_num_threads()
     cpu = str(surroundings(threads, "cpu")["machine"]["cpu"])
-    return FormMeasurements(tuple(one.form for one in scored_forms), tuple(times), length, threads, cpu)
+    return FormMeasurements(
+        tuple(one.form for one in scored_forms), tuple(times), length, threads, cpu
+    )
 
 
 def _median_length(model: ExportableModel, table: Table | None) -> int | None:

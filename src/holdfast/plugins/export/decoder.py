@@ -59,9 +59,13 @@ def write_decoder(finished_run: FinishedRun, folder: Path, name: str) -> dict[st
         texts = [str(one)[:500] for one in sample.column(column)] if column else []
     comparison = read_back(model, tokenizer, path, texts)
     check_gap(form.file, comparison.gap)
-    write_text(folder / "Modelfile", modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos))
+    write_text(
+        folder / "Modelfile",
+        modelfile(tokenizer, gguf_tokenizer.template, form.file, gguf_tokenizer.adds_bos),
+    )
     because = (
-        f"read back by Transformers, it cut {comparison.texts} texts and wrote {comparison.tokens} tokens as "
+        f"read back by Transformers, it cut {comparison.texts} texts and wrote "
+        f"{comparison.tokens} tokens as "
         "the model does"
     )
     notify(Decision("file", form.file, because))
@@ -102,7 +106,11 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
     token, on ``texts`` and some made ones. Raises ``ModelError`` at the first difference."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with silenced(), quiet_transformers(), reading_errors(path.name, ModelError, "cannot be read back"):
+    with (
+        silenced(),
+        quiet_transformers(),
+        reading_errors(path.name, ModelError, "cannot be read back"),
+    ):
         read_model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32
         )
@@ -120,12 +128,16 @@ def read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str] = ())
             )
         if not expected_ids:
             continue
-        ids = torch.tensor([expected_ids[: max(1, int(model.config.max_position_embeddings) - GENERATED_TOKENS)]])
+        ids = torch.tensor(
+            [expected_ids[: max(1, int(model.config.max_position_embeddings) - GENERATED_TOKENS)]]
+        )
         tokens_before, logits = _greedy_tokens(model, ids)
         tokens_read, read_logits = _greedy_tokens(read_model, ids)
         if tokens_before != tokens_read:
             raise ModelError(
-                path.name, f"writes other tokens than the model: {tokens_read[:12]}", tokens_before[:12]
+                path.name,
+                f"writes other tokens than the model: {tokens_read[:12]}",
+                tokens_before[:12],
             )
         tokens += len(tokens_before)
         gap_here = float((logits - read_logits).abs().max()) / max(1.0, float(logits.abs().max()))
@@ -180,7 +192,12 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
 
     prompt_text = render(("user", PROMPT), more=True)
     answer_text = render(("user", PROMPT), ("assistant", ANSWER))
-    if prompt_text is None or answer_text is None or prompt_text.count(PROMPT) != 1 or answer_text.count(ANSWER) != 1:
+    if (
+        prompt_text is None
+        or answer_text is None
+        or prompt_text.count(PROMPT) != 1
+        or answer_text.count(ANSWER) != 1
+    ):
         return None
     before, after = prompt_text.split(PROMPT)
     end = answer_text.split(ANSWER)[1]
@@ -196,12 +213,16 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
         if between.endswith(before[n_common:]) and before[n_common:]:
             begin, opening = before[:n_common], before[n_common:]
             system = (system_start[n_common:], between[: -len(opening)])
-        elif system_start == before[: len(system_start)] and between.endswith(before[len(system_start) :]):
+        elif system_start == before[: len(system_start)] and between.endswith(
+            before[len(system_start) :]
+        ):
             begin, opening = system_start, before[len(system_start) :]
             system = ("", between[: len(between) - len(opening)])
         elif before.startswith(system_start) and before.endswith(between):
             # A later turn has no system's words before it, not even the template's own.
-            second_turn = render(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
+            second_turn = (
+                render(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
+            )
             opening = second_turn.partition(ANSWER)[2].partition(SECOND_PROMPT)[0].removeprefix(end)
             if not opening or not between.endswith(opening):
                 return None

@@ -153,7 +153,9 @@ class Hub:
             )
         offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in TRUE_VALUES), None)
         if offline and api is None:
-            raise MachineError("--push", f"needs the hub, and {offline} forbids it", None, UNSET_OFFLINE)
+            raise MachineError(
+                "--push", f"needs the hub, and {offline} forbids it", None, UNSET_OFFLINE
+            )
         self._api = _hub_api() if api is None else api
         self._name = name
 
@@ -176,7 +178,8 @@ class Hub:
         if files:
             raise RunError(
                 f"--push {name}",
-                f"is a {repository_type} on the hub that already holds something, which is never overwritten",
+                f"is a {repository_type} on the hub that already holds something, which is "
+                "never overwritten",
                 sorted(files)[0],
                 "Choose another name.",
             )
@@ -187,7 +190,9 @@ class Hub:
         ``MachineError`` where the hub refuses or the upload breaks off."""
         space_options = {"space_sdk": "docker"} if repository_type == SPACE else {}
         try:
-            address = self._api.create_repo(name, repo_type=repository_type, private=True, exist_ok=True, **space_options)
+            address = self._api.create_repo(
+                name, repo_type=repository_type, private=True, exist_ok=True, **space_options
+            )
             self._api.upload_folder(
                 repo_id=name,
                 repo_type=repository_type,

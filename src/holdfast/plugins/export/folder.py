@@ -96,7 +96,9 @@ def card(model: Path, form: str, facts: Mapping[str, Any], usage: Sequence[str])
     section_match = SECTION.search(text)
     cleaning_lines = CLEANED.findall(section_match[0]) if section_match else []
     text_cleaning = [line for one in cleaning_lines for line in ("", one)]
-    section = "\n".join(["## How to use it", "", *usage, *text_cleaning, "", *_measurement_lines(facts), ""])
+    section = "\n".join(
+        ["## How to use it", "", *usage, *text_cleaning, "", *_measurement_lines(facts), ""]
+    )
     if section_match:
         # As a function: the section holds backslashes of its own.
         return SECTION.sub(lambda _: section + "\n", text, count=1)
@@ -116,7 +118,9 @@ def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
         rows = speed["rows"]
         batches = list(rows[0]["ms"])
         head = " | ".join(f"ms a row at batch {batch}" for batch in batches)
-        speed_words = f"Speed on {speed['cpu']}, {timing_conditions(speed)}; medians of interleaved repeats:"
+        speed_words = (
+            f"Speed on {speed['cpu']}, {timing_conditions(speed)}; medians of interleaved repeats:"
+        )
         lines += ["", speed_words, "", f"| Engine | Precision | {head} |"]
         lines.append("|---|---|" + "---|" * len(batches))
         for row in rows:

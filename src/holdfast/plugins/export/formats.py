@@ -65,7 +65,9 @@ def format_of(name: str, task: str) -> Format:
     return form
 
 
-def common_facts(finished_run: FinishedRun, form: Format, precision: str, because: str) -> dict[str, Any]:
+def common_facts(
+    finished_run: FinishedRun, form: Format, precision: str, because: str
+) -> dict[str, Any]:
     """The facts that every format has, first in ``export.json``."""
     result = finished_run.result
     return {
@@ -88,7 +90,9 @@ def validation_rows(finished_run: FinishedRun) -> tuple[Table | None, list[Any] 
         try:
             if finished_run.has("valid"):
                 predictions = finished_run.told("valid")
-                return (predictions.table if len(predictions) else None), list(predictions.predictions or ()) or None
+                return (predictions.table if len(predictions) else None), list(
+                    predictions.predictions or ()
+                ) or None
             table = finished_run.table("valid")
             return (table if len(table) else None), None
         except RunError as error:

@@ -22,7 +22,9 @@ from holdfast.core.records import Floats
 
 # gguf.TokenType, which llama.cpp numbers.
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-OTHER_CONVERTER = "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
+OTHER_CONVERTER = (
+    "llama.cpp's own converter knows more tokenizers: convert_hf_to_gguf.py RUN/model."
+)
 # The tokens that GGUF knows by name.
 NAMED_TOKENS = ("bos", "eos", "unk", "pad")
 # llama.cpp's names of how a byte-level tokenizer cuts a text, by the regular expression.
@@ -188,7 +190,10 @@ def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
             "the tokenizer", "is not of the fast kind", type(tokenizer).__name__, OTHER_CONVERTER
         )
     backend_json = json.loads(backend.to_str())
-    model, added = backend_json["model"], {int(one["id"]): one for one in backend_json.get("added_tokens", ())}
+    model, added = (
+        backend_json["model"],
+        {int(one["id"]): one for one in backend_json.get("added_tokens", ())},
+    )
     if model["type"] != "BPE":
         raise ModelError("the tokenizer", "is no BPE", model["type"], OTHER_CONVERTER)
     if not model["merges"]:
@@ -241,7 +246,9 @@ def _pre_tokenizer_name(backend_json: Mapping[str, Any]) -> str:
         pre_tokenizer = PRE_TOKENIZERS.get(str((steps[0].get("pattern") or {}).get("Regex")))
         if pre_tokenizer:
             return pre_tokenizer
-    raise ModelError("the tokenizer", "cuts texts in a way that has no name here", step_types, OTHER_CONVERTER)
+    raise ModelError(
+        "the tokenizer", "cuts texts in a way that has no name here", step_types, OTHER_CONVERTER
+    )
 
 
 def _template(chat_template: Any) -> str | None:

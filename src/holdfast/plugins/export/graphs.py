@@ -41,7 +41,9 @@ def write_onnx(exportable: Exportable, path: Path, facts: Mapping[str, str]) -> 
     ``facts`` as its metadata. Raises ``ModelError`` where its computation has no ONNX form."""
     dynamic = torch.export.Dim.DYNAMIC
     # One row and one token would be taken for constants.
-    example = synthetic_rows(exportable, 3, 9 if exportable.tokens is None else min(9, exportable.tokens))
+    example = synthetic_rows(
+        exportable, 3, 9 if exportable.tokens is None else min(9, exportable.tokens)
+    )
     open_axes = {0: dynamic, 1: dynamic} if exportable.shape is None else {0: dynamic}
     with (
         silenced(),
@@ -255,7 +257,9 @@ def onnx_with_features(path: Path) -> bytes | str:
     # Eight bits are of the product's input, and the features are what was rounded.
     while (producer := node_of_output.get(tensor_name)) is not None and producer.op_type in ROUNDED:
         tensor_name = producer.input[0]
-    graph.output.append(onnx.helper.make_tensor_value_info(tensor_name, onnx.TensorProto.FLOAT, None))
+    graph.output.append(
+        onnx.helper.make_tensor_value_info(tensor_name, onnx.TensorProto.FLOAT, None)
+    )
     content: bytes = model.SerializeToString()
     return content
 

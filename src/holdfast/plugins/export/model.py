@@ -130,7 +130,9 @@ def exportable_image_model(saved: Any, copied: Any, shape: tuple[int, ...]) -> E
     """What is exported of a saved image classifier, for pictures of ``shape``."""
     inputs = (PICTURE,)
     saved_network = PositionalModel(saved, inputs).eval()
-    return Exportable(PositionalModel(merge_adapter(copied), inputs).eval(), saved_network, inputs, shape=shape)
+    return Exportable(
+        PositionalModel(merge_adapter(copied), inputs).eval(), saved_network, inputs, shape=shape
+    )
 
 
 def merge_adapter(model: Any) -> Any:
@@ -202,19 +204,27 @@ class ExportableModel:
             names = np.asarray(table.classes, dtype=object)[np.asarray(table.column("label"))]
             return np.array([a == b for a, b in zip(predictions, names, strict=True)], np.float64)
         if self.label_type == "several":
-            label_sets = [{table.names[i] for i in np.flatnonzero(row)} for row in label_matrix(table)]
-            return np.array([set(a) == b for a, b in zip(predictions, label_sets, strict=True)], float)
+            label_sets = [
+                {table.names[i] for i in np.flatnonzero(row)} for row in label_matrix(table)
+            ]
+            return np.array(
+                [set(a) == b for a, b in zip(predictions, label_sets, strict=True)], float
+            )
         if self.label_type == "number":
             values = np.asarray(table.column("value"), dtype=np.float64)
             errors = np.abs(np.asarray(predictions, dtype=np.float64) - values)
             return np.asarray(1 - np.minimum(1.0, errors / (float(values.std()) or 1.0)))
         label_ids = table.rows.with_format("arrow")[:]["tags"].to_pylist()
         label_tags = [[table.names[tag] for tag in tags] for tags in label_ids]
-        return np.array([_share_correct(a, b) for a, b in zip(predictions, label_tags, strict=True)])
+        return np.array(
+            [_share_correct(a, b) for a, b in zip(predictions, label_tags, strict=True)]
+        )
 
 
 def _share_correct(predicted: Sequence[str], labels: Sequence[str]) -> float:
-    return float(np.mean([a == b for a, b in zip(predicted, labels, strict=True)])) if labels else 1.0
+    return (
+        float(np.mean([a == b for a, b in zip(predicted, labels, strict=True)])) if labels else 1.0
+    )
 
 
 def load_exportable_model(run: Path, result: dict[str, Any]) -> ExportableModel:

@@ -73,7 +73,9 @@ def synthetic_rows(exportable: Exportable, batch: int, length: int) -> tuple[Ten
         # As of a pair whose second text begins in the middle.
         "token_type_ids": mask * (np.arange(length) >= (lengths // 2)[:, None]),
     }
-    return tuple(torch.from_numpy(values[name][row_numbers].astype(np.int64)) for name in exportable.inputs)
+    return tuple(
+        torch.from_numpy(values[name][row_numbers].astype(np.int64)) for name in exportable.inputs
+    )
 
 
 def synthetic_batch(exportable: Exportable, batch: int, length: int) -> dict[str, Tensor]:
@@ -100,7 +102,11 @@ def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
     shapes: list[str] = []
     for length in tested_lengths(exportable):
         with torch.inference_mode():
-            saved_logits = exportable.saved(*synthetic_rows(exportable, SYNTHETIC_ROWS, length)).float().numpy()
+            saved_logits = (
+                exportable.saved(*synthetic_rows(exportable, SYNTHETIC_ROWS, length))
+                .float()
+                .numpy()
+            )
         size = "x".join(map(str, exportable.shape)) if exportable.shape else str(length)
         for batch in BATCHES:
             batch_rows = synthetic_batch(exportable, batch, length)

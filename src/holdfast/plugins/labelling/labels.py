@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
-from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.labels.spelling import label_key
 from holdfast.plugins.store.records import Feedback
 
@@ -40,7 +40,9 @@ class LabelRule:
             return self._class(label)
         if self.label_type == "several":
             if not isinstance(label, list):
-                raise _label_error("is no list of classes", label, 'Give a list: ["a", "b"], or [].')
+                raise _label_error(
+                    "is no list of classes", label, 'Give a list: ["a", "b"], or [].'
+                )
             return list(dict.fromkeys(self._class(one) for one in label))
         if self.label_type == "tags":
             return self._tags(label, row)
@@ -85,7 +87,11 @@ class LabelRule:
 
 
 def label_rule(
-    task: str, classes: Sequence[str] | None, recipe_label_type: str | None = None, *, allow_new: bool = False
+    task: str,
+    classes: Sequence[str] | None,
+    recipe_label_type: str | None = None,
+    *,
+    allow_new: bool = False,
 ) -> LabelRule:
     """The rule of a model's task; ``recipe_label_type`` is that of its recipe, where it has one."""
     known_classes = tuple(classes) if classes else None
@@ -96,10 +102,14 @@ def label_rule(
     return LabelRule(types.get(recipe_label_type, default), known_classes, allow_new)
 
 
-def rule_from_predictions(predictions: Sequence[tuple[Any, Mapping[str, float] | None]]) -> LabelRule:
+def rule_from_predictions(
+    predictions: Sequence[tuple[Any, Mapping[str, float] | None]],
+) -> LabelRule:
     """The rule as far as predictions and their probabilities show it."""
     values = [prediction for prediction, _ in predictions if prediction is not None]
-    classes = tuple(dict.fromkeys(name for _, probabilities in predictions for name in probabilities or ()))
+    classes = tuple(
+        dict.fromkeys(name for _, probabilities in predictions for name in probabilities or ())
+    )
     if any(isinstance(one, list) for one in values):
         if classes:
             return LabelRule("several", classes)
@@ -143,7 +153,9 @@ def resolve_labels(feedback: Iterable[Feedback]) -> ResolvedLabels:
     for row_labels in rows.values():
         by_people = [one for one in row_labels if one.source != "model"]
         last = max(by_people or row_labels, key=lambda one: (one.at, one.id or 0))
-        by_annotator = {one.who: one for one in sorted(by_people, key=lambda one: (one.at, one.id or 0))}
+        by_annotator = {
+            one.who: one for one in sorted(by_people, key=lambda one: (one.at, one.id or 0))
+        }
         several += len(by_annotator) > 1
         disagreed += len({repr(one.label) for one in by_annotator.values()}) > 1
         if any(one.drawn == "uniform" for one in row_labels):

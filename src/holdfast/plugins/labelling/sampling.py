@@ -85,7 +85,9 @@ def next_rows(pool: LabelPool, n: int) -> tuple[DrawnRow, ...]:
     evenly = [int(at) for at in order if set_apart[at] and pool.unlabelled_by_draw[at]]
     even_count = -(-n // CYCLE)
     differing = [] if pool.differing is None else [int(at) for at in order if pool.differing[at]]
-    informative = _informative_rows(pool, pool.unlabelled & ~set_apart, n - min(even_count, len(evenly)))
+    informative = _informative_rows(
+        pool, pool.unlabelled & ~set_apart, n - min(even_count, len(evenly))
+    )
     items: list[DrawnRow] = []
     while len(items) < n and (evenly or differing or informative):
         turn = len(items) % CYCLE
@@ -160,7 +162,9 @@ def select_informative(
         u = inverse_x[best].copy()
         step = float(weight[best] / (1 + weight[best] * height[best]))
         along, of_spread = x @ u, spread @ u
-        gain += -2 * step * along * (inverse_x @ of_spread) + (step * along) ** 2 * float(u @ of_spread)
+        gain += -2 * step * along * (inverse_x @ of_spread) + (step * along) ** 2 * float(
+            u @ of_spread
+        )
         height -= step * along**2
         inverse_x -= step * np.outer(along, u)
     return np.array(selected, dtype=np.int64), np.array(worth)
@@ -237,5 +241,7 @@ def order_keys(names: Sequence[tuple[str, int]]) -> Floats:
 def random_sample_accuracy(correct: int, n: int) -> Estimate:
     """The accuracy on ``n`` uniformly drawn rows, with Wilson's interval."""
     if n < MIN_LABELS:
-        return Estimate(None, why=f"{n} of the {MIN_LABELS} evenly drawn rows it needs are labelled")
+        return Estimate(
+            None, why=f"{n} of the {MIN_LABELS} evenly drawn rows it needs are labelled"
+        )
     return Estimate(correct / n, *wilson(correct, n))

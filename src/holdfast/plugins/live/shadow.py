@@ -23,7 +23,7 @@ import numpy as np
 from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.analyses.row_texts import LabelType
 from holdfast.core.records import Floats, Ints
-from holdfast.core.tasks import TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, TAGGING_TASKS
 from holdfast.plugins.live.stream import Peaks, Verdict, e_values, first_verdict, pair_peaks
 from holdfast.stats.streams.rates import below_evidence, rate_limits
 

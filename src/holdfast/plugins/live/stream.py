@@ -96,9 +96,14 @@ class PairStream:
     def add(self, first: Bools, second: Bools) -> PairStream:
         """The stream after more rows, in order: whether each model was correct, both [n]. Equals
         adding them one by one."""
-        first_right, second_right = np.atleast_1d(np.asarray(first, bool)), np.atleast_1d(np.asarray(second, bool))
+        first_right, second_right = (
+            np.atleast_1d(np.asarray(first, bool)),
+            np.atleast_1d(np.asarray(second, bool)),
+        )
         if first_right.shape != second_right.shape or first_right.ndim != 1:
-            raise Defect("rows of two models", "must be as many", (first_right.shape, second_right.shape))
+            raise Defect(
+                "rows of two models", "must be as many", (first_right.shape, second_right.shape)
+            )
         stream = self
         for start in range(0, len(first_right), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
@@ -136,12 +141,16 @@ class PairStream:
     @property
     def because(self) -> str:
         """The result so far, in a sentence."""
-        counts_text = f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+        counts_text = (
+            f"of {self.rows} rows {self.wins} were right only by the first, {self.losses} only"
+        )
         counts_text += " by the second"
         points = f"{100 * self.margin:g} points"
         undecided = "not decided yet"
         if self.futile_at is not None:
-            undecided = f"the first is not {points} better; whether they are alike is not decided yet"
+            undecided = (
+                f"the first is not {points} better; whether they are alike is not decided yet"
+            )
         sentences = {
             "better": "the first is right more often",
             "worse": "the second is right more often",

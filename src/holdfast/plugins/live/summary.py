@@ -29,7 +29,9 @@ def comparison_summary(evidence: Shadow | Arms) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "way": "shadow" if isinstance(evidence, Shadow) else "ab",
         "verdict": verdict,
-        "because": _shadow_sentence(evidence) if isinstance(evidence, Shadow) else _arms_sentence(evidence),
+        "because": _shadow_sentence(evidence)
+        if isinstance(evidence, Shadow)
+        else _arms_sentence(evidence),
         "next": "stop" if evidence.budget_spent else NEXT[verdict],
         "decided_at": evidence.decided_at,
         "difference": {"value": value, "low": low, "high": high, "level": 0.95},
@@ -94,7 +96,8 @@ def _shadow_sentence(evidence: Shadow) -> str:
     points = 100 * evidence.margin
     margin = "1 point" if math.isclose(points, 1) else f"{points:g} points"
     counts_text = (
-        f"of {count_phrase(evidence.labels, 'labelled row')} on which the two differ the challenger "
+        f"of {count_phrase(evidence.labels, 'labelled row')} on which the two differ the "
+        "challenger "
         f"alone has {evidence.wins:,} right, the shown model alone {evidence.losses:,}"
     )
     if evidence.decided == "equivalent":

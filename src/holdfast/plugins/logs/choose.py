@@ -53,7 +53,17 @@ NON_METRIC_WORDS = {
     *("scale", "scaler", "weight", "lr", "rate", "norm", "time", "runtime", "second", "seconds"),
     *("std", "stderr", "count", "num"),
 }
-NEUTRAL_WORDS = {"epoch", "total", "step", "mean", "avg", "average", "metrics", "history", "running"}
+NEUTRAL_WORDS = {
+    "epoch",
+    "total",
+    "step",
+    "mean",
+    "avg",
+    "average",
+    "metrics",
+    "history",
+    "running",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,9 @@ class NameMeaning:
 def parse_name(name: str) -> NameMeaning | None:
     """What ``name`` measures, ``None`` when it is neither a loss nor a known metric."""
     words = _words(name)
-    ranked_words = [(rank_of_word, word) for word in words if (rank_of_word := _metric_rank(word)) is not None]
+    ranked_words = [
+        (rank_of_word, word) for word in words if (rank_of_word := _metric_rank(word)) is not None
+    ]
     # ``error_rate`` is a metric, ``loss_scale`` and ``reward_std`` are none.
     if not ranked_words or (NON_METRIC_WORDS & set(words) and not {"error", "rate"} <= set(words)):
         return None
@@ -143,8 +155,12 @@ def choose_curves(log: Log, settings: Mapping[str, str], log_name: str) -> Curve
         if key not in SETTINGS:
             raise RecipeError("--set", "is not a series", key, suggest_name(key, list(SETTINGS)))
     columns = _named_columns(log)
-    train = _requested_column(log, settings, "train", log_name) or _plainest(columns, "train", rises=False)
-    valid = _requested_column(log, settings, "valid", log_name) or _plainest(columns, "valid", rises=False)
+    train = _requested_column(log, settings, "train", log_name) or _plainest(
+        columns, "train", rises=False
+    )
+    valid = _requested_column(log, settings, "valid", log_name) or _plainest(
+        columns, "valid", rises=False
+    )
     valid = valid or _plainest(columns, "valid", rises=True)
     # Neither is an error alone: the verdict says what cannot be judged without it.
     if train is None and valid is None:
@@ -192,7 +208,9 @@ def _thin_out(curves: Curves) -> Curves:
         step = 1 if series is None else -(-len(series) // MAX_POINTS)
         if series is not None and step > 1:
             positions = slice((len(series) - 1) % step, None, step)
-            thinned[part] = replace(series, positions=series.positions[positions], values=series.values[positions])
+            thinned[part] = replace(
+                series, positions=series.positions[positions], values=series.values[positions]
+            )
             because = f"{len(series):,} points; more than {MAX_POINTS:,} tell nothing further"
             notify(Decision(f"points of {series.name}", f"every {step}th", because))
     return replace(curves, **thinned)
@@ -208,7 +226,9 @@ def _named_columns(log: Log) -> list[NameMeaning]:
             splits_of_base.setdefault(m.base, set()).add(m.split)
     losses = {m.split for m in meanings if not m.rises and m.rank < len(LOSSES) - 1}
     return [
-        m if m.split is not None else replace(m, split=_guess_split(m, splits_of_base.get(m.base, set()), losses, log))
+        m
+        if m.split is not None
+        else replace(m, split=_guess_split(m, splits_of_base.get(m.base, set()), losses, log))
         for m in meanings
     ]
 
@@ -229,7 +249,9 @@ def _guess_split(
     return "valid" if twins == {"train"} or losses == {"train", "valid"} else log.default_split
 
 
-def _requested_column(log: Log, settings: Mapping[str, str], split: str, log_name: str) -> NameMeaning | None:
+def _requested_column(
+    log: Log, settings: Mapping[str, str], split: str, log_name: str
+) -> NameMeaning | None:
     if split not in settings:
         return None
     name = settings[split]
@@ -256,12 +278,16 @@ def _metrics(columns: Sequence[NameMeaning]) -> tuple[NameMeaning | None, NameMe
     valid = _plainest(columns, "valid", rises=True) or plainest
     if valid is None:
         return None, None
-    training = [m for m in columns if (m.split, m.rises, m.base) == ("train", valid.rises, valid.base)]
+    training = [
+        m for m in columns if (m.split, m.rises, m.base) == ("train", valid.rises, valid.base)
+    ]
     return min(training, key=NameMeaning.cost, default=None), valid
 
 
 def _series(log: Log, column: NameMeaning | None) -> Series | None:
-    return None if column is None else replace(log.columns[column.name], higher_is_better=column.rises)
+    return (
+        None if column is None else replace(log.columns[column.name], higher_is_better=column.rises)
+    )
 
 
 def _as_accuracy(log: Log, column: NameMeaning | None) -> Series | None:
@@ -317,7 +343,11 @@ def validation_row_count(
 
 def _row_column(log: Log) -> tuple[int, str] | None:
     for name, series in log.columns.items():
-        if name.lower() in ROW_COLUMNS and np.isfinite(series.values[-1]) and series.values[-1] >= 1:
+        if (
+            name.lower() in ROW_COLUMNS
+            and np.isfinite(series.values[-1])
+            and series.values[-1] >= 1
+        ):
             return round(float(series.values[-1])), f"the column {name}"
     return None
 

@@ -75,7 +75,9 @@ def _page(html: Path, log: Path, force: bool) -> OutputFile:
 
     inputs = [log]
     if log.is_dir():
-        inputs = run_files_in(log) if html.suffix.lower() in PAGE_SUFFIXES else [log, *run_files_in(log)]
+        inputs = (
+            run_files_in(log) if html.suffix.lower() in PAGE_SUFFIXES else [log, *run_files_in(log)]
+        )
     return check_output(html, inputs, force=force)
 
 
@@ -107,12 +109,20 @@ def early_stopping_savings(curves: Curves) -> dict[str, Any] | None:
     if curves.best is None or curves.last is None:
         return None
     # Steps count what was done; an epoch or a row stands for a stretch that ends there.
-    first_positions = [float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)]
-    first = 0.0 if curves.axis == "step" else min(0.0, *first_positions) - (min(first_positions) < 1)
+    first_positions = [
+        float(s.positions[0]) for s in (curves.train, curves.valid) if s is not None and len(s)
+    ]
+    first = (
+        0.0 if curves.axis == "step" else min(0.0, *first_positions) - (min(first_positions) < 1)
+    )
     span = curves.last - first
     share = (curves.last - curves.best) / span if span > 0 else 0.0
     seconds = None if curves.seconds is None else share * curves.seconds
-    return {"positions": logged_position(curves.last - curves.best), "share": share, "seconds": seconds}
+    return {
+        "positions": logged_position(curves.last - curves.best),
+        "share": share,
+        "seconds": seconds,
+    }
 
 
 def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
@@ -162,7 +172,8 @@ def _savings_words(curves: Curves) -> str:
     unit = curves.axis if savings["positions"] == 1 else f"{curves.axis}s"
     time = "" if savings["seconds"] is None else f", about {_format_duration(savings['seconds'])}"
     return (
-        f"would have saved {savings['positions']:,g} {unit} ({savings['share']:.0%} of the run{time})"
+        f"would have saved {savings['positions']:,g} {unit} ({savings['share']:.0%} of "
+        f"the run{time})"
     )
 
 

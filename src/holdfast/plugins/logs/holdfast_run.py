@@ -69,7 +69,12 @@ def _finished_result(folder: Path) -> dict[str, Any] | None:
     result = read_result(folder)
     check_files(folder, result, [FILE])
     # Without its looks a run gives the verdict that it wrote down.
-    check_files(folder, result, [EVALUATIONS_FILE] if os.path.lexists(folder / EVALUATIONS_FILE) else [], WITHOUT)
+    check_files(
+        folder,
+        result,
+        [EVALUATIONS_FILE] if os.path.lexists(folder / EVALUATIONS_FILE) else [],
+        WITHOUT,
+    )
     return result
 
 
@@ -126,7 +131,10 @@ def _read_verdict(folder: Path) -> RunVerdict | None:
     verdicts = [event for event in events if event["event"] == "verdict"]
     if not verdicts:
         return None
-    last_verdict, steps = _verdict(verdicts[-1]), [event["step"] for event in snapshot_events_on_branch(events)]
+    last_verdict, steps = (
+        _verdict(verdicts[-1]),
+        [event["step"] for event in snapshot_events_on_branch(events)],
+    )
     if steps and steps[-1] > verdicts[-1]["step"]:
         # The journal has a line for each change: the label still holds, its numbers are of then.
         prefix = f"Said at step {verdicts[-1]['step']} and the same since: "

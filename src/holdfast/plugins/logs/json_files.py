@@ -73,7 +73,9 @@ def read_trainer_state(path: Path) -> Log:
         str(file),
         # The plan counts steps; entries of old versions have epochs alone.
         planned=planned if planned and planned > 0 and "step" in rows[-1] else None,
-        seconds=next((parse_number(e["train_runtime"]) for e in entries if "train_runtime" in e), None),
+        seconds=next(
+            (parse_number(e["train_runtime"]) for e in entries if "train_runtime" in e), None
+        ),
     )
 
 

@@ -125,7 +125,9 @@ def from_rows(rows: Iterable[Mapping[str, Any]], source: str, log_name: str, **f
     return Log(source, axis, series, epochs=epochs, **facts)
 
 
-def _numbers(rows: Iterable[Mapping[str, Any]], log_name: str) -> tuple[dict[str, _ColumnNumbers], int]:
+def _numbers(
+    rows: Iterable[Mapping[str, Any]], log_name: str
+) -> tuple[dict[str, _ColumnNumbers], int]:
     """The numbers of every column, in the order in which the columns first stand."""
     cells: defaultdict[str, _ColumnNumbers] = defaultdict(_ColumnNumbers)
     count = numbers = 0

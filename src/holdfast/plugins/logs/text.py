@@ -128,7 +128,9 @@ def flatten(value: dict[str, Any], log_name: str) -> dict[str, Any]:
         for key, item in items:
             name = f"{prefix}{key}"
             if len(name) > MAX_NAME_LENGTH:
-                raise not_a_log(log_name, f"has a name of more than {MAX_NAME_LENGTH:,} characters", name)
+                raise not_a_log(
+                    log_name, f"has a name of more than {MAX_NAME_LENGTH:,} characters", name
+                )
             if isinstance(item, dict):
                 if len(stack) >= MAX_DEPTH:
                     raise not_a_log(log_name, f"is nested beyond {MAX_DEPTH} levels", name)

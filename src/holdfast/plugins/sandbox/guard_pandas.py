@@ -55,7 +55,11 @@ class ProgramGuard:
             id(one): name for space in spaces for name, one in space.items() if callable(one)
         }
         self.classes = [str, pd.Series, pd.DataFrame]
-        attributes = (getattr_static(owner_class, name, None) for owner_class in self.classes for name in self.values)
+        attributes = (
+            getattr_static(owner_class, name, None)
+            for owner_class in self.classes
+            for name in self.values
+        )
         self.in_class = {id(one) for one in attributes if isinstance(one, METHODS)}
         self.pandas = {id(one): name for name, one in self.pd.listed.items()}
         self.space: dict[str, Any] = {}

@@ -49,13 +49,19 @@ def execution_metric(
             if table is not None
         }
         # A process for each: equal questions about one table are asked once.
-        new = [pair for pair in dict.fromkeys(references.values()) if pair not in reference_outcomes]
+        new = [
+            pair for pair in dict.fromkeys(references.values()) if pair not in reference_outcomes
+        ]
         reference_outcomes.update(zip(new, run(new), strict=True))
         values = np.full(len(generated), np.nan)
-        valid = {i: pair for i, pair in references.items() if reference_outcomes[pair].error is None}
+        valid = {
+            i: pair for i, pair in references.items() if reference_outcomes[pair].error is None
+        }
         outcomes = run([(generated.texts[i], table) for i, (_, table) in valid.items()])
         for (i, pair), outcome in zip(valid.items(), outcomes, strict=True):
-            same = same_result(outcome.result, reference_outcomes[pair].result, is_ordered(pair[0], language))
+            same = same_result(
+                outcome.result, reference_outcomes[pair].result, is_ordered(pair[0], language)
+            )
             values[i] = outcome.error is None and same
         return values
 

@@ -19,7 +19,11 @@ MAX_CELLS = 100_000
 RESULT = "result"
 # What pandas loads late, by the word of a program that makes it: a fenced process loads nothing.
 NOT_LOADED = ("numba_", "_numba", "style", "style_render")
-LATE_MODULES = {"kendall": "scipy.stats", "spearman": "scipy.stats", "win_type": "scipy.signal.windows"}
+LATE_MODULES = {
+    "kendall": "scipy.stats",
+    "spearman": "scipy.stats",
+    "win_type": "scipy.signal.windows",
+}
 
 _SIBLINGS: dict[str, Any] = {}
 
@@ -97,7 +101,9 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, (pd.DataFrame, pd.Series)):
         if value.size > MAX_CELLS:
             raise ValueError("the result is too large")
-        has_row_numbers = value.index.nlevels == 1 and pd.api.types.is_integer_dtype(value.index.dtype)
+        has_row_numbers = value.index.nlevels == 1 and pd.api.types.is_integer_dtype(
+            value.index.dtype
+        )
         frame = value if has_row_numbers else value.reset_index()
         return plain_values(frame.to_numpy(dtype=object).tolist())
     if isinstance(value, (pd.Index, np.ndarray, pd.api.extensions.ExtensionArray)):

@@ -40,7 +40,9 @@ class ProgramOutcome:
     error: str | None = None
 
 
-RESULTS_TOO_LARGE = ProgramOutcome(error="ValueError: the results of all programs together are too large")
+RESULTS_TOO_LARGE = ProgramOutcome(
+    error="ValueError: the results of all programs together are too large"
+)
 
 
 def run_programs(
@@ -84,7 +86,9 @@ def isolation(language: str, unsafe: bool = False) -> str:
             "allows: only checks inside Python and limits on time and memory do"
         )
     network_note = ", in a network namespace of its own" if network else ""
-    return f"the kernel gives it no file, no network and no process (Landlock, seccomp){network_note}"
+    return (
+        f"the kernel gives it no file, no network and no process (Landlock, seccomp){network_note}"
+    )
 
 
 def check_machine(language: str, unsafe: bool = False) -> None:
@@ -227,7 +231,11 @@ def _line(process: _Process, deadline: float) -> bytes | None:
     stream, buffer = _require_stream(process.popen.stdout), process.unread
     while b"\n" not in buffer:
         seconds_left = deadline - time.monotonic()
-        if len(buffer) > MAX_LINE_BYTES or seconds_left <= 0 or not select.select([stream], [], [], seconds_left)[0]:
+        if (
+            len(buffer) > MAX_LINE_BYTES
+            or seconds_left <= 0
+            or not select.select([stream], [], [], seconds_left)[0]
+        ):
             return None
         part = stream.read1(1 << 16)  # type: ignore[attr-defined]
         if not part:

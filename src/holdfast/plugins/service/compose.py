@@ -55,7 +55,10 @@ class ServeRequest:
 
 
 def compose(
-    request: ServeRequest, on_ready: Callable[[ServiceEngine], None], log: Log, notify: DecisionListener
+    request: ServeRequest,
+    on_ready: Callable[[ServiceEngine], None],
+    log: Log,
+    notify: DecisionListener,
 ) -> RunningService:
     """Check what can be checked without the model, open the store and bind the port; ``run()``
     loads the model. ``on_ready`` is called when requests are answered.
@@ -269,7 +272,9 @@ def _with_challenger(
     shadow_runner = None
     if setup.way == "shadow":
         max_delay_s = min(settings.lag_s * 2 / 3, 20.0) if settings.lag_s else 20.0
-        shadow_runner = ShadowRunner(challenger, store, lambda: router.busy, max_delay_s, log, settings.mask)
+        shadow_runner = ShadowRunner(
+            challenger, store, lambda: router.busy, max_delay_s, log, settings.mask
+        )
     observer = ComparisonObserver(setup, store, shadow_runner, log)
     router.end_comparison = observer.close
     return router, observer

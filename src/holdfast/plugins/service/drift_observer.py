@@ -88,7 +88,9 @@ class DriftObserver:
         self._harm_watch = None if right is None else HarmWatch.of_reference(right)
         self._harm_found: dict[str, Any] | None = None
         self._labels: list[tuple[float, float]] = []
-        self._uneven_labels = self._unknown_labels = self._repeated_labels = self._other_model_rows = 0
+        self._uneven_labels = self._unknown_labels = self._repeated_labels = (
+            self._other_model_rows
+        ) = 0
         self._accuracy: tuple[int, Estimate] | None = None
 
     @property
@@ -104,15 +106,25 @@ class DriftObserver:
         if self._vector_source is None:
             # The model's vectors are comparable where they have the width and the precision of the
             # reference's; otherwise hashed words are used.
-            reference_vectors, vectors = self._run_reference.reference.rows.vectors, served.predictions.vectors
-            comparable = reference_vectors is not None and vectors is not None and vectors.shape[1] == reference_vectors.shape[1]
-            self._start_monitor(BY_MODEL if comparable and self._facts.precision == FLOAT32 else BY_WORDS)
+            reference_vectors, vectors = (
+                self._run_reference.reference.rows.vectors,
+                served.predictions.vectors,
+            )
+            comparable = (
+                reference_vectors is not None
+                and vectors is not None
+                and vectors.shape[1] == reference_vectors.shape[1]
+            )
+            self._start_monitor(
+                BY_MODEL if comparable and self._facts.precision == FLOAT32 else BY_WORDS
+            )
         predictions = served.predictions.answers
         rows = self._drift_rows(served)
         self._waiting.append(rows)
         confidence = rows.numbers.get(CONFIDENCE, np.full(len(rows), np.nan))
         self._predictions[served.request] = [
-            (_top_prediction(one), float(probability)) for one, probability in zip(predictions, confidence, strict=True)
+            (_top_prediction(one), float(probability))
+            for one, probability in zip(predictions, confidence, strict=True)
         ]
         self._unlabelled_rows += len(predictions)
         while self._unlabelled_rows > MAX_UNLABELLED and len(self._predictions) > 1:
@@ -211,12 +223,19 @@ class DriftObserver:
 
     @property
     def _reference(self) -> Reference:
-        return self._run_reference.reference if self._vector_source == BY_MODEL else self._run_reference.with_word_vectors()
+        return (
+            self._run_reference.reference
+            if self._vector_source == BY_MODEL
+            else self._run_reference.with_word_vectors()
+        )
 
     def _drift_rows(self, served: Served) -> DriftRows:
         texts = texts_of(served.rows, self._facts, self._data)
         answers, vectors = served.predictions.answers, served.predictions.vectors
-        labels, confidence = [_top_prediction(one) for one in answers], [one.confidence for one in answers]
+        labels, confidence = (
+            [_top_prediction(one) for one in answers],
+            [one.confidence for one in answers],
+        )
         if self._vector_source == BY_WORDS:
             vectors = None if texts is None else hashed_word_vectors(texts)
         names = tuple(f"{served.request}/{n}" for n in range(len(answers)))
@@ -257,7 +276,9 @@ class DriftObserver:
         keys = ("verdict", "differ", "inputs", "classes", "facts", "accuracy", "terms")
         event = {key: comparison[key] for key in keys}
         differences = ", ".join(comparison["differ"]) or "nothing that is sure"
-        event["because"] = f"{len(rows):,} rows of the new kind are known; they differ in: {differences}"
+        event["because"] = (
+            f"{len(rows):,} rows of the new kind are known; they differ in: {differences}"
+        )
         event |= {"examples": examples, "since": self._monitor.last_change, "rows": len(rows)}
         result: dict[str, Any] = to_json(event)
         return result
@@ -281,7 +302,10 @@ class DriftObserver:
 
     def _estimate_accuracy(self, recent: DriftRows) -> Estimate:
         reference = self._reference
-        reference_confidence, confidence = reference.rows.numbers.get(CONFIDENCE), recent.numbers.get(CONFIDENCE)
+        reference_confidence, confidence = (
+            reference.rows.numbers.get(CONFIDENCE),
+            recent.numbers.get(CONFIDENCE),
+        )
         if reference.correct is None or reference_confidence is None or confidence is None:
             return Estimate(None, why="answers of this task are not right or wrong")
         support = weights = None
@@ -292,7 +316,9 @@ class DriftObserver:
                 outside_share = float(separation.outside.mean())
                 support = support_problem(separation.weights, outside_share, int(finite.sum()))
                 weights = separation.weights if (separation.area.low or 0) > 0.5 else None
-        return estimate_accuracy(reference_confidence, reference.correct, confidence, weights=weights, support=support)
+        return estimate_accuracy(
+            reference_confidence, reference.correct, confidence, weights=weights, support=support
+        )
 
     def _label_summary(self) -> dict[str, Any]:
         if self._harm_watch is None:
@@ -310,7 +336,10 @@ class DriftObserver:
             unlabelled = self._recent.numbers.get(CONFIDENCE, np.zeros(0))
             estimate = powered_accuracy(correct, confidence, unlabelled)
             result["accuracy_labelled"] = estimate.value
-            result |= {"accuracy_labelled_low": estimate.low, "accuracy_labelled_high": estimate.high}
+            result |= {
+                "accuracy_labelled_low": estimate.low,
+                "accuracy_labelled_high": estimate.high,
+            }
         return result
 
 
@@ -388,7 +417,12 @@ class LazyDriftObserver:
             self._log(f"drift: from here on of {model}, which took the place of {self._model_name}")
             if self._observer is not None:
                 self._pending_events += self._observer.events()
-            self._model_name, self._observer, self._pending_state, self._reason = model, None, None, ""
+            self._model_name, self._observer, self._pending_state, self._reason = (
+                model,
+                None,
+                None,
+                "",
+            )
         self.start()
         if self._observer is not None:
             self._observer.observe(served)
@@ -462,7 +496,8 @@ def drift_observers(
         rows = None
     if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS:
         because_few = (
-            f"the run has {count_phrase(rows, 'validation row')} to compare them with, and it takes "
+            f"the run has {count_phrase(rows, 'validation row')} to compare them with, and "
+            "it takes "
             f"{MIN_REFERENCE_ROWS}; the classes that are answered and how sure the model is are "
             f"watched from {MIN_ROWS} rows on"
         )

@@ -127,10 +127,17 @@ class Labelling:
             taken_keys = {_key(candidate) for candidate in claims if candidate.who != annotator}
             skipped = {(id, at) for id, at, whose, _ in self._store.skipped() if whose == annotator}
             for fresh in (False, True):
-                if fresh or not self._queue or self._labels_since >= REFILL_AFTER_LABELS or now - self._queue_filled_at > MAX_QUEUE_AGE_S:
+                if (
+                    fresh
+                    or not self._queue
+                    or self._labels_since >= REFILL_AFTER_LABELS
+                    or now - self._queue_filled_at > MAX_QUEUE_AGE_S
+                ):
                     self._fill_queue(now)
                     fresh = True
-                for candidate in sorted(self._queue, key=lambda candidate: _key(candidate[0]) not in own_keys):
+                for candidate in sorted(
+                    self._queue, key=lambda candidate: _key(candidate[0]) not in own_keys
+                ):
                     key = _key(candidate[0])
                     if key in skipped or key in taken_keys:
                         continue
@@ -147,7 +154,9 @@ class Labelling:
         """This row once more, for an annotator who has not finished it. Raises ``DataError`` where
         it was deleted, or somebody else has it."""
         kept, now = self._kept_row(request, index), self._clock()
-        if not self._store.claim(request, index, _checked_name(annotator), now, now + self._lease_s):
+        if not self._store.claim(
+            request, index, _checked_name(annotator), now, now + self._lease_s
+        ):
             raise DataError("this row", "was taken by somebody else", None, "Take the next one.")
         return self._task((kept, Drawn(0, self._draw_method(request, index), "asked again")), now)
 
@@ -167,7 +176,11 @@ class Labelling:
         label = self.rule.check(label, kept.row)
         # Also of an expired lease: the annotator has seen the prediction.
         key = (request, index)
-        suggestion_seen = [one.seen for one in self._store.claims(0.0) if (*_key(one), one.who) == (*key, annotator)]
+        suggestion_seen = [
+            one.seen
+            for one in self._store.claims(0.0)
+            if (*_key(one), one.who) == (*key, annotator)
+        ]
         stored = self._store.add_feedback(
             Feedback(
                 request,
@@ -200,7 +213,9 @@ class Labelling:
         none. A deleted label cannot be restored."""
         annotator = _checked_name(annotator)
         now = self._clock()
-        skips = [(at, id, place) for id, place, whose, at in self._store.skipped() if whose == annotator]
+        skips = [
+            (at, id, place) for id, place, whose, at in self._store.skipped() if whose == annotator
+        ]
         own_labels = self._store.feedback_by(annotator, source="page")
         label, skip = (own_labels[-1] if own_labels else None), (skips[-1] if skips else None)
         if label is None and skip is None:
@@ -252,10 +267,15 @@ class Labelling:
         position = float(order_keys([(request, index)])[0])
         if position < EVEN_SHARE:
             return "uniform"
-        if position >= EVEN_SHARE + COMPARED_SHARE or (models := _compared_models(self._store)) is None:
+        if (
+            position >= EVEN_SHARE + COMPARED_SHARE
+            or (models := _compared_models(self._store)) is None
+        ):
             return "chosen"
         stored = self._store.request(request)
-        first, second = both_answers(stored, *models).get(index, (None, None)) if stored else (None, None)
+        first, second = (
+            both_answers(stored, *models).get(index, (None, None)) if stored else (None, None)
+        )
         return "unlike" if first != second else "chosen"
 
     def _kept_row(self, request: str, index: int) -> StoredRow:
@@ -284,7 +304,9 @@ class Labelling:
                 [(drawn.prediction.prediction, drawn.prediction.probabilities) for drawn in rows]
             )
         pool = label_pool(rows, feedback, self.rule, models_differ(self._store, rows))
-        self._queue = deque((rows[drawn.position], drawn) for drawn in next_rows(pool, QUEUE_LENGTH))
+        self._queue = deque(
+            (rows[drawn.position], drawn) for drawn in next_rows(pool, QUEUE_LENGTH)
+        )
 
     def _accuracy(self, resolved: ResolvedLabels) -> dict[str, Estimate]:
         if self.rule.label_type in ("number", "text"):
@@ -294,7 +316,9 @@ class Labelling:
         total: Counter[str] = Counter()
         predictions: dict[Key, StoredPrediction] = {}
         for request in requests_by_id(self._store, (one.request for one in evenly_drawn)):
-            predictions |= {(request.id, one.index): one for one in request.predictions if one.shown}
+            predictions |= {
+                (request.id, one.index): one for one in request.predictions if one.shown
+            }
         for one in evenly_drawn:
             prediction = predictions.get(_key(one))
             # A row that the model left to an annotator is neither correct nor wrong.
@@ -346,13 +370,18 @@ def label_pool(
         labelled_texts.add(text)
     vectors = _vectors(rows, model)
     doubt = np.array(
-        [np.nan if one.prediction.confidence is None else 1 - one.prediction.confidence for one in rows]
+        [
+            np.nan if one.prediction.confidence is None else 1 - one.prediction.confidence
+            for one in rows
+        ]
     )
     probabilities = _probabilities(rows, rule)
     if probabilities is not None and rule.classes is not None:
         if vectors is not None:
             class_index = {name: positions for positions, name in enumerate(rule.classes)}
-            label_indices = [class_index.get(str(labels[key]), -1) if key in labels else -1 for key in keys]
+            label_indices = [
+                class_index.get(str(labels[key]), -1) if key in labels else -1 for key in keys
+            ]
             probabilities = update_probabilities(vectors, np.array(label_indices), probabilities)
         doubt = prediction_uncertainty(probabilities)
     due = np.array([key not in drawn_evenly for key in keys])
@@ -375,7 +404,9 @@ def _vectors(rows: Sequence[StoredRow], model: str) -> Floats | None:
         return None
     size = sizes.most_common(1)[0][0]
     has_vector = np.array([one is not None and len(one) == size for one in stored])
-    data = b"".join(one for one, use in zip(stored, has_vector, strict=True) if use and one is not None)
+    data = b"".join(
+        one for one, use in zip(stored, has_vector, strict=True) if use and one is not None
+    )
     array = np.frombuffer(data, dtype="<f2").reshape(int(has_vector.sum()), -1).astype(np.float32)
     finite = np.isfinite(array).all(axis=1)
     vectors = np.zeros((len(rows), array.shape[1]), dtype=np.float32)
@@ -387,7 +418,9 @@ def _probabilities(rows: Sequence[StoredRow], rule: LabelRule) -> Floats | None:
     if rule.label_type != "class" or not rule.classes or len(rule.classes) < 2:
         return None
     stored = [one.prediction.probabilities or {} for one in rows]
-    probabilities = np.array([[one.get(name, 0.0) for name in rule.classes] for one in stored], dtype=float)
+    probabilities = np.array(
+        [[one.get(name, 0.0) for name in rule.classes] for one in stored], dtype=float
+    )
     total = probabilities.sum(axis=1, keepdims=True)
     uniform = 1 / len(rule.classes)
     return np.where(total > 0, probabilities / np.where(total > 0, total, 1), uniform)
@@ -406,5 +439,7 @@ def _key(one: StoredRow | Feedback | Claim) -> Key:
 def _checked_name(annotator: str) -> str:
     name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise DataError("who labels", "has no name", annotator, f"Give 1 to {MAX_NAME_LENGTH} characters.")
+        raise DataError(
+            "who labels", "has no name", annotator, f"Give 1 to {MAX_NAME_LENGTH} characters."
+        )
     return name

@@ -31,7 +31,9 @@ class ServiceCounters(Collector):
     of the observers (their top-level numbers become gauges), ``facts`` the labels of
     ``holdfast_model_info``."""
 
-    def __init__(self, gauges: Gauges, summaries: ObserverSummaries, facts: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self, gauges: Gauges, summaries: ObserverSummaries, facts: Callable[[], Mapping[str, str]]
+    ) -> None:
         # Without this, each counter has a second series with its creation time.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)

@@ -22,7 +22,7 @@ from holdfast.core.errors import StoreError
 from holdfast.core.records import Floats
 from holdfast.plugins.service.records import Served, ServiceObserver
 from holdfast.plugins.store.records import Event, Feedback, Row, StoredPrediction, StoredRequest
-from holdfast.quality.clean.texts import masked
+from holdfast.quality.clean.texts import mask_personal
 
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
@@ -231,7 +231,7 @@ def masked_request(request: StoredRequest) -> StoredRequest:
     """The request with its texts and generated answers masked. Takes tens of microseconds a text,
     so it does not run before the response is sent."""
     texts = tuple(replace(text, row=masked_row(text.row)) for text in request.texts)
-    return replace(request, texts=texts, said=masked_predictions(request.said))
+    return replace(request, texts=texts, predictions=masked_predictions(request.predictions))
 
 
 def masked_predictions(predictions: Sequence[StoredPrediction]) -> tuple[StoredPrediction, ...]:
@@ -252,11 +252,11 @@ def packed_vector(vectors: Floats | None, index: int) -> bytes | None:
 
 def _masked(value: Any, *, numbers: bool = True) -> Any:
     if isinstance(value, str):
-        return masked(value) if len(value) <= MAX_MASKED else value
+        return mask_personal(value) if len(value) <= MAX_MASKED else value
     if isinstance(value, int) and numbers and not isinstance(value, bool):
         # A card or account number may also be a JSON number.
         written = str(value)
-        return value if (hidden := masked(written)) == written else hidden
+        return value if (hidden := mask_personal(written)) == written else hidden
     if isinstance(value, Mapping):
         return {_masked(name): _masked(one, numbers=numbers) for name, one in value.items()}
     if isinstance(value, (list, tuple)):

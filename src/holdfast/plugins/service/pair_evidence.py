@@ -78,7 +78,9 @@ class PairEvidence:
             rule = f"is shown to be worse than {self.served} ({because}){after}"
             raise RecipeError(self.model, rule, None, f"Keep the served model, {FORCE_HINT}")
         if self.decision == REJECTED:
-            remedy = f"No live comparison overrides a rejection. Keep the served model, {FORCE_HINT}"
+            remedy = (
+                f"No live comparison overrides a rejection. Keep the served model, {FORCE_HINT}"
+            )
             first, why = Path((self.gate or {})["from"]).name, (self.gate or {}).get("because")
             rule = f"was rejected by the gate as an update of {first}: {why}"
             raise RecipeError(self.model, rule, None, remedy)
@@ -179,7 +181,11 @@ def _running_comparison(store: Store, pair: set[str], at: float) -> Mapping[str,
     if {latest.get("shown"), latest.get("challenger")} != pair:
         return None
     stored = store.state(latest["key"])
-    return latest if stored is None else update_comparison(store, ComparisonState.of(stored).setup, at).summary()
+    return (
+        latest
+        if stored is None
+        else update_comparison(store, ComparisonState.of(stored).setup, at).summary()
+    )
 
 
 def _from_side_of(model: str, comparison: Mapping[str, Any]) -> Mapping[str, Any]:

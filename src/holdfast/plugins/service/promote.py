@@ -48,7 +48,9 @@ def command(
 
     with closing(open_store(store)) as opened:
         promotion = promote(opened, run, undo=undo, instead_of=instead_of, force=force)
-    output.show(promotion.to_json(), lambda columns: promotion_text(promotion, opened.name, columns))
+    output.show(
+        promotion.to_json(), lambda columns: promotion_text(promotion, opened.name, columns)
+    )
 
 
 def promotion_text(promotion: Promotion, store: str, columns: int) -> str:

@@ -238,7 +238,9 @@ def _undo(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> 
     check_model(previous, result)
     if served_name(previous) != model:
         rule = f"is not {model} any more, which was served before {current.model}"
-        remedy = f"Bring it back, or promote another run in its place. {RESULT_FILE} says which it is."
+        remedy = (
+            f"Bring it back, or promote another run in its place. {RESULT_FILE} says which it is."
+        )
         raise RunError(str(previous), rule, served_name(previous), remedy)
     return _append(store, Promotion(current.model, model, previous.resolve(), undo=True), at)
 
@@ -374,7 +376,9 @@ class PromotionFollower:
             return challenger
         if (actual_name := served_name(promoted.run)) != promoted.model:
             remedy = "Promote a run that is whole, or take the promotion back with --undo."
-            raise RunError(str(promoted.run), f"is not {promoted.model} any more", actual_name, remedy)
+            raise RunError(
+                str(promoted.run), f"is not {promoted.model} any more", actual_name, remedy
+            )
         engine = self._load(promoted.run, None)
         try:
             refuse_incompatible(self._lineup.facts, engine.facts)

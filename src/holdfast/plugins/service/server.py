@@ -199,7 +199,9 @@ class RunningService:
         engine, observers = await asyncio.to_thread(self._load)
         if engine.facts.task in DECODER_TASKS:
             # Open requests are answered, and generation takes time.
-            max_answer_s = max(self.service.settings.chat_timeout_s, self.service.settings.timeout_s)
+            max_answer_s = max(
+                self.service.settings.chat_timeout_s, self.service.settings.timeout_s
+            )
             self._server.config.timeout_graceful_shutdown = int(max_answer_s + GRACE_S) + 1
         await asyncio.to_thread(self.service.load, engine, observers)
         self._on_ready(engine)

@@ -101,7 +101,9 @@ class Service:
     ) -> None:
         """Set the loaded model, with ``chats`` where it supports conversations."""
         self.loaded_engine, self.chats = engine, chats
-        self.observer_thread = ObserverThread(observers, self.store, self.log, lambda: engine.facts.model)
+        self.observer_thread = ObserverThread(
+            observers, self.store, self.log, lambda: engine.facts.model
+        )
 
     @property
     def ready(self) -> bool:
@@ -112,10 +114,18 @@ class Service:
     def engine(self) -> ServiceEngine:
         """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
         if self.loaded_engine is None or not self.ready:
-            rule, retry_after_s = ("shuts down", 5) if self.draining else ("is loading its model", 1)
+            rule, retry_after_s = (
+                ("shuts down", 5) if self.draining else ("is loading its model", 1)
+            )
             remedy = "Ask again after the seconds in Retry-After."
             raise Fault(
-                503, "this service", rule, None, remedy, reason="not ready", retry_after_s=retry_after_s
+                503,
+                "this service",
+                rule,
+                None,
+                remedy,
+                reason="not ready",
+                retry_after_s=retry_after_s,
             )
         return self.loaded_engine
 
@@ -185,7 +195,8 @@ class Service:
         self._recent[served.request] = RecentRequest(served.rows, record, size)
         self._recent_size += size
         while self._recent and (
-            len(self._recent) > self.settings.max_remembered or self._recent_size > MAX_RECENT_CHARACTERS
+            len(self._recent) > self.settings.max_remembered
+            or self._recent_size > MAX_RECENT_CHARACTERS
         ):
             _, oldest = self._recent.popitem(last=False)
             self._recent_size -= oldest.size
@@ -312,10 +323,14 @@ class ExplanationQueue:
         self._waiting += 1
         try:
             async with self._turn:
-                explanations = [await engine.run(partial(_explain_row, engine, row)) for row in rows]
+                explanations = [
+                    await engine.run(partial(_explain_row, engine, row)) for row in rows
+                ]
         finally:
             self._waiting -= 1
-        joined = tuple(replace(row, row=n) for n, one in enumerate(explanations) for row in one.rows)
+        joined = tuple(
+            replace(row, row=n) for n, one in enumerate(explanations) for row in one.rows
+        )
         seconds = sum(one.seconds for one in explanations)
         return replace(explanations[0], rows=joined, seconds=seconds).to_json()
 

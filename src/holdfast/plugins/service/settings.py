@@ -86,7 +86,9 @@ def serving(settings: Iterable[str] = ()) -> Serving:
         name, equals, text = setting.partition("=")
         key = name.strip()
         if not equals:
-            raise RecipeError("--set", "needs KEY=VALUE", setting, f"E.g. --set {known_keys[0]}=true.")
+            raise RecipeError(
+                "--set", "needs KEY=VALUE", setting, f"E.g. --set {known_keys[0]}=true."
+            )
         if key not in known_keys:
             raise RecipeError("--set", "names an unknown key", key, suggest_name(key, known_keys))
         *parts, leaf = key.removeprefix(PREFIX).split(".")

@@ -50,7 +50,9 @@ def open_database(where: str) -> Engine:
     """
     path = file_of(where)
     if is_url(where) and path is None and where.startswith("sqlite"):
-        raise StoreError(mask_password(where), "names no file", None, "Write sqlite:///FOLDER/FILE.db.")
+        raise StoreError(
+            mask_password(where), "names no file", None, "Write sqlite:///FOLDER/FILE.db."
+        )
     scheme, _, rest = where.partition("://")
     url: Any = f"{DRIVERS.get(scheme, scheme)}://{rest}"
     if path is not None:
@@ -114,17 +116,27 @@ def make_tables(engine: Engine, where: str) -> None:
             _make_file(path)
     with translating_errors(where), writing(engine) as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(CREATION_LOCK)))
+            connection.execute(
+                sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(CREATION_LOCK))
+            )
         existing = set(sqlalchemy.inspect(connection).get_table_names())
         store_tables = set(tables.metadata.tables)
-        if tables.facts.name not in existing and (existing & store_tables or (existing and path is not None)):
+        if tables.facts.name not in existing and (
+            existing & store_tables or (existing and path is not None)
+        ):
             rule = "holds tables of something else"
-            raise StoreError(mask_password(where), rule, sorted(existing)[:5], "Name another store.")
+            raise StoreError(
+                mask_password(where), rule, sorted(existing)[:5], "Name another store."
+            )
         if tables.facts.name in existing:
-            schema_query = sqlalchemy.select(tables.facts.c.value).where(tables.facts.c.name == "schema")
+            schema_query = sqlalchemy.select(tables.facts.c.value).where(
+                tables.facts.c.name == "schema"
+            )
             schema = connection.execute(schema_query).scalar()
             if schema is None or schema > tables.SCHEMA:
-                rule = "was made by a newer Holdfast" if schema else "holds tables of something else"
+                rule = (
+                    "was made by a newer Holdfast" if schema else "holds tables of something else"
+                )
                 remedy = "Update Holdfast, or name another store."
                 raise StoreError(mask_password(where), rule, schema, remedy)
         tables.metadata.create_all(connection)

@@ -45,20 +45,33 @@ def command(
     if len(given) != 1:
         rule = "needs one of --request, --user and --who"
         options_given = ", ".join(f"--{name}" for name in given) or None
-        raise RecipeError("what to forget", rule, options_given, "E.g. --request ID, as /predict gave it.")
+        raise RecipeError(
+            "what to forget", rule, options_given, "E.g. --request ID, as /predict gave it."
+        )
     from holdfast.plugins.store.records import user_mark
     from holdfast.plugins.store.store import open_store
 
     by: Any
     ((by, value),) = given.items()
     with closing(open_store(store, make=False)) as opened:
-        deleted_counts = opened.delete(time.time(), by=by, value=user_mark(value) if by == "user" else value)
-        document = {"schema": 1, "by": by, "gone": deleted_counts, "erased": not opened.pending_scrubs()}
+        deleted_counts = opened.delete(
+            time.time(), by=by, value=user_mark(value) if by == "user" else value
+        )
+        document = {
+            "schema": 1,
+            "by": by,
+            "gone": deleted_counts,
+            "erased": not opened.pending_scrubs(),
+        }
     output.show(document, lambda _: _summary(document))
 
 
 def _summary(document: dict[str, Any]) -> str:
-    deleted_words = [count_phrase(n, TABLE_WORDS[name]) for name, n in document["gone"].items() if n and name in TABLE_WORDS]
+    deleted_words = [
+        count_phrase(n, TABLE_WORDS[name])
+        for name, n in document["gone"].items()
+        if n and name in TABLE_WORDS
+    ]
     if not deleted_words:
         return "Nothing of it was there."
     lines = [f"Deleted: {', '.join(deleted_words)}."]

@@ -183,11 +183,14 @@ class Store:
         parts_query = select(answers).where(columns.request.in_(list(requests))).order_by(*order)
         for row in self._read(parts_query):
             predictions[row.request].append(StoredPrediction(**_columns_of(row, "request")))
-        parts_query = select(texts).where(texts.c.request.in_(list(requests))).order_by(texts.c.index)
+        parts_query = (
+            select(texts).where(texts.c.request.in_(list(requests))).order_by(texts.c.index)
+        )
         for row in self._read(parts_query):
             stored_texts[row.request].append(StoredText(**_columns_of(row, "request")))
         return [
-            replace(one, predictions=tuple(predictions[id]), texts=tuple(stored_texts[id])) for id, one in requests.items()
+            replace(one, predictions=tuple(predictions[id]), texts=tuple(stored_texts[id]))
+            for id, one in requests.items()
         ]
 
     def stored_rows(self, limit: int = 5000) -> list[StoredRow]:
@@ -200,7 +203,9 @@ class Store:
     def stored_row(self, request: str, index: int) -> StoredRow | None:
         """One such row; ``None`` where its text is not kept."""
         columns = tables.texts.c
-        rows = self._read(_stored_rows_query().where(columns.request == request, columns.index == index))
+        rows = self._read(
+            _stored_rows_query().where(columns.request == request, columns.index == index)
+        )
         return _stored_row(rows[0]) if rows else None
 
     def feedback_by(self, who: str, *, source: str) -> list[Feedback]:
@@ -240,7 +245,9 @@ class Store:
         """When calls came at ``since`` or later, how many rows each had, how long it took [s], and
         of which model, the newest first."""
         columns = tables.requests.c
-        query = select(columns.at, columns.rows, columns.seconds, columns.model).where(columns.at >= since)
+        query = select(columns.at, columns.rows, columns.seconds, columns.model).where(
+            columns.at >= since
+        )
         rows = self._read(query.order_by(columns.at.desc()).limit(limit))
         return [(row.at, row.rows, row.seconds, row.model) for row in rows]
 
@@ -257,7 +264,9 @@ class Store:
     def tombstones(self) -> Tombstones:
         """What was deleted so far, for whoever keeps copies of rows: they are to let go of it."""
         rows = self._read(select(tables.tombstones.c.kind, tables.tombstones.c.key))
-        keys_of = {kind: frozenset(one.key for one in rows if one.kind == kind) for kind in TOMBSTONE_KINDS}
+        keys_of = {
+            kind: frozenset(one.key for one in rows if one.kind == kind) for kind in TOMBSTONE_KINDS
+        }
         return Tombstones(keys_of["request"], keys_of["label"])
 
     def select(self, statement: Any) -> list[Any]:
@@ -278,12 +287,16 @@ class Store:
         mark = self.mark
         with self._writing() as connection:
             conditions = _deletion_conditions(by, value)
-            numbers = connection.execute(select(labels.id).where(conditions["feedback"])).scalars().all()
+            numbers = (
+                connection.execute(select(labels.id).where(conditions["feedback"])).scalars().all()
+            )
             buried = [("label", f"{mark}-{number}") for number in numbers]
             if "requests" in conditions:
                 ids = select(tables.requests.c.id).where(conditions["requests"])
                 request_ids = connection.execute(ids).scalars().all()
-                buried += [("request", one) for one in {*request_ids, *([value] * (by == "request"))}]
+                buried += [
+                    ("request", one) for one in {*request_ids, *([value] * (by == "request"))}
+                ]
             gone = {}
             for name, condition in conditions.items():
                 outcome = connection.execute(delete(tables.metadata.tables[name]).where(condition))
@@ -387,9 +400,7 @@ class Store:
     def skip(self, request: str, index: int, who: str, at: float) -> None:
         """``who`` would rather not label this row."""
         values = {"request": request, "index": index, "who": who, "at": at}
-        self._write(
-            _insert(self._engine)(tables.skips).values(**values).on_conflict_do_nothing()
-        )
+        self._write(_insert(self._engine)(tables.skips).values(**values).on_conflict_do_nothing())
 
     def unskip(self, request: str, index: int, who: str) -> None:
         """Take that back."""
@@ -469,8 +480,12 @@ def _stored_rows_query() -> Any:
 
 
 def _stored_row(row: Any) -> StoredRow:
-    prediction = StoredPrediction(**_columns_of(row, "request", "row", "vector", "expires_at", "at"))
-    return StoredRow(row.request, row.index, row.at, row.row, prediction, row.vector, row.expires_at)
+    prediction = StoredPrediction(
+        **_columns_of(row, "request", "row", "vector", "expires_at", "at")
+    )
+    return StoredRow(
+        row.request, row.index, row.at, row.row, prediction, row.vector, row.expires_at
+    )
 
 
 def _claimed_by(table: Any, request: str, index: int, who: str) -> Any:
@@ -507,12 +522,20 @@ def _deleted_requests(connection: Connection, requests: Sequence[str]) -> set[st
     return deleted
 
 
-def _require_request(connection: Connection, request: str, record_name: str, request_record: StoredRequest | None) -> None:
+def _require_request(
+    connection: Connection, request: str, record_name: str, request_record: StoredRequest | None
+) -> None:
     """Make sure that a request is in the store; ``request_record`` is written where it is not there
     yet. Raises ``DataError`` where the request was deleted, or the data of its user were."""
     is_deleted = bool(_deleted_requests(connection, [request]))
     if request_record is not None and request_record.user:
-        is_deleted = is_deleted or _user_deletions(connection, {request_record.user}).get(request_record.user, request_record.at - 1) >= request_record.at
+        is_deleted = (
+            is_deleted
+            or _user_deletions(connection, {request_record.user}).get(
+                request_record.user, request_record.at - 1
+            )
+            >= request_record.at
+        )
     if is_deleted:
         raise DataError(
             f"the request {request}",
@@ -535,7 +558,9 @@ def _add_calls(connection: Connection, calls: Sequence[StoredRequest]) -> None:
 def _user_deletions(connection: Connection, users: set[str]) -> dict[str, float]:
     """When the data of these users were deleted last."""
     columns = tables.tombstones.c
-    query = select(columns.key, columns.at).where(columns.kind == "user", columns.key.in_(sorted(users)[:MAX_VARIABLES]))
+    query = select(columns.key, columns.at).where(
+        columns.kind == "user", columns.key.in_(sorted(users)[:MAX_VARIABLES])
+    )
     return {row.key: row.at for row in connection.execute(query)} if users else {}
 
 
@@ -555,11 +580,15 @@ def _erase(connection: Connection) -> None:
     events, texts = tables.events, tables.texts.c
     query = select(events.c.id, events.c.body).where(cast(events.c.body, String).like('%"text"%'))
     for event in connection.execute(query).all():
-        text_records = [one for one in _mappings_within(event.body) if "text" in one and "row" in one]
+        text_records = [
+            one for one in _mappings_within(event.body) if "text" in one and "row" in one
+        ]
         for one in text_records:
             request, _, index = str(one["row"]).rpartition("/")
             row_index = int(index) if index.isdigit() else -1
-            text_query = select(texts.index).where(texts.request == request, texts.index == row_index)
+            text_query = select(texts.index).where(
+                texts.request == request, texts.index == row_index
+            )
             if connection.execute(text_query).first() is None:
                 del one["text"]
         if any("text" not in one for one in text_records):

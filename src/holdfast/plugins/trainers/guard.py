@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.control.choice import lowest_calibrated
-from holdfast.control.controller import Controller, ControlledPlan
+from holdfast.control.controller import ControlledPlan, Controller
 from holdfast.control.ladder import Ladder
 from holdfast.control.policy import Policy
 from holdfast.control.sight import Can
@@ -247,7 +247,9 @@ class Guard:
         if isinstance(self._policy, str):
             return self._stopping_rule()
         plan = run_course_of(foreign_run)
-        return Controller(self._policy, self._stopping_rule(), self._stopping_rule(), self._choose, plan)
+        return Controller(
+            self._policy, self._stopping_rule(), self._stopping_rule(), self._choose, plan
+        )
 
     def _stopping_rule(self) -> StoppingRule:
         # Foreign trainers begin with random heads and warm-ups: what their first looks say of the
@@ -263,7 +265,9 @@ class Guard:
         first_folder = self._folder or output / FOLDER
         if name is not None:
             return first_folder.with_name(name)
-        others = (first_folder.with_name(f"{first_folder.name}-{number}") for number in itertools.count(2))
+        others = (
+            first_folder.with_name(f"{first_folder.name}-{number}") for number in itertools.count(2)
+        )
         folders = itertools.chain([first_folder], others)
         return next(place for place in folders if not (place / "events.jsonl").exists())
 
@@ -279,7 +283,8 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
         evaluation_steps=(*range(0, planned, interval), planned),
         capabilities=Can(actions=tuple(names)),
         rate=foreign_run.rate,
-        usual_rates=foreign_run.run_facts.usual_rates or LEARNING_RATE_REGIONS[model_size(parameters)],
+        usual_rates=foreign_run.run_facts.usual_rates
+        or LEARNING_RATE_REGIONS[model_size(parameters)],
     )
 
 

@@ -179,7 +179,9 @@ def without_logging(module: Any) -> Iterator[None]:
     metric_states = []
     for metric in metrics:
         names = [name for name in (*metric._defaults, *METRIC_STATE) if hasattr(metric, name)]
-        metric_states.append((metric, {name: copy.deepcopy(getattr(metric, name)) for name in names}))
+        metric_states.append(
+            (metric, {name: copy.deepcopy(getattr(metric, name)) for name in names})
+        )
     # Attributes of the instance hide the methods of its class until they are deleted.
     module.log = module.log_dict = lambda *_, **__: None
     try:

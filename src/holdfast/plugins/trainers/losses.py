@@ -69,7 +69,9 @@ class Formula:
             targets = labels.float().reshape(len(labels), -1)
             return (logits.reshape(targets.shape) - targets).square().mean(dim=1)
         token_logits, token_labels, counts = self._targets(logits, labels)
-        return _zero_without_targets(counts, mean_of_each(token_losses(token_logits, token_labels), counts))
+        return _zero_without_targets(
+            counts, mean_of_each(token_losses(token_logits, token_labels), counts)
+        )
 
     def metric_inputs(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What numbers are made of beside the losses [n, …]: logits, or tokens and right ones."""
@@ -93,7 +95,9 @@ class Formula:
         for logits, labels in batches:
             losses.append(self.losses(logits, labels).cpu())
             metric_inputs.append(self.metric_inputs(logits, labels).cpu())
-        return self.measure(torch.cat(losses).numpy().astype(np.float64), torch.cat(metric_inputs).numpy())
+        return self.measure(
+            torch.cat(losses).numpy().astype(np.float64), torch.cat(metric_inputs).numpy()
+        )
 
     def measure(self, losses: Floats, metric_inputs: Floats) -> Measurements:
         """Losses [n] and what was kept [n, …] to the numbers of a snapshot."""
@@ -102,7 +106,9 @@ class Formula:
         if not self.is_classification:
             return losses_only(losses)
         if not len(losses):
-            return Measurements(losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=metric_inputs)
+            return Measurements(
+                losses, {"accuracy": float("nan")}, float("nan"), 1.0, logits=metric_inputs
+            )
         labels = recover_labels(metric_inputs, losses)
         temperature, refined = best_temperature(metric_inputs, labels)
         # Nobody's answer is right whose logits are no numbers: their first class is no choice.
@@ -176,7 +182,11 @@ def _candidate_formulas(logits: torch.Tensor, labels: torch.Tensor) -> list[Form
     integer_labels = not labels.is_floating_point()
     if logits.dim() == 3 and integer_labels and labels.shape == logits.shape[:2]:
         # A text of one token has no next one.
-        return [Formula(NEXT_TOKENS), Formula("tokens")] if logits.shape[1] > 1 else [Formula("tokens")]
+        return (
+            [Formula(NEXT_TOKENS), Formula("tokens")]
+            if logits.shape[1] > 1
+            else [Formula("tokens")]
+        )
     if logits.dim() == 2 and integer_labels and labels.dim() == 1 and logits.shape[1] > 1:
         return [Formula("classes")]
     if logits.dim() == 2 and labels.shape == logits.shape and labels.dim() == 2:

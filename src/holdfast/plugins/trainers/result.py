@@ -17,7 +17,7 @@ import torch
 
 from holdfast._version import __version__
 from holdfast.contract import result as outcome
-from holdfast.control.choice import lowest_calibrated, explain_choice
+from holdfast.control.choice import explain_choice, lowest_calibrated
 from holdfast.core.curves import Curves
 from holdfast.core.records import (
     TOKEN,
@@ -53,7 +53,9 @@ def decide_checkpoint(
     """Report which checkpoint the run ends with, and why, with its figures and those of the last
     evaluation and of the lowest losses; and what calibration its figures have."""
     history, best_step = watch.engine.history, watch.engine.best.step
-    position, best = next((i, snapshot) for i, snapshot in enumerate(history) if snapshot.step == best_step)
+    position, best = next(
+        (i, snapshot) for i, snapshot in enumerate(history) if snapshot.step == best_step
+    )
     last = history[-1].step
     choice = f"step {best_step} of {last}"
     if not restored:
@@ -66,7 +68,8 @@ def decide_checkpoint(
     if temperature_scaling is not None:
         choice = (
             f"not in the saved model; the validation loss of {_model_words(best, restored)} is "
-            f"{temperature_scaling['loss']:.4g}, and with its logits divided by {temperature_scaling['temperature']:.3g} it "
+            f"{temperature_scaling['loss']:.4g}, and with its logits divided by "
+            f"{temperature_scaling['temperature']:.3g} it "
             f"would be {temperature_scaling['calibrated_loss']:.4g}"
         )
         watch.decide(last, Decision("temperature", choice, temperature_scaling["because"]))
@@ -162,10 +165,16 @@ def score_checkpoint(best: Snapshot, classes: tuple[str, ...], seed: int) -> Sco
 def _estimates(losses: Floats, metrics: dict[str, float], seed: int) -> dict[str, Estimate]:
     """The mean loss with its interval over rows, and metrics as they were measured."""
     # The difference to zero in each row is the loss itself.
-    loss_interval = paired_bootstrap(losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss"))
+    loss_interval = paired_bootstrap(
+        losses, np.zeros_like(losses), seed=generator(seed, "guard", "loss")
+    )
     metric_estimates = {name: _estimate(value, "no interval") for name, value in metrics.items()}
     mean = _estimate(loss_interval.value, "BCa over rows")
-    if mean.value is not None and np.isfinite(loss_interval.low) and np.isfinite(loss_interval.high):
+    if (
+        mean.value is not None
+        and np.isfinite(loss_interval.low)
+        and np.isfinite(loss_interval.high)
+    ):
         mean = replace(mean, low=loss_interval.low, high=loss_interval.high)
     return {**metric_estimates, "loss": mean}
 

@@ -23,7 +23,7 @@ from holdfast.plugins.trainers.losses import Formula, find_formula, losses_only
 from holdfast.plugins.trainers.watch import GuardHandle
 from holdfast.plugins.trainers.weights import separate_generators, without_side_effects
 from holdfast.tasks.generation.losses import IGNORED
-from holdfast.training.plan import MOST_PROBE_ROWS, INFORMATIVE_PROBE_ROWS
+from holdfast.training.plan import INFORMATIVE_PROBE_ROWS, MOST_PROBE_ROWS
 from holdfast.training.task import Measurements
 
 LABELS = ("label", "labels", "label_ids")
@@ -69,7 +69,9 @@ def count_copied_rows(train: Any, valid: Any) -> tuple[int, int] | None:
     first = _contents(valid[0]) if len(valid) else None
     if first is None or len(first) * (len(train) + len(valid)) > MAX_COMPARED:
         return None
-    train_keys, valid_keys = ([row_key(rows[i]) for i in range(len(rows))] for rows in (train, valid))
+    train_keys, valid_keys = (
+        [row_key(rows[i]) for i in range(len(rows))] for rows in (train, valid)
+    )
     if None in train_keys or None in valid_keys:
         return None
     keys = set(train_keys)
@@ -224,10 +226,15 @@ class TrainerRows:
         sample = training_sample(self.train_rows, n_valid, guard.probe_rows, guard.seed)
         self._probe, self._valid = LoaderRows(train_loader, sample), LoaderRows(loader)
         self._size = max(1, int(trainer.args.per_device_eval_batch_size))
-        with without_side_effects(trainer.model, guard.seed), separate_generators(loader.collate_fn):
+        with (
+            without_side_effects(trainer.model, guard.seed),
+            separate_generators(loader.collate_fn),
+        ):
             because = self._find_formula()
             self.n_copied = count_copied_rows(train_loader.dataset, loader.dataset)
-        loss_source = f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
+        loss_source = (
+            f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
+        )
         guard.add_decision(Decision("losses of rows", loss_source, because))
 
     @property
@@ -329,7 +336,9 @@ def run_facts(trainer: Any, rows: TrainerRows, steps: int) -> RunFacts:
     half = trainer.args.fp16 or trainer.args.bf16 or model.dtype != torch.float32
     return RunFacts(
         task=task,
-        classes=model.config.num_labels if rows.formula and rows.formula.is_classification else None,
+        classes=model.config.num_labels
+        if rows.formula and rows.formula.is_classification
+        else None,
         planned_steps=steps,
         train_rows=rows.train_rows,
         trainable=trainable,

@@ -35,7 +35,12 @@ from holdfast.plugins.trainers.failures import FailsafeCallback
 from holdfast.plugins.trainers.foreign import ForeignRun, refuse_several_processes
 from holdfast.plugins.trainers.rows import TrainerRows, evaluation_steps, hold_out, run_facts
 from holdfast.plugins.trainers.watch import GuardHandle, TrainerRun
-from holdfast.training.checkpoint import UnusableCheckpoint, UnsealedCheckpoint, read_sealed, write_sealed
+from holdfast.training.checkpoint import (
+    UnsealedCheckpoint,
+    UnusableCheckpoint,
+    read_sealed,
+    write_sealed,
+)
 
 STATE_FILE = "holdfast_guard.pt"
 MARK = "guard"
@@ -46,7 +51,9 @@ FORMAT = b"holdfast checkpoint 2"
 def write_state(checkpoint: Path, step: int, state: dict[str, Any]) -> None:
     """Into the folder of the checkpoint of ``step``, which the trainer has just written."""
     stamped = {"step": step, **state}
-    write_atomically(checkpoint / STATE_FILE, lambda path: write_sealed(path, stamped, MARK, FORMAT))
+    write_atomically(
+        checkpoint / STATE_FILE, lambda path: write_sealed(path, stamped, MARK, FORMAT)
+    )
 
 
 def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
@@ -114,7 +121,9 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             )
         training, held_out = hold_out(owner.train_dataset, share, guard.seed)
         owner.train_dataset, owner.eval_dataset = training, held_out
-        held_out_words = f"{len(held_out)} of {len(training) + len(held_out)} training rows held out"
+        held_out_words = (
+            f"{len(held_out)} of {len(training) + len(held_out)} training rows held out"
+        )
         because = f"the trainer had none (hold_out={share:g}); exact copies stay on one side"
         guard.add_decision(Decision("evaluation rows", held_out_words, because))
 
@@ -132,13 +141,17 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
         )
         self._rows = foreign_run.rows_per_epoch
         never_evaluates = _evaluation_strategy(args) == "no"
-        self._evaluation_steps = evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
+        self._evaluation_steps = (
+            evaluation_steps(state.max_steps, self._guard.looks) if never_evaluates else frozenset()
+        )
         resumed = checkpoint is not None and state.global_step > 0
         saved_state = read_state(Path(str(checkpoint)), state.global_step) if resumed else None
         self._watch = self._guard.begin(foreign_run, saved_state)
         # An epoch's evaluation comes after the checkpoint of its last step, and a trainer that
         # resumes there leaves it out.
-        evaluation_missed = _evaluation_strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        evaluation_missed = (
+            _evaluation_strategy(args) == "epoch" and float(state.epoch or 0).is_integer()
+        )
         if saved_state is None or evaluation_missed:
             self._evaluate(self._watch, state, kwargs)
 

@@ -108,7 +108,9 @@ def choose_start(
     if comparison.verdict == "better":
         return StartChoice("warm", f"{gap} ({limits})", scores)
     if comparison.verdict == "worse":
-        return StartChoice("anew", f"the served model as a start is worse: {gap} ({limits})", scores)
+        return StartChoice(
+            "anew", f"the served model as a start is worse: {gap} ({limits})", scores
+        )
     because = (
         f"starting from the served model is not shown to be better ({gap}, {limits}), and training "
         "from the base model keeps nothing of rows that are deleted later"

@@ -147,7 +147,9 @@ def _run_rounds(options: UpdateOptions, schedule: RoundSchedule, output: RunOutp
     Rounds(options, schedule, update_once, log, print_round).run()
 
 
-def summary_lines(result: Mapping[str, Any], run: Path, columns: int, store: str = "URL") -> list[str]:
+def summary_lines(
+    result: Mapping[str, Any], run: Path, columns: int, store: str = "URL"
+) -> list[str]:
     """The answer first, at the width of a terminal."""
     from holdfast.report.view.update import gate_sentence
 

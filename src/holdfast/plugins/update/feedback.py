@@ -170,10 +170,14 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     ids = np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64)
     known = frozenset(one.id for one in all_feedback if one.id is not None)
     rows = pa.table(columns)
-    return FeedbackRows(rows, name, model_labelled, uniform, ids, unusable, known, disagreed=final_labels.disagreed)
+    return FeedbackRows(
+        rows, name, model_labelled, uniform, ids, unusable, known, disagreed=final_labels.disagreed
+    )
 
 
-def _request_rows(store: Store, feedback: Sequence[Feedback]) -> dict[tuple[str, int], Mapping[str, Any]]:
+def _request_rows(
+    store: Store, feedback: Sequence[Feedback]
+) -> dict[tuple[str, int], Mapping[str, Any]]:
     ids = sorted({one.request for one in feedback if one.row is None})
     request_rows: dict[tuple[str, int], Mapping[str, Any]] = {}
     for start in range(0, len(ids), 500):

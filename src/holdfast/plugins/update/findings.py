@@ -107,7 +107,12 @@ class Spread:
 
 
 def measure_spread(
-    old_labels: Sequence[Any], annotator_labels: Sequence[Any], model_labels: Sequence[Any], *, generated: bool, seed: int
+    old_labels: Sequence[Any],
+    annotator_labels: Sequence[Any],
+    model_labels: Sequence[Any],
+    *,
+    generated: bool,
+    seed: int,
 ) -> Spread:
     """The spread of the labels of old training rows, of rows that people labelled and of those that
     a model did; ``generated`` where labels are texts."""
@@ -120,8 +125,18 @@ def measure_spread(
         order = generator(seed, "spread", which).permutation(len(rows))[:size]
         return [rows[int(i)] for i in order]
 
-    annotator_spread, model_spread = measure(sample(all_annotator_labels, "people")), measure(sample(model_labels, "own"))
-    return Spread(name, measure(old_labels), measure([*all_annotator_labels, *model_labels]), annotator_spread, model_spread, len(model_labels))
+    annotator_spread, model_spread = (
+        measure(sample(all_annotator_labels, "people")),
+        measure(sample(model_labels, "own")),
+    )
+    return Spread(
+        name,
+        measure(old_labels),
+        measure([*all_annotator_labels, *model_labels]),
+        annotator_spread,
+        model_spread,
+        len(model_labels),
+    )
 
 
 def effective_classes(labels: Sequence[Any]) -> float | None:

@@ -79,7 +79,8 @@ class Renamed:
     def __str__(self) -> str:
         return (
             f"of {count_phrase(self.n, 'new row')} that the served model calls {self.name!r}, "
-            f"{self.n_same} are labelled so and {self.n_other} {self.other!r}: the class seems to be "
+            f"{self.n_same} are labelled so and {self.n_other} {self.other!r}: the class "
+            "seems to be "
             "called otherwise in the feedback"
         )
 
@@ -216,9 +217,15 @@ def decide(
     reasons_against += [str(one) for one in renamed][:MAX_LISTED]
     if gained.outcome in ("worse", "no_gain"):
         reasons_against.append(_no_gain_reason(gained))
-    open_questions = [_inconclusive_reason(one, margin) for one in (*retained, gained) if one.outcome == "open"]
-    decision: Decision = "kept_aside" if reasons_against else "undecided" if open_questions else "taken"
-    because = "; ".join(reasons_against or open_questions) or _acceptance_reason(retained, gained, subgroup_results, margin)
+    open_questions = [
+        _inconclusive_reason(one, margin) for one in (*retained, gained) if one.outcome == "open"
+    ]
+    decision: Decision = (
+        "kept_aside" if reasons_against else "undecided" if open_questions else "taken"
+    )
+    because = "; ".join(reasons_against or open_questions) or _acceptance_reason(
+        retained, gained, subgroup_results, margin
+    )
     return Gate(decision, because, retained, gained, subgroup_results, margin, tuple(renamed))
 
 
@@ -259,7 +266,9 @@ def compare_subgroups(old: GateRows, subgroups: Sequence[Subgroup]) -> tuple[Sub
         if comparison.why or math.isnan(comparison.p_value):
             one_sided = 1.0
         else:
-            one_sided = comparison.p_value / 2 if comparison.value < 0 else 1 - comparison.p_value / 2
+            one_sided = (
+                comparison.p_value / 2 if comparison.value < 0 else 1 - comparison.p_value / 2
+            )
         p_values.append(one_sided)
     adjusted = holm(np.array(p_values, dtype=np.float64))
     return tuple(
@@ -332,7 +341,9 @@ def _loss_is_lower(rows: GateRows) -> bool:
     return bool(paired_t(gain, np.zeros(len(gain)), 1 - ALPHA).low > 0)
 
 
-def _evidence(rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, beyond: float) -> GateEvidence:
+def _evidence(
+    rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, beyond: float
+) -> GateEvidence:
     pairs = rows.pairs
     needed = rows_needed(pairs.gap, beyond) if outcome == "open" else None
     if needed is not None and needed <= judged.n:
@@ -364,24 +375,31 @@ def _margin_words(margin: float) -> str:
 
 def _loss_reason(evidence: GateEvidence, margin: float) -> str:
     return (
-        f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} by {abs(100 * evidence.value):.1f} points "
-        f"(surely by more than {abs(100 * evidence.high):.1f}, and up to {abs(100 * evidence.low):.1f}; "
+        f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} by "
+        f"{abs(100 * evidence.value):.1f} points "
+        f"(surely by more than {abs(100 * evidence.high):.1f}, and up to "
+        f"{abs(100 * evidence.low):.1f}; "
         f"allowed are {_margin_words(margin)})"
     )
 
 
 def _subgroup_reason(result: SubgroupResult) -> str:
     return (
-        f"worse on {result.subgroup.subgroup_type} {result.subgroup.name} ({_signed_points(result.value)} points on "
+        f"worse on {result.subgroup.subgroup_type} {result.subgroup.name} "
+        f"({_signed_points(result.value)} points on "
         f"{count_phrase(result.n, 'row')}, p = {result.p_value:.2g})"
     )
 
 
 def _no_gain_reason(evidence: GateEvidence) -> str:
     if evidence.outcome == "worse":
-        return f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} ({_signed_points(evidence.value)} points)"
+        return (
+            f"worse on {count_phrase(evidence.n, 'row')} of {evidence.description} "
+            f"({_signed_points(evidence.value)} points)"
+        )
     return (
-        f"not better by as much as {_margin_words(GAIN)} on {count_phrase(evidence.n, 'row')} of {evidence.description} "
+        f"not better by as much as {_margin_words(GAIN)} on "
+        f"{count_phrase(evidence.n, 'row')} of {evidence.description} "
         f"({_signed_points(evidence.value)}, at most {_signed_points(evidence.high)})"
     )
 
@@ -396,23 +414,38 @@ def _inconclusive_reason(evidence: GateEvidence, margin: float) -> str:
     )
     observed = (
         f"not shown to be {criterion}: {_signed_points(evidence.value)} points "
-        f"({_signed_points(evidence.low)} to {_signed_points(evidence.high)}) on {count_phrase(evidence.n, 'row')}"
+        f"({_signed_points(evidence.low)} to {_signed_points(evidence.high)}) on "
+        f"{count_phrase(evidence.n, 'row')}"
     )
     if evidence.rows_needed is None:
         return f"{observed}; at this difference no number of rows would show it"
     if evidence.description == NEW:
         return f"{observed}; about {evidence.rows_needed - evidence.n:,} more would show it"
-    return f"{observed}; about {evidence.rows_needed:,} such rows would show it, or set a larger --margin"
+    return (
+        f"{observed}; about {evidence.rows_needed:,} such rows would show it, or set a "
+        "larger --margin"
+    )
 
 
 def _acceptance_reason(
-    retained: Sequence[GateEvidence], gained: GateEvidence, subgroups: Sequence[SubgroupResult], margin: float
+    retained: Sequence[GateEvidence],
+    gained: GateEvidence,
+    subgroups: Sequence[SubgroupResult],
+    margin: float,
 ) -> str:
     first = retained[0]
-    subgroup_words = f"; none of {count_phrase(len(subgroups), 'part')} of them is shown to be worse" if subgroups else ""
-    gain_words = f" (at least {_signed_points(gained.low)})" if gained.low > 0 else " (by its losses)"
+    subgroup_words = (
+        f"; none of {count_phrase(len(subgroups), 'part')} of them is shown to be worse"
+        if subgroups
+        else ""
+    )
+    gain_words = (
+        f" (at least {_signed_points(gained.low)})" if gained.low > 0 else " (by its losses)"
+    )
     return (
-        f"{_signed_points(gained.value)} points on {count_phrase(gained.n, 'row')} of {gained.description}"
+        f"{_signed_points(gained.value)} points on {count_phrase(gained.n, 'row')} of "
+        f"{gained.description}"
         f"{gain_words}, {_signed_points(first.value)} on {count_phrase(first.n, 'row')} of "
-        f"{first.description} (at worst {_signed_points(first.low)}, allowed are {_margin_words(margin)}){subgroup_words}"
+        f"{first.description} (at worst {_signed_points(first.low)}, allowed are "
+        f"{_margin_words(margin)}){subgroup_words}"
     )

@@ -79,7 +79,9 @@ class JoinedRows:
         return replayed["of"], replayed["n"] + self.block["used"]
 
 
-def join_feedback(run: Path, where: str, gate_share: float | None = None, max_model_share: float = MAX_MODEL_SHARE) -> JoinedRows:
+def join_feedback(
+    run: Path, where: str, gate_share: float | None = None, max_model_share: float = MAX_MODEL_SHARE
+) -> JoinedRows:
     """The training rows of the update of ``run``, and the rows by which it is judged.
     ``gate_share`` is the share held out for the gate (``None``: the default), ``max_model_share``
     the largest share of training rows that a model may have labelled.
@@ -165,7 +167,9 @@ class _FeedbackJoin:
 
         feedback = self._feedback
         if not len(feedback):
-            raise DataError(feedback.where, "holds no feedback that can be learned from", 0, MORE_FEEDBACK)
+            raise DataError(
+                feedback.where, "holds no feedback that can be learned from", 0, MORE_FEEDBACK
+            )
         rows, feedback_positions = self._known_class_rows()
         table = self._table(rows)
         row_numbers = np.asarray(table.column("row"), dtype=np.int64)
@@ -176,7 +180,10 @@ class _FeedbackJoin:
         usable, duplicate_group, replaced = self._usable_rows(table, train)
         gate_mask = self._gate_rows(table, positions, usable, duplicate_group, gate_share)
         # Nothing is learned from that copies a row of the gate.
-        train_mask, model_labelled = usable & ~np.isin(duplicate_group, duplicate_group[gate_mask]), feedback.model_labelled[positions]
+        train_mask, model_labelled = (
+            usable & ~np.isin(duplicate_group, duplicate_group[gate_mask]),
+            feedback.model_labelled[positions],
+        )
         train_mask = self._cap_model_labels(train_mask, model_labelled, max_model_share, len(train))
         used = int(train_mask.sum())
         if not used or not gate_mask.any():
@@ -196,7 +203,9 @@ class _FeedbackJoin:
             "valid": self._stored_rows("valid", self._finished_run.table("valid")),
             "test": self._stored_rows("test", self._finished_run.table("test")),
             GATE: rows.take(row_numbers[gate_mask]),
-            FEEDBACK: _feedback_origins(before, old, feedback.ids[positions[train_mask]], model_labelled[train_mask]),
+            FEEDBACK: _feedback_origins(
+                before, old, feedback.ids[positions[train_mask]], model_labelled[train_mask]
+            ),
         }
         self._count_class_labels(table, train_mask, train)
         self._measure_spread(table, train_mask, model_labelled, old)
@@ -225,7 +234,11 @@ class _FeedbackJoin:
     def _fair_sample(self, positions: Ints) -> Bools:
         """Which rows people labelled and were drawn evenly, or may have been."""
         feedback = self._feedback
-        uniform = np.ones(len(positions), bool) if feedback.uniform is None else feedback.uniform[positions]
+        uniform = (
+            np.ones(len(positions), bool)
+            if feedback.uniform is None
+            else feedback.uniform[positions]
+        )
         return uniform & ~feedback.model_labelled[positions]
 
     def _known_class_rows(self) -> tuple[pa.Table, Ints]:
@@ -253,7 +266,8 @@ class _FeedbackJoin:
             self._add_finding(
                 "unknown_label",
                 np.flatnonzero(~known_mask),
-                f"{count_phrase(unknown_labels.total(), 'row')} of the feedback have a label that is no class "
+                f"{count_phrase(unknown_labels.total(), 'row')} of the feedback have a "
+                "label that is no class "
                 f"of the run ({names}); they are left out",
                 "Correct them; a new class needs a run of its own: join the rows and train again.",
             )
@@ -273,7 +287,9 @@ class _FeedbackJoin:
         path = frame_file(rows, self._feedback.where)
         try:
             with within_limits(part):
-                table = task_definition(recipe.task).read(str(path), data_part, self._sources.tables["source"])
+                table = task_definition(recipe.task).read(
+                    str(path), data_part, self._sources.tables["source"]
+                )
             return clean_like_run(table, recipe)
         except DataError as error:
             where = error.what.replace(str(path), self._feedback.where)
@@ -294,7 +310,8 @@ class _FeedbackJoin:
                 self._add_finding(
                     f"feedback_copies_{split}",
                     np.flatnonzero(in_split),
-                    f"{count_phrase(int(in_split.sum()), 'row')} of the feedback copy {split} rows of the "
+                    f"{count_phrase(int(in_split.sum()), 'row')} of the feedback copy "
+                    f"{split} rows of the "
                     "run; they are left out, or what judges would be learned",
                     "Nothing is to be done.",
                 )
@@ -314,7 +331,8 @@ class _FeedbackJoin:
         self._counts |= {"repeats": repeats, "corrected": len(replaced)}
         if replaced:
             because = (
-                f"{count_phrase(len(replaced), 'training row')} of the run have another label in the "
+                f"{count_phrase(len(replaced), 'training row')} of the run have another "
+                "label in the "
                 "feedback; the later label is learned, the earlier row is left out"
             )
             self._decisions.append(Decision("corrected rows", str(len(replaced)), because, True))
@@ -332,7 +350,9 @@ class _FeedbackJoin:
         conflicting = {key for key, one in labels_of_text.items() if len(one) > 1}
         consistent = np.zeros(len(keys), dtype=bool)
         consistent[[i for key, i in last_row.items() if key not in conflicting]] = True
-        conflicting_rows = np.array([i for i in np.flatnonzero(usable) if int(keys[i]) in conflicting], np.int64)
+        conflicting_rows = np.array(
+            [i for i in np.flatnonzero(usable) if int(keys[i]) in conflicting], np.int64
+        )
         self._counts |= {
             "conflicting": len(conflicting_rows),
             "copies": int(usable.sum()) - len(conflicting_rows) - int(consistent.sum()),
@@ -341,29 +361,40 @@ class _FeedbackJoin:
             self._add_finding(
                 "feedback_conflicts",
                 conflicting_rows,
-                f"{count_phrase(len(conflicting_rows), 'row')} of the feedback are copies with different labels; "
+                f"{count_phrase(len(conflicting_rows), 'row')} of the feedback are copies "
+                "with different labels; "
                 "they are left out",
                 "Decide what each of these texts is, and give one label.",
             )
         return consistent
 
     def _gate_rows(
-        self, table: Table, positions: Ints, usable: Bools, duplicate_group: Ints, gate_share: float | None
+        self,
+        table: Table,
+        positions: Ints,
+        usable: Bools,
+        duplicate_group: Ints,
+        gate_share: float | None,
     ) -> Bools:
         """The rows that the gate is decided by."""
         feedback = self._feedback
         usual = GATE_SHARE_FILE if feedback.uniform is None else GATE_SHARE_UNIFORM
         share = usual if gate_share is None else gate_share
         keys = text_keys(table)
-        lowest = np.full(int(duplicate_group.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64)
+        lowest = np.full(
+            int(duplicate_group.max(initial=0)) + 1, np.iinfo(np.uint64).max, dtype=np.uint64
+        )
         np.minimum.at(lowest, duplicate_group, keys)
         draw = np.array([_uniform_hash(_lineage_seed(self._recipe), int(one)) for one in lowest])
-        rows: Bools = usable & self._fair_sample(positions) & self._unseen & (draw[duplicate_group] < share)
+        rows: Bools = (
+            usable & self._fair_sample(positions) & self._unseen & (draw[duplicate_group] < share)
+        )
         sampling = (
             "the file does not say how its rows came, so that it is taken for a fair sample of "
             "what the model meets"
             if feedback.uniform is None
-            else f"{int(feedback.uniform[positions].sum())} rows were drawn evenly at random, and only these "
+            else f"{int(feedback.uniform[positions].sum())} rows were drawn evenly at "
+            "random, and only these "
             "speak for all that the model meets"
         )
         because = f"{sampling}; {share:.0%} of them are set aside, and no model learns from them"
@@ -371,7 +402,9 @@ class _FeedbackJoin:
         self._decisions.append(Decision("rows for the gate", row_count, because, prominent=True))
         return rows
 
-    def _cap_model_labels(self, train_mask: Bools, model_labelled: Bools, share: float, n_old: int) -> Bools:
+    def _cap_model_labels(
+        self, train_mask: Bools, model_labelled: Bools, share: float, n_old: int
+    ) -> Bools:
         """With at most the allowed share of rows that a model labelled."""
         model_rows = train_mask & model_labelled
         n_other = int((train_mask & ~model_labelled).sum()) + n_old
@@ -409,7 +442,9 @@ class _FeedbackJoin:
         rows = np.asarray(train.column("row"), dtype=np.int64)
         positions = set(np.flatnonzero(np.isin(rows, sorted(deleted))).tolist())
         if positions:
-            because = f"their feedback was deleted since {self._finished_run.run} had learned from them"
+            because = (
+                f"their feedback was deleted since {self._finished_run.run} had learned from them"
+            )
             row_count = count_phrase(len(positions), "training row")
             self._decisions.append(Decision("deleted feedback", row_count, because, True))
         return positions
@@ -429,7 +464,10 @@ class _FeedbackJoin:
         # One of each class whatever the draw, then in the order of the draw.
         ranked = np.concatenate([order[first], np.delete(order, first)])
         sample = np.sort(remaining[ranked[:limit]])
-        because = f"of {len(remaining):,}: {REPLAY_TIMES} times the new rows, and at least {MIN_REPLAYED:,}"
+        because = (
+            f"of {len(remaining):,}: {REPLAY_TIMES} times the new rows, and at least "
+            f"{MIN_REPLAYED:,}"
+        )
         self._decisions.append(Decision("replay", f"{len(sample):,} old training rows", because))
         return train.take(sample)
 
@@ -442,7 +480,9 @@ class _FeedbackJoin:
         """How many labels of each class are new, where there are classes."""
         if not table.classes or not table.columns.one_class:
             return
-        new_counts = np.bincount(np.asarray(table.column("label"))[train_mask], minlength=len(table.classes))
+        new_counts = np.bincount(
+            np.asarray(table.column("label"))[train_mask], minlength=len(table.classes)
+        )
         old_counts = np.bincount(np.asarray(train.column("label")), minlength=len(table.classes))
         self._counts["per_class"] = {
             name: {"new": int(a), "old": int(b)}
@@ -458,21 +498,31 @@ class _FeedbackJoin:
             checks.append(("feedback_new_script", np.setdiff1d(rows, mixed), what))
         for check, rows, what in checks:
             if len(rows):
-                because = f"{count_phrase(len(rows), 'row')} of the feedback {has_or_have(len(rows))} {what}"
+                because = (
+                    f"{count_phrase(len(rows), 'row')} of the feedback "
+                    f"{has_or_have(len(rows))} {what}"
+                )
                 remedy = "Look at these rows and their labels: to the model they are other texts."
                 self._add_finding(check, positions[rows], because, remedy, fixed=False)
 
-    def _measure_spread(self, table: Table, train_mask: Bools, model_labelled: Bools, replayed: Table) -> None:
+    def _measure_spread(
+        self, table: Table, train_mask: Bools, model_labelled: Bools, replayed: Table
+    ) -> None:
         """How much the answers of a model differ, where there are some."""
         if not (train_mask & model_labelled).any():
             return
         labels = decode_labels(table)
         annotator_labels, model_labels = (
-            [labels[int(i)] for i in np.flatnonzero(train_mask & which)] for which in (~model_labelled, model_labelled)
+            [labels[int(i)] for i in np.flatnonzero(train_mask & which)]
+            for which in (~model_labelled, model_labelled)
         )
         written = "target" in table.rows.column_names or "turns" in table.rows.column_names
         self._spread = measure_spread(
-            decode_labels(replayed), annotator_labels, model_labels, generated=written, seed=self._recipe.seed
+            decode_labels(replayed),
+            annotator_labels,
+            model_labels,
+            generated=written,
+            seed=self._recipe.seed,
         )
         finding = self._spread.finding()
         if finding is not None:
@@ -523,7 +573,10 @@ def _uniform_hash(seed: int, key: int) -> float:
 
 
 def _feedback_origins(
-    origins_before: Sequence[Mapping[str, Any]], replayed: Table, ids: npt.NDArray[np.int64], model_labelled: Bools
+    origins_before: Sequence[Mapping[str, Any]],
+    replayed: Table,
+    ids: npt.NDArray[np.int64],
+    model_labelled: Bools,
 ) -> pa.Table:
     """Which rows of ``data.parquet`` came from which feedback: the rows of ``origins_before`` that
     are replayed (``replayed``), by their new positions, and the new rows. Feedback of an earlier
@@ -533,5 +586,7 @@ def _feedback_origins(
     rows = np.arange(len(replayed), len(replayed) + len(ids), dtype=np.int64)
     new = pa.table({"row": rows, "id": ids, "own": model_labelled})
     places = {int(row): at for at, row in enumerate(np.asarray(replayed.column("row")))}
-    replayed_origins = [{**one, "row": places[one["row"]]} for one in origins_before if one["row"] in places]
+    replayed_origins = [
+        {**one, "row": places[one["row"]]} for one in origins_before if one["row"] in places
+    ]
     return pa.concat_tables([pa.Table.from_pylist(replayed_origins, schema=new.schema), new])

@@ -134,7 +134,11 @@ def _check_share(where: str, value: float | None, limit: float) -> None:
         raise RecipeError(where, rule, value, f"E.g. {where} {limit / 3:.1g}.")
 
 
-MAX_STEPS, CONTRAST_STEPS, MAX_MINUTES = "train.max_steps", "methods.contrast.steps", "train.max_minutes"
+MAX_STEPS, CONTRAST_STEPS, MAX_MINUTES = (
+    "train.max_steps",
+    "methods.contrast.steps",
+    "train.max_minutes",
+)
 
 
 def scale_for_rows(
@@ -161,7 +165,11 @@ def scale_for_rows(
         decisions.append(Decision(MAX_STEPS, f"{scaled:,}", because, prominent=True))
         recipe = recipe.with_changes(train={"max_steps": scaled})
     stage = (recipe.methods.get("contrast") or {}) if recipe.methods else {}
-    if isinstance(stage, dict) and stage.get("steps") and not set_keys & {CONTRAST_STEPS, "methods.contrast"}:
+    if (
+        isinstance(stage, dict)
+        and stage.get("steps")
+        and not set_keys & {CONTRAST_STEPS, "methods.contrast"}
+    ):
         because = (
             f"{rows}: the number of steps stays, and the remaining epochs of train.epochs are used "
             f"for fine-tuning; --set {CONTRAST_STEPS}=N changes it"

@@ -158,7 +158,13 @@ class UpdateLearner:
             fitted = self._learning(start).fit()
             return plain_predictions(Predictor.of(fitted), valid)
 
-        choice = choose_start(self._procedure.start, obstacle, valid, predict_validation, into.checkpoints / SEARCH_FITS)
+        choice = choose_start(
+            self._procedure.start,
+            obstacle,
+            valid,
+            predict_validation,
+            into.checkpoints / SEARCH_FITS,
+        )
         notify(choice.decision)
         fitted = self._learning(choice.start).fit(into, listeners)
         gate, gate_details = self._judge(Predictor.of(fitted), valid, into.run)
@@ -192,15 +198,31 @@ class UpdateLearner:
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        served_old, served_new = _GatePredictions.predict(served, valid), _GatePredictions.predict(served, fresh)
-        updated_old, updated_new = _GatePredictions.predict(new, valid), _GatePredictions.predict(new, fresh)
+        served_old, served_new = (
+            _GatePredictions.predict(served, valid),
+            _GatePredictions.predict(served, fresh),
+        )
+        updated_old, updated_new = (
+            _GatePredictions.predict(new, valid),
+            _GatePredictions.predict(new, fresh),
+        )
         old = [_gate_rows(OLD, valid, updated_old, served_old, seed)]
         first = first_run_of(self._run)
         if first != self._run:
             description, first_predictor = f"{OLD}, beside the first model", Predictor.load(first)
-            old.append(_gate_rows(description, valid, updated_old, _GatePredictions.predict(first_predictor, valid), seed))
+            old.append(
+                _gate_rows(
+                    description,
+                    valid,
+                    updated_old,
+                    _GatePredictions.predict(first_predictor, valid),
+                    seed,
+                )
+            )
         columns = SourceColumns(self._recipe.data)(valid)
-        subgroups, unknown_subgroups = subgroups_of_run(FinishedRun(self._run).result, valid, columns)
+        subgroups, unknown_subgroups = subgroups_of_run(
+            FinishedRun(self._run).result, valid, columns
+        )
         renamed: tuple[Renamed, ...] = ()
         if label_type_of(valid) == "class":
             renamed = renamed_classes(
@@ -210,10 +232,22 @@ class UpdateLearner:
         requested_margin = self._procedure.margin
         points = default_margin(len(valid)) if requested_margin is None else requested_margin
         gate = decide(
-            old, _gate_rows(NEW, fresh, updated_new, served_new, seed), subgroups, renamed, margin=points / 100
+            old,
+            _gate_rows(NEW, fresh, updated_new, served_new, seed),
+            subgroups,
+            renamed,
+            margin=points / 100,
         )
-        margin_reason = "asked for" if requested_margin is not None else f"what {len(valid):,} validation rows can show"
-        return gate, {"margin_because": margin_reason, "not_asked": list(unknown_subgroups), "first": str(first)}
+        margin_reason = (
+            "asked for"
+            if requested_margin is not None
+            else f"what {len(valid):,} validation rows can show"
+        )
+        return gate, {
+            "margin_because": margin_reason,
+            "not_asked": list(unknown_subgroups),
+            "first": str(first),
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,14 +262,18 @@ class _GatePredictions:
         return cls(to_json(list(answer.predictions)), answer.probabilities, predictor.names)
 
 
-def _gate_rows(description: str, table: Table, new: _GatePredictions, old: _GatePredictions, seed: int) -> GateRows:
+def _gate_rows(
+    description: str, table: Table, new: _GatePredictions, old: _GatePredictions, seed: int
+) -> GateRows:
     label_type, labels = label_type_of(table), labels_of_rows(table)
     groups, gain = row_groups(table), None
     codes = None if groups is None else group_codes(groups, len(table))
     if label_type == "class" and None not in labels:
         before, after = (_calibrated_losses(one, labels, codes, seed) for one in (old, new))
         gain = None if before is None or after is None else before - after
-    return GateRows(description, pair_rows(label_type, labels, new.predictions, old.predictions), codes, gain)
+    return GateRows(
+        description, pair_rows(label_type, labels, new.predictions, old.predictions), codes, gain
+    )
 
 
 def _calibrated_losses(

@@ -76,7 +76,9 @@ class RoundSchedule:
     min_new_rows: int
 
 
-def round_schedule(options: UpdateOptions, every: str, out: Path | None, min_new_rows: int) -> RoundSchedule:
+def round_schedule(
+    options: UpdateOptions, every: str, out: Path | None, min_new_rows: int
+) -> RoundSchedule:
     """What ``--every`` asks for. Raises ``RecipeError`` for what cannot be."""
     seconds = seconds_of(every)
     if options.feedback is None:
@@ -157,7 +159,9 @@ class Rounds:
         if unfinished is not None:
             folder = self._schedule.folder / str(unfinished["begun"])
             self._log(f"continued: {folder}")
-            line_so_far = {key: unfinished[key] for key in unfinished if key in ("count", "new", "retest")}
+            line_so_far = {
+                key: unfinished[key] for key in unfinished if key in ("count", "new", "retest")
+            }
             self._update(folder, True, line_so_far)
             return
         try:
@@ -172,7 +176,11 @@ class Rounds:
         before = next((x["count"] for x in reversed(self._lines()) if "run" in x), 0)
         test_result = self._retest()
         new = count - before
-        line = {"count": count, "new": new, **({"retest": test_result.to_json()} if test_result else {})}
+        line = {
+            "count": count,
+            "new": new,
+            **({"retest": test_result.to_json()} if test_result else {}),
+        }
         if new < self._schedule.min_new_rows:
             least = count_phrase(self._schedule.min_new_rows, "new row")
             new_count = f"{count_phrase(new, 'row')} {'is' if new == 1 else 'are'} new"
@@ -213,7 +221,9 @@ class Rounds:
                 return
             # A defect ends the loop. Whoever starts it again must not meet it at once, and for
             # ever: the round has its line.
-            self._record({**line, "skipped": f"an internal error stopped it: {type(error).__name__}"})
+            self._record(
+                {**line, "skipped": f"an internal error stopped it: {type(error).__name__}"}
+            )
             raise
         gate = result["update"]["gate"]
         forgot = gate["first"] or gate["old"]

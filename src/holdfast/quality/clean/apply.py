@@ -63,7 +63,9 @@ def plan_cleaning(settings: Mapping[str, Mapping[str, object] | bool]) -> Cleani
         if name not in known:
             remedy = suggest_name(name, list(known))
             raise RecipeError("treat", "names an unknown treatment", name, remedy)
-    treatments = sorted((known[name] for name in settings if settings[name] is not False), key=_order)
+    treatments = sorted(
+        (known[name] for name in settings if settings[name] is not False), key=_order
+    )
     plan = [(one, parse_settings(one, settings[one.name])) for one in treatments]
     return CleaningPlan(
         tuple((one, given) for one, given in plan if isinstance(one, TextTreatment)),
@@ -102,7 +104,9 @@ def clean_texts(values: pa.Array | pa.ChunkedArray, plan: CleaningPlan) -> dict[
     of the treatments. Texts that no pattern of a treatment matches are never looked at."""
     candidates = candidate_positions(values, plan)
     changed = {}
-    for position, text in zip(candidates, values.take(pa.array(candidates, pa.int64())).to_pylist(), strict=True):
+    for position, text in zip(
+        candidates, values.take(pa.array(candidates, pa.int64())).to_pylist(), strict=True
+    ):
         after, names = clean_text(text, plan)
         if after != text:
             changed[position] = (after, names)
@@ -151,7 +155,9 @@ def clean_rows(
             changes += _clean_column(row_set, name, columns[name], treatments)
     hidden_cells = {(change.row, change.column) for change in changes if not change.reversible}
     # A cell that held a secret shows it in what other treatments made of it, too.
-    changes = [_without_values(one) if (one.row, one.column) in hidden_cells else one for one in changes]
+    changes = [
+        _without_values(one) if (one.row, one.column) in hidden_cells else one for one in changes
+    ]
     cleaned = replace(row_set, columns=columns)
     for treatment, settings in plan.table:
         cleaned, more = _clean_table(cleaned, treatment, settings)
@@ -285,7 +291,11 @@ def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
         if isinstance(cells, Mapping):
             current = cells.get(change.column)
         else:
-            current = columns[change.column][position_of[change.row]] if change.row in position_of else None
+            current = (
+                columns[change.column][position_of[change.row]]
+                if change.row in position_of
+                else None
+            )
         if current != change.after:
             raise DataError(
                 f"row {change.row}, column {change.column!r}",
@@ -299,7 +309,10 @@ def revert(row_set: RowSet, changes: Sequence[Change]) -> RevertedRows:
             columns[change.column][position_of[change.row]] = change.before  # type: ignore[assignment]
     rows = sorted([*remaining, *removed])
     restored: dict[str, list[str | None]] = {
-        name: [columns[name][position_of[row]] if row in position_of else _cell(removed[row], name) for row in rows]
+        name: [
+            columns[name][position_of[row]] if row in position_of else _cell(removed[row], name)
+            for row in rows
+        ]
         for name in columns
         if name not in added
     }

@@ -152,13 +152,19 @@ def remove_boilerplate(row_set: RowSet, settings: NoSettings | None = None) -> S
     return edits
 
 
-def _remove_frequent(texts: list[str], line: Callable[[str], str | None], at_end: bool) -> list[str]:
+def _remove_frequent(
+    texts: list[str], line: Callable[[str], str | None], at_end: bool
+) -> list[str]:
     lines = [line(text) for text in texts]
     texts_of_line: dict[str, set[str]] = {}
     for one, text in zip(lines, texts, strict=True):
         if one is not None:
             texts_of_line.setdefault(one, set()).add(text)
-    frequent = {one for one, members in texts_of_line.items() if len(members) >= min_boilerplate_texts(len(texts))}
+    frequent = {
+        one
+        for one, members in texts_of_line.items()
+        if len(members) >= min_boilerplate_texts(len(texts))
+    }
     return [
         _cut(text, one, at_end) if one is not None and one in frequent else text
         for one, text in zip(lines, texts, strict=True)

@@ -72,7 +72,9 @@ def correct_spelling(text: str, settings: Spelling | None = None) -> str:
     if not _WORD.search(text) or skip_reason(text):
         return text
     protected_words = settings.protect if settings is not None else ()
-    return _WORD.sub(lambda word: word[0] if word[0] in protected_words else correct_word(word[0]), text)
+    return _WORD.sub(
+        lambda word: word[0] if word[0] in protected_words else correct_word(word[0]), text
+    )
 
 
 def skip_reason(text: str) -> str:
@@ -94,7 +96,9 @@ def skip_reason(text: str) -> str:
 def correct_word(word: str) -> str:
     """What a word should be: itself, where that is not sure."""
     candidates = _spelling_candidates(word, _MIN_COUNT, 5)
-    is_reliable = candidates and (len(candidates) < 2 or candidates[1].count * _MIN_COUNT_RATIO <= candidates[0].count)
+    is_reliable = candidates and (
+        len(candidates) < 2 or candidates[1].count * _MIN_COUNT_RATIO <= candidates[0].count
+    )
     return str(candidates[0].term) if is_reliable else word
 
 
@@ -102,7 +106,9 @@ def correct_word(word: str) -> str:
 def most_likely_word(word: str) -> str:
     """What a word that no dictionary has was probably meant to be, however many others it may have
     been; itself, where nothing usual is near it."""
-    candidates = _spelling_candidates(word, _MIN_REPORTED_COUNT if len(word) > 4 else _MIN_SHORT_COUNT, 4)
+    candidates = _spelling_candidates(
+        word, _MIN_REPORTED_COUNT if len(word) > 4 else _MIN_SHORT_COUNT, 4
+    )
     return str(candidates[0].term) if candidates else word
 
 
@@ -116,8 +122,14 @@ def _spelling_candidates(word: str, min_count: int, min_letters: int) -> list[An
         return []
     candidates = spell_checker.lookup(word, Verbosity.ALL, max_edit_distance=1)
     # A first letter is seldom mistyped, and a missing plural is a word of its own.
-    candidates = [one for one in candidates if one.term[0] == word[0] and len(one.term) >= min_letters]
-    if not candidates or candidates[0].count < min_count or word in (f"{candidates[0].term}s", f"{candidates[0].term}'s"):
+    candidates = [
+        one for one in candidates if one.term[0] == word[0] and len(one.term) >= min_letters
+    ]
+    if (
+        not candidates
+        or candidates[0].count < min_count
+        or word in (f"{candidates[0].term}s", f"{candidates[0].term}'s")
+    ):
         return []
     best = str(candidates[0].term)
     # ``nothin`` was meant so, and ``favorite`` is right elsewhere.

@@ -87,7 +87,10 @@ def _column_changes(batch: pa.Table, name: str, plan: CleaningPlan) -> dict[int,
         as_input = clean_texts(batch[name], plan)
         turns = batch[TURNS].to_pylist()
         keys = {*as_answer, *as_input}
-        both = {n: (as_answer if turns[n] in ("", "[]", None) else as_input).get(n) for n in sorted(keys)}
+        both = {
+            n: (as_answer if turns[n] in ("", "[]", None) else as_input).get(n)
+            for n in sorted(keys)
+        }
         return {n: one for n, one in both.items() if one is not None}
     return clean_texts(batch[name], plan)
 

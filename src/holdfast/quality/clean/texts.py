@@ -171,7 +171,12 @@ class Mask:
         for data_type in self.only:
             if data_type not in PERSONAL_TYPES:
                 rule = "is no kind of personal data"
-                raise RecipeError("treat.mask.only", rule, data_type, suggest_name(str(data_type), list(PERSONAL_TYPES)))
+                raise RecipeError(
+                    "treat.mask.only",
+                    rule,
+                    data_type,
+                    suggest_name(str(data_type), list(PERSONAL_TYPES)),
+                )
 
 
 def mask_personal(text: str, settings: Mask | None = None) -> str:

@@ -151,7 +151,11 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
     for name, value in values.items():
         where = f"treat.{treatment.name}.{name}"
         if name not in settings_fields:
-            remedy = suggest_name(name, list(settings_fields)) if settings_fields else "It has none: set it to true."
+            remedy = (
+                suggest_name(name, list(settings_fields))
+                if settings_fields
+                else "It has none: set it to true."
+            )
             raise RecipeError(where, "is not a setting of this treatment", None, remedy)
         default = settings_fields[name].default
         assert default is not MISSING
@@ -159,5 +163,7 @@ def parse_settings(treatment: Treatment, settings: Mapping[str, object] | bool) 
             values[name] = tuple(value)
         elif type(value) is not type(default):
             expected = "a list" if isinstance(default, tuple) else type(default).__name__
-            raise RecipeError(where, f"must be of the type {expected}", value, "See docs/recipe.md.")
+            raise RecipeError(
+                where, f"must be of the type {expected}", value, "See docs/recipe.md."
+            )
     return treatment.settings(**values)

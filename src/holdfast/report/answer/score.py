@@ -52,16 +52,22 @@ def headline_score(result: Mapping[str, Any]) -> Headline | None:
     metrics_found = metrics(result.block("test"))
     if "entity_f1" in metrics_found:
         # Told with what it is made of.
-        precision_recall = _precision_recall(metrics_found.get("entity_precision"), metrics_found.get("entity_recall"))
+        precision_recall = _precision_recall(
+            metrics_found.get("entity_precision"), metrics_found.get("entity_recall")
+        )
         end = f" {precision_recall[:1].upper()}{precision_recall[1:]}." if precision_recall else ""
         return _share_headline(result, "entity_f1", metrics_found["entity_f1"], closing=end)
     if "accuracy" in metrics_found:
         return _share_headline(result, "accuracy", metrics_found["accuracy"])
     if "f1_micro" in metrics_found:
         # Judged by micro F1, told by all labels of a row and by what F1 is made of.
-        precision_recall = _precision_recall(metrics_found.get("precision_micro"), metrics_found.get("recall_micro"))
+        precision_recall = _precision_recall(
+            metrics_found.get("precision_micro"), metrics_found.get("recall_micro")
+        )
         end = f" Micro-averaged over labels: {precision_recall}." if precision_recall else ""
-        all_correct = _share_headline(result, "exact_match", metrics_found["exact_match"], "All labels correct in", end)
+        all_correct = _share_headline(
+            result, "exact_match", metrics_found["exact_match"], "All labels correct in", end
+        )
         others = _baseline_values(result, "f1_micro")
         return Headline("f1_micro", metrics_found["f1_micro"], others, all_correct.text)
     if "mae" in metrics_found:
@@ -73,7 +79,12 @@ def headline_score(result: Mapping[str, Any]) -> Headline | None:
 
 
 def _share_headline(
-    result: Block, name: str, value: Estimate, opening: str = "", closing: str = "", written_rows: int = 0
+    result: Block,
+    name: str,
+    value: Estimate,
+    opening: str = "",
+    closing: str = "",
+    written_rows: int = 0,
 ) -> Headline:
     """A share of the rows in percent (ROUGE as a fraction, as the tables have it); ``opening`` is
     what it is called (the metric's name where empty), ``closing`` a sentence that follows."""
@@ -90,9 +101,17 @@ def _share_headline(
 
 def _precision_recall(precision_estimate: Estimate | None, recall_estimate: Estimate | None) -> str:
     """Both as percentages; empty where one is missing."""
-    if precision_estimate is None or recall_estimate is None or precision_estimate.value is None or recall_estimate.value is None:
+    if (
+        precision_estimate is None
+        or recall_estimate is None
+        or precision_estimate.value is None
+        or recall_estimate.value is None
+    ):
         return ""
-    precision, recall = _percent_format(precision_estimate, ())(precision_estimate.value), _percent_format(recall_estimate, ())(recall_estimate.value)
+    precision, recall = (
+        _percent_format(precision_estimate, ())(precision_estimate.value),
+        _percent_format(recall_estimate, ())(recall_estimate.value),
+    )
     return f"precision {precision} %, recall {recall} %"
 
 
@@ -155,7 +174,9 @@ def test_row_text(result: Mapping[str, Any]) -> str:
     return plural(n, "test episode" if test.get("unit") == "episodes" else "test row")
 
 
-def _interval_text(value: Estimate, shown: Callable[[float], str], result: Block, written_rows: int = 0) -> str:
+def _interval_text(
+    value: Estimate, shown: Callable[[float], str], result: Block, written_rows: int = 0
+) -> str:
     """``(95 % CI 84–91)``, naming the rows where they are few, or why there is no interval;
     ``written_rows`` are those whose texts were written to be scored, where not all were."""
     n, rows = result.block("test").get("n") or 0, test_row_text(result)
@@ -171,7 +192,9 @@ def _interval_text(value: Estimate, shown: Callable[[float], str], result: Block
     return f" ({', '.join(part for part in parts if part)})"
 
 
-def _baseline_text(others: Mapping[str, float], shown: Callable[[float], str], unit: str = "") -> str:
+def _baseline_text(
+    others: Mapping[str, float], shown: Callable[[float], str], unit: str = ""
+) -> str:
     return "".join(f"; {PHRASES.get(what, what)} {shown(v)}{unit}" for what, v in others.items())
 
 
@@ -181,7 +204,9 @@ def _percent_format(
     """Whole percentages, or one decimal where whole ones would mislead; the same digits of 1 where
     ``scale`` is 1."""
     values = [v for v in (value.value, *others) if v is not None]
-    hides_difference = any(a != b and round(100 * a) == round(100 * b) for a in values for b in values)
+    hides_difference = any(
+        a != b and round(100 * a) == round(100 * b) for a in values for b in values
+    )
     hides_extreme = any(round(100 * v) in (0, 100) and v not in (0.0, 1.0) for v in values)
     digits = (1 if hides_difference or hides_extreme else 0) + (2 if scale == 1 else 0)
     return lambda v: f"{scale * v:.{digits}f}"
@@ -209,7 +234,10 @@ class Paired:
 def paired_comparison(result: Mapping[str, Any]) -> Paired | None:
     """From ``baseline.comparison`` of result.json; ``None`` where nothing was compared."""
     comparison = Block(result).block("baseline", "comparison")
-    difference, p = comparison.estimate("difference"), comparison.get("p_adjusted", comparison.get("p_value"))
+    difference, p = (
+        comparison.estimate("difference"),
+        comparison.get("p_adjusted", comparison.get("p_value")),
+    )
     if difference.value is None or (p is None and difference.low is None):
         return None
     metric = comparison.text("metric", "accuracy")
@@ -239,7 +267,9 @@ def difference_text(paired: Paired) -> str:
     words = f"difference {_format_signed(paired.gain, paired)}"
     if paired.low is None or paired.high is None:
         return words
-    ci = f"{_format_signed(paired.low, paired, True)} to {_format_signed(paired.high, paired, True)}"
+    ci = (
+        f"{_format_signed(paired.low, paired, True)} to {_format_signed(paired.high, paired, True)}"
+    )
     return f"{words}, {_level(paired)} CI {ci}"
 
 

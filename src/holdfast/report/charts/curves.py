@@ -233,7 +233,9 @@ def _description(chart: CurvesChart) -> str:
             ends.append(f"{series.name} goes from {first} to {last}")
     best_sentence = f" The {chart.mark} state is {chart.axis} {count(chart.best)}."
     best = "" if chart.best is None else best_sentence
-    range_sentence = f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
+    range_sentence = (
+        f"{len(chart.steps)} looks, {chart.axis}s {chart.steps[0]} to {chart.steps[-1]}. "
+    )
     keys = " Arrow keys move between the looks." if chart.scripted else ""
     return range_sentence + "; ".join(ends) + "." + best + keys
 

@@ -70,8 +70,14 @@ def outputs(run: RunFiles) -> Document | None:
     if not shares:
         return None
     meaning = raw.block("meaning")
-    shares_of_split = {split: [one for one in shares if one.get("side") == split] for split in SPLIT_TITLES}
-    tables = [_shares_table(SPLIT_TITLES[split], split_shares, meaning) for split, split_shares in shares_of_split.items() if split_shares]
+    shares_of_split = {
+        split: [one for one in shares if one.get("side") == split] for split in SPLIT_TITLES
+    }
+    tables = [
+        _shares_table(SPLIT_TITLES[split], split_shares, meaning)
+        for split, split_shares in shares_of_split.items()
+        if split_shares
+    ]
     more = (
         "Words are looked for in small English lists, which see no irony and no quotation; the "
         "words themselves are not shown here.",
@@ -111,7 +117,9 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
     return DocumentTable("Loss on the answers, and the texts written", columns, lines)
 
 
-def _win_rate_table(rates: Mapping[str, Block], start: Mapping[str, Block], judge: str) -> DocumentTable:
+def _win_rate_table(
+    rates: Mapping[str, Block], start: Mapping[str, Block], judge: str
+) -> DocumentTable:
     lines = tuple(
         (
             f"The start model, {prompt_phrase(name, start.get(name, {}))}",

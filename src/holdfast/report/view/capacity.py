@@ -62,7 +62,9 @@ def _line(one: Block, by_rights: bool, chosen_key: str) -> tuple[str, ...]:
     if difference is not None:
         gap = _signed(scale * difference["value"])
         if difference["low"] is not None:
-            gap += f" ({_signed(scale * difference['low'])} to {_signed(scale * difference['high'])})"
+            gap += (
+                f" ({_signed(scale * difference['low'])} to {_signed(scale * difference['high'])})"
+            )
         gap += " points" if by_rights else ""
     speed = f"{one['latency_ms']:.2g} ms"
     if one["key"] != "whole":

@@ -97,8 +97,13 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _class_lines(rows_of_class: Mapping[str, Block]) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
-    sizes = {name: [int(row.get(part) or 0) for part in SPLITS[:3]] for name, row in rows_of_class.items()}
+def _class_lines(
+    rows_of_class: Mapping[str, Block],
+) -> tuple[tuple[str, tuple[str, ...], str, Markup], ...]:
+    sizes = {
+        name: [int(row.get(part) or 0) for part in SPLITS[:3]]
+        for name, row in rows_of_class.items()
+    }
     largest = max(map(sum, sizes.values()), default=0)
     return tuple(
         (

@@ -49,7 +49,8 @@ def episodes(run: RunFiles) -> Document | None:
         f"Test episodes by {unit.lower()}",
         (unit, ACCURACY_COLUMN, "Episodes"),
         tuple(
-            (str(t["task"]), _percent(t["accuracy"]), count(t["episodes"])) for t in tasks[:MAX_TASKS]
+            (str(t["task"]), _percent(t["accuracy"]), count(t["episodes"]))
+            for t in tasks[:MAX_TASKS]
         ),
         ("name", "n", "n"),
         "quiet",

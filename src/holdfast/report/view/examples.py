@@ -69,13 +69,23 @@ def data_map(run: RunFiles) -> DataMapView | None:
     unclear = tally.pop("unclear", 0)
     shown = _sample(mapped)
     kinds = tuple(
-        (example_type, example_type, words, count(tally[example_type])) for example_type, words in TYPE_MEANINGS.items() if tally[example_type]
+        (example_type, example_type, words, count(tally[example_type]))
+        for example_type, words in TYPE_MEANINGS.items()
+        if tally[example_type]
     )
     not_drawn = len(mapped) - len(shown)
     rows = len(mapped)
-    suspects = [f"{count(tally[example_type])} {example_type}" for example_type in SUSPECT_TYPES if tally.get(example_type)]
-    suspects_text = ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
-    about = "; ".join(f"{example_type} ({TYPE_MEANINGS[example_type]}): {n}" for example_type, n in tally.items())
+    suspects = [
+        f"{count(tally[example_type])} {example_type}"
+        for example_type in SUSPECT_TYPES
+        if tally.get(example_type)
+    ]
+    suspects_text = (
+        ", ".join(suspects) if suspects else "none that was memorized, forgotten or never learnt"
+    )
+    about = "; ".join(
+        f"{example_type} ({TYPE_MEANINGS[example_type]}): {n}" for example_type, n in tally.items()
+    )
     return DataMapView(
         sentence=f"Of {plural(rows, 'training row')}: {suspects_text}." + _left_out(unclear),
         chart=_map(shown, about),
@@ -159,7 +169,9 @@ def _axes(x: AxisScale, y: AxisScale) -> Markup:
             line(x.start, x.end, y(at), y(at), "grid"),
             tick(label, x.start - 7, y(at) + 4, "end"),
         ]
-    for at, label in zip(ticks(0, MAX_VARIABILITY), tick_labels(ticks(0, MAX_VARIABILITY)), strict=True):
+    for at, label in zip(
+        ticks(0, MAX_VARIABILITY), tick_labels(ticks(0, MAX_VARIABILITY)), strict=True
+    ):
         parts.append(tick(label, x(at), y.start + 18, "middle"))
     parts.append(tick("variability →", x.end, y.start + 38, "end"))
     parts.append(tick("↑ confidence", x.start, y.end - 16))

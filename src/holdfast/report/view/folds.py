@@ -69,7 +69,9 @@ def folds(run: RunFiles) -> Document | None:
 
 def _chart(together: Estimate, per_fold: list[Block], name: str) -> Markup:
     lines = [Dot("All folds", together, "main")]
-    lines += [Dot(_fold_name(one), one.block("metrics").estimate(name), "other") for one in per_fold]
+    lines += [
+        Dot(_fold_name(one), one.block("metrics").estimate(name), "other") for one in per_fold
+    ]
     return draw_dots("folds", lines, name, f"{metric_name(name)} of each fold")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from holdfast.core.branches import items_on_branch, branch_of
+from holdfast.core.branches import branch_of, items_on_branch
 from holdfast.core.records import Estimate, finite
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
@@ -102,13 +102,18 @@ def learning(
         title=f"{metric_name(rate)} over the run",
         metric=rate,
         series=_with_values(rates),
-        left=_discarded_curves(stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}),
+        left=_discarded_curves(
+            stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}
+        ),
     )
     return LearningView(
         loss=draw_curves(loss),
         accuracy=draw_curves(accuracy),
         legend=tuple((s.style, s.name) for s in shown),
-        evaluations=tuple(_evaluation_line(evaluation, [*losses, *rates], i, best) for i, evaluation in enumerate(evaluations)),
+        evaluations=tuple(
+            _evaluation_line(evaluation, [*losses, *rates], i, best)
+            for i, evaluation in enumerate(evaluations)
+        ),
         best=count(best),
         stopped=sentence(run.part().text("stopped_because")),
         phases=_phases(evaluations),
@@ -126,7 +131,8 @@ def _lines(
 ) -> tuple[list[ChartSeries], list[ChartSeries]]:
     """The lines of the losses, and those of the rate."""
     losses = [
-        ChartSeries(name, style, _column(evaluations, f"{style}_loss")) for style, name in LINES.items()
+        ChartSeries(name, style, _column(evaluations, f"{style}_loss"))
+        for style, name in LINES.items()
     ]
     rates = [
         ChartSeries(LINES[style], style, _column(evaluations, f"{style}_metrics", rate))
@@ -152,12 +158,17 @@ def gap(run: RunFiles) -> GapView:
     ]
     test_note = "the test rows took no part in any choice"
     return GapView(
-        test="the test numbers are out of fold" if run.part("test").get("out_of_fold") else test_note,
+        test="the test numbers are out of fold"
+        if run.part("test").get("out_of_fold")
+        else test_note,
         sentence=_gap_sentence(scores_of_set[0][1].get(main), scores_of_set[1][1].get(main), main),
         chart=draw_dots("gap", lines, main, f"{metric_name(main)} on the three sets"),
         columns=tuple(f"{set_name} ({count(block.get('n', 0))})" for set_name, block in sets),
         table=tuple(
-            (metric_name(name), tuple(cell(scores.get(name, unknown), name) for _, scores in scores_of_set))
+            (
+                metric_name(name),
+                tuple(cell(scores.get(name, unknown), name) for _, scores in scores_of_set),
+            )
             for name in names
         ),
     )
@@ -165,8 +176,13 @@ def gap(run: RunFiles) -> GapView:
 
 def _share_metric(evaluations: list[Mapping[str, Any]]) -> str:
     """What share of answers, or of target tokens, is right; for numbers R²."""
-    metrics_of = [evaluation.get("valid_metrics") or evaluation.get("train_metrics") or {} for evaluation in evaluations]
-    return next((name for name in EVALUATION_METRICS if any(name in one for one in metrics_of)), "accuracy")
+    metrics_of = [
+        evaluation.get("valid_metrics") or evaluation.get("train_metrics") or {}
+        for evaluation in evaluations
+    ]
+    return next(
+        (name for name in EVALUATION_METRICS if any(name in one for one in metrics_of)), "accuracy"
+    )
 
 
 def _rollback_sentence(left: int) -> str:
@@ -200,8 +216,14 @@ def _discarded_segments(run: RunFiles) -> list[list[Mapping[str, Any]]]:
     segments = []
     for branch in dict.fromkeys(map(branch_of, run.left)):
         discarded = [evaluation for evaluation in run.left if branch_of(evaluation) == branch]
-        branch_path = items_on_branch(every, branch, lambda evaluation: (branch_of(evaluation), _step(evaluation)))
-        before = [evaluation for evaluation in branch_path if _step(evaluation) < min(map(_step, discarded))]
+        branch_path = items_on_branch(
+            every, branch, lambda evaluation: (branch_of(evaluation), _step(evaluation))
+        )
+        before = [
+            evaluation
+            for evaluation in branch_path
+            if _step(evaluation) < min(map(_step, discarded))
+        ]
         segments.append([*sorted(before, key=_step)[-1:], *sorted(discarded, key=_step)])
     return segments
 

@@ -121,7 +121,9 @@ def hardest(run: RunFiles) -> Hardest | None:
 def has_images(run: RunFiles) -> bool:
     """Whether any of the hardest rows shows a picture."""
     hardest_rows = hardest(run)
-    return hardest_rows is not None and any(row.image for row in (*hardest_rows.by_loss, *hardest_rows.confident))
+    return hardest_rows is not None and any(
+        row.image for row in (*hardest_rows.by_loss, *hardest_rows.confident)
+    )
 
 
 def _no_classes(run: RunFiles) -> str:

@@ -86,7 +86,10 @@ def score_view(run: RunFiles) -> ScoreView:
     name = headline_metric(scores)
     value = scores.get(name) or Estimate(None, why="there were no test rows")
     columns = [("This model", scores)]
-    columns += [(_capitalize_first(column_name), scores_found) for column_name, scores_found in (*baseline_scores, *partial_scores(run))]
+    columns += [
+        (_capitalize_first(column_name), scores_found)
+        for column_name, scores_found in (*baseline_scores, *partial_scores(run))
+    ]
     rows, how = "test rows", MEASURED_ONCE
     if test.get("out_of_fold"):
         rows, how = "rows out of fold", OUT_OF_FOLD
@@ -108,7 +111,10 @@ def score_view(run: RunFiles) -> ScoreView:
         chart=draw_dots("score", chart_lines, name, f"{metric_name(name)} on {rows}"),
         columns=tuple(column_name for column_name, _ in columns),
         table=tuple(
-            (metric_name(key), tuple(cell(scores_found.get(key, unknown), key) for _, scores_found in columns))
+            (
+                metric_name(key),
+                tuple(cell(scores_found.get(key, unknown), key) for _, scores_found in columns),
+            )
             for key in scores
         ),
         paired=_paired(run, name),
@@ -126,7 +132,9 @@ def score_unless_folded(run: RunFiles) -> ScoreView | None:
 
 def headline_metric(scores: Mapping[str, Estimate]) -> str:
     """The metric shown in large: accuracy when there is one."""
-    return next((name for name in HEADLINE_METRICS if name in scores), next(iter(scores), "accuracy"))
+    return next(
+        (name for name in HEADLINE_METRICS if name in scores), next(iter(scores), "accuracy")
+    )
 
 
 def baselines(run: RunFiles) -> list[tuple[str, dict[str, Estimate]]]:

@@ -199,7 +199,9 @@ def build_adapted(
     if options.words:
         train_table = divided.splits.train.table
         all_texts = [*texts, *(text for text in train_table.column("text") if text)]
-        words = extend_vocabulary(model_with_head, tokenizer, new_words(tokenizer, all_texts, options.words))
+        words = extend_vocabulary(
+            model_with_head, tokenizer, new_words(tokenizer, all_texts, options.words)
+        )
         word_list = ", ".join(word.token.strip() for word in words[:8]) or "none"
         because = f"of the texts and training rows, those that save most tokens: {word_list}"
         notify(Decision("new words", f"{len(words):,}", because, prominent=True))
@@ -213,7 +215,13 @@ def build_adapted(
         because = "masked tokens are said" if masked else "the next token is said"
         notify(Decision("pretraining", f"{count_phrase(steps, 'update')}", because, prominent=True))
         pretraining = pretrain(
-            model_with_head, tokenizer, texts, masked=masked, steps=steps, seed=recipe.seed, is_new=is_new
+            model_with_head,
+            tokenizer,
+            texts,
+            masked=masked,
+            steps=steps,
+            seed=recipe.seed,
+            is_new=is_new,
         )
     _save(source, model_with_head, base, tokenizer, folder)
     return pretraining, words
@@ -226,13 +234,17 @@ def _load_model(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]
 
     config, auto_class = configuration(source), transformers.AutoModelForCausalLM
     if not masked:
-        model_with_head = load_pretrained(auto_class, source, config, "a causal language model", seed=seed)
+        model_with_head = load_pretrained(
+            auto_class, source, config, "a causal language model", seed=seed
+        )
         return model_with_head, model_with_head, lambda name: False
 
     def pooler(key: str) -> bool:
         return key.startswith("pooler.")
 
-    base = load_pretrained(transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler)
+    base = load_pretrained(
+        transformers.AutoModel, source, config, "an encoder", seed=seed, new=pooler
+    )
     has_own_head = any(name.endswith("ForMaskedLM") for name in architectures(source.config))
     prefix = f"{base.base_model_prefix}."
 
@@ -251,7 +263,11 @@ def _load_model(source: Source, masked: bool, seed: int) -> tuple[Any, Any, Any]
 
 
 def _save(
-    source: Source, model_with_head: Any, base: Any, tokenizer: PreTrainedTokenizerBase, folder: Path
+    source: Source,
+    model_with_head: Any,
+    base: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
 ) -> None:
     """A plain folder, with what the first one said of lengths, licence and language."""
     if base is not model_with_head:
@@ -300,13 +316,17 @@ def compare_adapted(
 
 def _validation_costs(divided: Divided, recipe: Recipe, name: str, seed: int) -> tuple[Floats, Any]:
     """What each validation row costs a fit of ``train`` [n], and the rows' units [n]."""
-    seeded = recipe.with_changes(model={"name": name}).model_copy(update={"seed": recipe.seed + seed})
+    seeded = recipe.with_changes(model={"name": name}).model_copy(
+        update={"seed": recipe.seed + seed}
+    )
     prepared, train, valid = prepare_divided(seeded, divided.splits, extend=False)
     fitted = fit(prepared, train, valid)
     examples: Any = fitted.training_plan.valid
     losses, outputs = fitted.measure(examples)
     if seeded.task in DECODER_TASKS:
-        costs = -bits_per_byte_rows(examples, losses, outputs, fitted.training_plan.loaded.tokenizer)
+        costs = -bits_per_byte_rows(
+            examples, losses, outputs, fitted.training_plan.loaded.tokenizer
+        )
     elif prepared.rows.columns.one_class:
         temperature, _ = best_temperature(outputs, examples.labels)
         costs = losses_at(outputs, examples.labels, temperature)

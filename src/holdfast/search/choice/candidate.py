@@ -18,7 +18,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS, GENERATIVE_TASKS
+from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import fit
@@ -128,7 +128,9 @@ def fertility(
     distinct_ids = sorted(set(ids))
     unknown_ids = {
         i
-        for i, token in zip(distinct_ids, tokenizer.convert_ids_to_tokens(distinct_ids), strict=True)
+        for i, token in zip(
+            distinct_ids, tokenizer.convert_ids_to_tokens(distinct_ids), strict=True
+        )
         if i == tokenizer.unk_token_id or BYTE.fullmatch(str(token))
     }
     has_spaces = sum(map(len, words)) / len(words) <= LONGEST_WORD
@@ -223,7 +225,8 @@ class ModelCandidate:
         evidence = self.row_evidence
         if isinstance(evidence, FrozenEvidence):
             text = (
-                f"a probe (best on layer {evidence.layer.name}) scores {evidence.score:.3f} out of fold"
+                f"a probe (best on layer {evidence.layer.name}) scores "
+                f"{evidence.score:.3f} out of fold"
             )
         else:
             text = f"{evidence.before:.3f} bits a byte, {evidence.after:.3f} {self.evidence_text}"
@@ -309,7 +312,9 @@ def assess_candidate(rows: ChoiceRows, name: str) -> ModelCandidate:
         raise DataError(prepared.rows.source, rule, None, "Give more rows, or others.")
     facts = model_facts(prepared, positions)
     metric, higher = rows.metric
-    estimated = estimate(evidence.rows, evidence.units, metric, None if rows.is_generative else FOLDS)
+    estimated = estimate(
+        evidence.rows, evidence.units, metric, None if rows.is_generative else FOLDS
+    )
     if not higher and estimated.value is not None:
         low, high = (None if end is None else -end for end in (estimated.high, estimated.low))
         estimated = replace(estimated, value=-estimated.value, low=low, high=high)
@@ -333,7 +338,9 @@ def sample_rows(prepared: PreparedData, positions: Ints) -> Ints:
 def short_fit(rows: ChoiceRows, prepared: PreparedData, train: Ints, valid: Ints) -> ShortFit:
     """A tenth of the updates that ``train`` would take, 5 to 200, judged by validation rows."""
     start = time.perf_counter()
-    planned_steps = sum(phase.steps for phase in make_training_plan(prepared, train, valid).plan.phases)
+    planned_steps = sum(
+        phase.steps for phase in make_training_plan(prepared, train, valid).plan.phases
+    )
     steps = min(max(round(SHORT_FIT_SHARE * planned_steps), LEAST_STEPS), MOST_STEPS, planned_steps)
     settings = {"train.max_steps": steps, "train.evaluations": 1, "control.policy": "off"}
     fitted = fit(prepared, train, valid, settings)

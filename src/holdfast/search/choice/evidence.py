@@ -207,12 +207,18 @@ def _targets(
     return np.eye(len(present))[classes], classes
 
 
-def score_rows(label_type: str | None, outputs: Floats, labels: npt.NDArray[Any], threshold: float) -> Floats:
+def score_rows(
+    label_type: str | None, outputs: Floats, labels: npt.NDArray[Any], threshold: float
+) -> Floats:
     """The scores of rows [n] by what is ``outputs`` [n, C] of their ``labels``: of several those
     that are said by more than ``threshold``, a number, or else the likeliest class."""
     if label_type == "several":
         return set_rows(outputs > threshold, labels)
-    return number_rows(outputs[:, 0], labels) if label_type == "number" else right_rows(outputs, labels)
+    return (
+        number_rows(outputs[:, 0], labels)
+        if label_type == "number"
+        else right_rows(outputs, labels)
+    )
 
 
 def _sentence_rows(
@@ -248,13 +254,17 @@ def pass_layers(prepared: PreparedData, examples: Examples) -> LayerFeatures:
             batch = device_batch(task, examples, batch_rows, device)
             tags_words = "where" in batch
             with accelerator.autocast():
-                head_input = word_features(network, batch) if tags_words else features_of(network, batch)
+                head_input = (
+                    word_features(network, batch) if tags_words else features_of(network, batch)
+                )
             mask = None if tags_words else batch.get("attention_mask")
             for name, states in outputs().items():
                 row_states = _words(states, batch) if tags_words else pooled(states, mask)
                 parts.setdefault(name, []).append(row_states.float().cpu().numpy())
             parts.setdefault(HEAD, []).append(head_input.float().cpu().numpy())
-            counts = batch["counts"].cpu().numpy() if tags_words else np.ones(len(batch_rows), np.int64)
+            counts = (
+                batch["counts"].cpu().numpy() if tags_words else np.ones(len(batch_rows), np.int64)
+            )
             owner.append(np.repeat(batch_rows, counts))
             tags += [batch["tags"].cpu().numpy()] if tags_words else []
     speed = len(examples) / max(time.perf_counter() - start, 1e-9)
@@ -340,7 +350,9 @@ def bits_per_byte_rows(
     ``outputs`` [examples, 2] its target tokens first. A row may have several examples, or none."""
     nats = losses * outputs[:, 0].astype(np.float64)
     # Which row of the table each example is of, and how many rows there are.
-    row_of_example = np.asarray(examples.positions if hasattr(examples, "positions") else examples.kept)
+    row_of_example = np.asarray(
+        examples.positions if hasattr(examples, "positions") else examples.kept
+    )
     rows = len(examples.table_rows)
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in _target_ids(examples)]
     sizes = np.array([len(text.encode("utf-8")) for text in texts], dtype=np.float64)

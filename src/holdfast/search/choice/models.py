@@ -175,7 +175,9 @@ def _with_inferred_task(recipe: Recipe, names: Sequence[str]) -> Recipe:
     raise problems[0]
 
 
-def _assess_all(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandidate], list[LeftOut]]:
+def _assess_all(
+    rows: ChoiceRows, names: Sequence[str]
+) -> tuple[list[ModelCandidate], list[LeftOut]]:
     """What each candidate knows already."""
     candidates: list[ModelCandidate] = []
     left_out: list[LeftOut] = []
@@ -198,7 +200,9 @@ def _assess_all(rows: ChoiceRows, names: Sequence[str]) -> tuple[list[ModelCandi
 
 def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[ModelCandidate]:
     """The candidates, the best two of them fine-tuned for a short while."""
-    best = sorted(range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].row_evidence.rows))[:SHORT_FITS]
+    best = sorted(
+        range(len(candidates)), key=lambda i: -np.nanmean(candidates[i].row_evidence.rows)
+    )[:SHORT_FITS]
     for place in best:
         name = candidates[place].name
         prepared, train, valid = rows.prepare(name)
@@ -212,7 +216,10 @@ def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[
 
 
 def _make_choice(
-    rows: ChoiceRows, candidates: Sequence[ModelCandidate], left_out: Sequence[LeftOut], seconds: float
+    rows: ChoiceRows,
+    candidates: Sequence[ModelCandidate],
+    left_out: Sequence[LeftOut],
+    seconds: float,
 ) -> Choice:
     scores = np.stack([one.row_evidence.rows for one in candidates])
     short = {i: one.short.rows for i, one in enumerate(candidates) if one.short is not None}
@@ -242,7 +249,10 @@ def _select(
     rows: ChoiceRows, candidates: Sequence[ModelCandidate], ranking: ModelOrder
 ) -> tuple[int, str]:
     """Which is taken, and why in a sentence."""
-    scores, units = np.stack([one.row_evidence.rows for one in candidates]), candidates[0].row_evidence.units
+    scores, units = (
+        np.stack([one.row_evidence.rows for one in candidates]),
+        candidates[0].row_evidence.units,
+    )
     best = ranking.order[0]
     score = _score_text(rows, candidates[best])
     lead = ranking.lead
@@ -253,22 +263,27 @@ def _select(
     count = count_phrase(lead.n, "validation row" if ranking.by_short else "row")
     gap_text = f"{lead.value:.3f} (95 % CI {lead.low:.3f} to {lead.high:.3f}, {count})"
     if ranking.significant:
-        return best, f"{candidates[best].name}: {score}. By {judged_by} it is {gap_text} better than " + (
-            f"{candidates[second].name}, the next."
+        return (
+            best,
+            f"{candidates[best].name}: {score}. By {judged_by} it is {gap_text} better than "
+            + (f"{candidates[second].name}, the next."),
         )
     margin = MARGIN * (abs(float(np.nanmean(scores[best]))) if rows.is_generative else 1.0)
     selected = cheapest_as_good(scores, units, [one.rows_per_s for one in candidates], margin)
     if selected == best:
         return best, (
-            f"{candidates[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show that it is better "
+            f"{candidates[best].name}: {score}. {count_phrase(lead.n, 'row')} do not show "
+            "that it is better "
             f"than {candidates[second].name}, the next: difference {gap_text}."
         )
     against = difference(scores[best], scores[selected], units)
     times = candidates[selected].rows_per_s / candidates[best].rows_per_s
     return selected, (
-        f"{candidates[selected].name}: {_score_text(rows, candidates[selected])}. {candidates[best].name} scores "
+        f"{candidates[selected].name}: {_score_text(rows, candidates[selected])}. "
+        f"{candidates[best].name} scores "
         f"{against.value:.3f} better (95 % CI {against.low:.3f} to {against.high:.3f}), which "
-        f"{count_phrase(against.n, 'row')} do not show to be a difference, and {candidates[selected].name} "
+        f"{count_phrase(against.n, 'row')} do not show to be a difference, and "
+        f"{candidates[selected].name} "
         f"passes {times:.1f} times as many rows a second."
     )
 
@@ -276,5 +291,9 @@ def _select(
 def _score_text(rows: ChoiceRows, candidate: ModelCandidate) -> str:
     """What was measured of a candidate, with its interval."""
     estimate = candidate.evidence
-    span = "no interval" if estimate.low is None else f"95 % CI {estimate.low:.3f} to {estimate.high:.3f}"
+    span = (
+        "no interval"
+        if estimate.low is None
+        else f"95 % CI {estimate.low:.3f} to {estimate.high:.3f}"
+    )
     return f"{rows.metric_text} {estimate.value:.3f} ({span}; {candidate.evidence_text})"

@@ -49,7 +49,7 @@ from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import make_engine
-from holdfast.split.folds import Fold, Folds, time_folds, make_folds, holdout_split
+from holdfast.split.folds import Fold, Folds, holdout_split, make_folds, time_folds
 from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldMeasurements
@@ -135,10 +135,14 @@ def _make_folds(
 
 def _ages(prepared: PreparedData, divided: Divided, strategy: SplitStrategy) -> Ages:
     assert strategy.ages is not None
-    return np.asarray(strategy.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))])
+    return np.asarray(
+        strategy.ages[divided.table.positions_of(np.asarray(prepared.rows.column("row")))]
+    )
 
 
-def _from_next_fold(prepared: PreparedData, folds: Folds, fold: Fold, share: float, seed: int) -> Ints:
+def _from_next_fold(
+    prepared: PreparedData, folds: Folds, fold: Fold, share: float, seed: int
+) -> Ints:
     """Rows of the next fold of the repeat, whole units, each class in proportion where it has the
     units for it."""
     of_repeat = [one for one in folds if one.repeat == fold.repeat]
@@ -151,7 +155,9 @@ def _from_next_fold(prepared: PreparedData, folds: Folds, fold: Fold, share: flo
     units, labels = prepared.units[rows], np.asarray(prepared.rows.column("label"))[rows]
     fold_seed = derive_seed(seed, f"validation {fold.repeat} {fold.number}")
     try:
-        _, validation = holdout_split(units, labels, valid_share, fold_seed, class_names=prepared.rows.classes)
+        _, validation = holdout_split(
+            units, labels, valid_share, fold_seed, class_names=prepared.rows.classes
+        )
     except SplitError:
         # A class with one unit there: rows judge without it, as long as they learn it.
         _, validation = holdout_split(units, np.zeros_like(labels), valid_share, fold_seed)
@@ -224,7 +230,9 @@ class CrossValidation:
             rule = "divides the rows itself, and validation rows are given"
             remedy = "Give all rows as one file, or leave data.valid out."
             raise RecipeError("holdfast cv", rule, recipe.data.valid, remedy)
-        prepared, train, valid = prepare_divided(recipe, divided.splits, divided.findings, extend=False)
+        prepared, train, valid = prepare_divided(
+            recipe, divided.splits, divided.findings, extend=False
+        )
         if recipe.cv.nested and (against := folds_conflict(prepared, divided)):
             raise RecipeError(
                 "--nested", against, None, "Leave it out: validation rows then judge."
@@ -311,7 +319,11 @@ class FoldLearner:
 
     def fit(self, into: RunFolder | None = None, listeners: Sequence[Listener] = ()) -> FittedModel:
         """The folds, one after another or many at a time, then the model of all rows."""
-        start, plan, context = time.perf_counter(), self.fold_plan, SearchContext.from_learning_rows(self.learning)
+        start, plan, context = (
+            time.perf_counter(),
+            self.fold_plan,
+            SearchContext.from_learning_rows(self.learning),
+        )
         summary = f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows"
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
@@ -356,23 +368,32 @@ class FoldLearner:
         first_repeat = [(one, done) for one, done in pairs if one.repeat == 0]
         judging_rows = np.concatenate([one.valid for one, _ in first_repeat])
         checkpoints = into.checkpoints if into else None
-        training_plan = make_training_plan(prepared, everything, judging_rows, (), checkpoints, cross_fitted=True)
+        training_plan = make_training_plan(
+            prepared, everything, judging_rows, (), checkpoints, cross_fitted=True
+        )
         # Weights that are tried at the end are judged by validation rows, and the model of all rows
         # has none.
-        weight_offers = [x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)]
+        weight_offers = [
+            x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
+        ]
         if weight_offers:
             rule = "does not go together with weights tried at the end, which validation rows judge"
             raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Leave it out.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
-        def fold_looks(training_plan: TrainingPlan, accelerator: object, place: object) -> FoldMeasurements:
+        def fold_looks(
+            training_plan: TrainingPlan, accelerator: object, place: object
+        ) -> FoldMeasurements:
             return join_evaluations(first_repeat, training_plan, share, len(pairs))
 
         return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
 
 
 def join_evaluations(
-    pairs: Sequence[tuple[TrialFold, FitResult]], training_plan: TrainingPlan, share: float, folds: int
+    pairs: Sequence[tuple[TrialFold, FitResult]],
+    training_plan: TrainingPlan,
+    share: float,
+    folds: int,
 ) -> FoldMeasurements:
     """The folds' evaluations as evaluations of the fit on all rows, each at the same
     share of the way; a fold that had stopped repeats its last one. The fit ends at the evaluation
@@ -394,13 +415,19 @@ def join_evaluations(
     return FoldMeasurements(len(pairs), plan.evaluate_at, tuple(evaluations), last_step, because)
 
 
-def _join_measured(fold_results: Sequence[FitResult], places: Sequence[int], training_plan: TrainingPlan) -> Measurements:
-    evaluations_at = [(done.evaluations, place) for done, place in zip(fold_results, places, strict=True)]
+def _join_measured(
+    fold_results: Sequence[FitResult], places: Sequence[int], training_plan: TrainingPlan
+) -> Measurements:
+    evaluations_at = [
+        (done.evaluations, place) for done, place in zip(fold_results, places, strict=True)
+    ]
     losses = np.concatenate([one.losses[i] for one, i in evaluations_at])
     logits = [one.logits[i] for one, i in evaluations_at if one.logits is not None]
     if len(logits) == len(evaluations_at):
         all_rows = np.arange(len(training_plan.valid))
-        return training_plan.task.measure(losses, np.concatenate(logits), training_plan.valid, all_rows)
+        return training_plan.task.measure(
+            losses, np.concatenate(logits), training_plan.valid, all_rows
+        )
     correct = [one.correct[i] for one, i in evaluations_at if one.correct is not None]
     sizes = np.array([one.losses.shape[1] for one, _ in evaluations_at], dtype=np.float64)
 
@@ -417,7 +444,9 @@ def _join_measured(fold_results: Sequence[FitResult], places: Sequence[int], tra
     )
 
 
-def _out_of_fold_predictions(context: SearchContext, pairs: Sequence[tuple[TrialFold, FitResult]]) -> OutOfFoldPredictions:
+def _out_of_fold_predictions(
+    context: SearchContext, pairs: Sequence[tuple[TrialFold, FitResult]]
+) -> OutOfFoldPredictions:
     """What the folds of the first repeat said, in the order of the rows."""
     import pyarrow as pa
 

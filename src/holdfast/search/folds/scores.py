@@ -91,7 +91,9 @@ def cv_block(
     return block, valid
 
 
-def _estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int) -> dict[str, Any]:
+def _estimates(
+    context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int
+) -> dict[str, Any]:
     """Each metric with its interval, how that came about, and the corrected resampled t."""
     training_plan = fitted.training_plan
     metric_bounds = {one.name: (one.low, one.high) for one in training_plan.extra_metrics}
@@ -136,10 +138,14 @@ def fold_decision(fold: TrialFold, result: FitResult, folds: int) -> Decision:
     name = headline_metric(scores)
     value = scores[name]["value"]
     value_text = "undefined" if value is None else number(value, name)
-    fold_number = fold.number + 1 if fold.repeat == 0 else f"{fold.number + 1}, repeat {fold.repeat + 1}"
+    fold_number = (
+        fold.number + 1 if fold.repeat == 0 else f"{fold.number + 1}, repeat {fold.repeat + 1}"
+    )
     because = (
-        f"{count_phrase(len(fold.held_out), 'row')} that chose nothing of it; kept the state of step "
-        f"{result.best_step} of {result.planned}, in {result.seconds:.0f} s; {result.verdict['label']}"
+        f"{count_phrase(len(fold.held_out), 'row')} that chose nothing of it; kept the "
+        "state of step "
+        f"{result.best_step} of {result.planned}, in {result.seconds:.0f} s; "
+        f"{result.verdict['label']}"
     )
     title = f"fold {fold_number}" if fold.repeat else f"fold {fold_number} of {folds}"
     return Decision(title, f"{metric_name(name)} {value_text}", because, prominent=True)
@@ -153,7 +159,9 @@ def folds_table(pairs: Pairs) -> pa.Table:
     for one, done in pairs:
         predictions = done.held_out_scores.predictions
         for index, (name, value) in enumerate((("fold", one.number), ("repeat", one.repeat)), 1):
-            predictions = predictions.add_column(index, name, pa.array([value] * len(predictions), pa.int64()))
+            predictions = predictions.add_column(
+                index, name, pa.array([value] * len(predictions), pa.int64())
+            )
         parts.append(predictions)
     return pa.concat_tables(parts)
 
@@ -168,7 +176,9 @@ def verdict_counts(fold_verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         word = label.replace("_", " ")
         from_step = f" from step {int(np.median(known))} on" if known else ""
         median = " (the median)" if len(set(known)) > 1 else ""
-        count_text = f"{count} of {count_phrase(len(fold_verdicts), 'fold')}" if not parts else str(count)
+        count_text = (
+            f"{count} of {count_phrase(len(fold_verdicts), 'fold')}" if not parts else str(count)
+        )
         parts.append(f"{count_text} {word}{from_step}{median}")
     return {"sentence": ", ".join(parts) + ".", "labels": dict(counts.most_common())}
 
@@ -182,7 +192,9 @@ def _metrics_by_fold(pairs: Pairs) -> dict[str, list[Mapping[str, Any]]]:
 
 def _complete_values(pairs: Pairs) -> dict[str, list[float]]:
     """Each metric's value in every fold, where all have one."""
-    values_by_metric = {name: [one["value"] for one in folds] for name, folds in _metrics_by_fold(pairs).items()}
+    values_by_metric = {
+        name: [one["value"] for one in folds] for name, folds in _metrics_by_fold(pairs).items()
+    }
     return {name: values for name, values in values_by_metric.items() if None not in values}
 
 
@@ -214,7 +226,9 @@ def _bounds(name: str) -> tuple[float, float]:
     return 0.0, 1.0 if name.startswith(SHARES) else math.inf
 
 
-def _pooled_estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel) -> dict[str, Estimate]:
+def _pooled_estimates(
+    context: SearchContext, pairs: Pairs, fitted: FittedModel
+) -> dict[str, Estimate]:
     """Of classes the scores of all rows at once, each repeat by itself, and then their mean."""
     rows, training_plan = context.rows, fitted.training_plan
     label_sets = {"labels", "tags"} & set(rows.rows.column_names)
@@ -226,7 +240,11 @@ def _pooled_estimates(context: SearchContext, pairs: Pairs, fitted: FittedModel)
         results = [done for one, done in pairs if one.repeat == repeat]
         outputs, seed = _outputs(context, results), fitted.recipe.seed
         scores = score_out_of_fold(
-            outputs, rows.classes, len(results), seed=seed, extra_metrics=training_plan.extra_metrics
+            outputs,
+            rows.classes,
+            len(results),
+            seed=seed,
+            extra_metrics=training_plan.extra_metrics,
         )
         by_repeat.append(scores)
     return {

@@ -106,7 +106,9 @@ def shrink_gains(scores: Mapping[str, Floats], default: str, units: Ints | None 
     rows = np.stack([np.asarray(scores[key], dtype=np.float64) for key in keys])
     differences = rows - rows[keys.index(default)]
     raw_gains = differences.mean(axis=1)
-    differences = differences if units is None else np.stack([by_groups(one, units) for one in differences])
+    differences = (
+        differences if units is None else np.stack([by_groups(one, units) for one in differences])
+    )
     n, is_other = differences.shape[1], np.array([key != default for key in keys])
     variances = differences.var(axis=1, ddof=1) / n if n > 1 else np.full(len(keys), 0.25)
     means, noise = np.zeros(len(keys)), np.maximum(variances[is_other], MIN_VARIANCE)

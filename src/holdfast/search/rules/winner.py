@@ -103,13 +103,17 @@ def select_winner(
     best_key, gain = gains.keys[best], float(gains.mean[best])
     evidence = _Evidence(gains, default, p, average)
     if not is_proven.any():
-        because = f"{evidence.kept_because(best, rows, correct_gain[best], level)}, so {default} is kept"
+        because = (
+            f"{evidence.kept_because(best, rows, correct_gain[best], level)}, so {default} is kept"
+        )
         return Winner(default, because, True, best_key, gain, float(p[best]), average)
     lead = int(np.argmax(np.where(is_proven, gains.mean, -np.inf)))
     as_good = is_proven & (gains.mean[lead] - gains.mean <= MIN_GAIN)
     cost = np.array([costs[key] for key in gains.keys])
     selected = int(np.argmin(np.where(as_good, cost, np.inf)))
-    because = evidence.selected_because(selected, lead, None if correct is None else correct_gain[selected])
+    because = evidence.selected_because(
+        selected, lead, None if correct is None else correct_gain[selected]
+    )
     return Winner(gains.keys[selected], because, False, best_key, gain, float(p[best]), average)
 
 
@@ -157,8 +161,10 @@ class _Evidence:
         """Why this trial is taken, where ``lead`` is the one of the largest expected gain."""
         gains = self.gains
         because = (
-            f"it gives the labels {100 * gains.measured[selected]:+.1f} points more probability than "
-            f"{self.default} ({self.test_text(selected)}), of which {100 * gains.mean[selected]:+.1f} are "
+            f"it gives the labels {100 * gains.measured[selected]:+.1f} points more "
+            "probability than "
+            f"{self.default} ({self.test_text(selected)}), of which "
+            f"{100 * gains.mean[selected]:+.1f} are "
             "expected to last"
         )
         if correct_gain is not None:
@@ -185,7 +191,8 @@ class _Evidence:
             )
         return (
             f"{top} is better than {self.default} ({self.test_text(best)}), but by an expected "
-            f"{100 * gain:.2f} points, and less than {100 * MIN_GAIN:g} is not worth another setting"
+            f"{100 * gain:.2f} points, and less than {100 * MIN_GAIN:g} is not worth "
+            "another setting"
         )
 
     def _p_text(self, p_value: float) -> str:
@@ -281,13 +288,25 @@ def _selection_luck(
     excess = float(gains.measured[place] - gains.mean[place])
     if losses is None:
         return excess
-    gap, probability_gap = rows[selected] - rows[default], row_probabilities[selected] - row_probabilities[default]
+    gap, probability_gap = (
+        rows[selected] - rows[default],
+        row_probabilities[selected] - row_probabilities[default],
+    )
     variance = float(probability_gap.var())
-    return float(np.mean((gap - gap.mean()) * probability_gap)) / variance * excess if variance > 0 else 0.0
+    return (
+        float(np.mean((gap - gap.mean()) * probability_gap)) / variance * excess
+        if variance > 0
+        else 0.0
+    )
 
 
 def _interval(
-    rows: Floats, value: float, is_rate: bool, test_rows: int | None, level: float, units: Ints | None
+    rows: Floats,
+    value: float,
+    is_rate: bool,
+    test_rows: int | None,
+    level: float,
+    units: Ints | None,
 ) -> tuple[float, float]:
     from scipy.special import stdtrit
 
@@ -298,7 +317,9 @@ def _interval(
         effective = count if test_rows is None else count * test_rows / (count + test_rows)
         effective /= 1.0 if units is None or n < 2 else design_effect(rows > 0, units)
         # Student's quantile: what was taken off as luck is itself worked out from these rows.
-        return wilson(value * effective, effective, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2)))
+        return wilson(
+            value * effective, effective, quantile=float(stdtrit(max(1, n - 1), 0.5 + level / 2))
+        )
     if n < 2:
         return -math.inf, math.inf
     rows = rows if units is None else by_groups(rows, units)

@@ -60,7 +60,11 @@ def rate_limits(hits: int, rows: int, alpha: float = 0.05) -> tuple[float, float
 
     def edge(outside: float) -> float:
         # The evidence falls towards what was seen from either side.
-        return rejection_limit(is_rejected, outside, observed, HALVINGS) if is_rejected(outside) else outside
+        return (
+            rejection_limit(is_rejected, outside, observed, HALVINGS)
+            if is_rejected(outside)
+            else outside
+        )
 
     return edge(0.0), edge(1.0)
 

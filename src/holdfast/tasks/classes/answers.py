@@ -11,29 +11,35 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.extra_features import (
+    FOLDER,
+    JSON,
+    WEIGHTS,
+    ExtraFeaturesLayer,
+    load_extra_features,
+)
 from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.inference import (
-    PredictionType,
-    TaskPredictions,
     ClassPredictions,
     Data,
+    InferenceOptions,
     LabelledRequest,
     LabelSetPredictions,
     NumberPredictions,
-    InferenceOptions,
     PredictionRequest,
+    PredictionType,
     Scorer,
+    TaskPredictions,
     data_part,
     encoding_for,
     group_for,
     label_for,
-    select_columns,
     read_columns,
     read_prediction_rows,
+    select_columns,
 )
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
-from holdfast.contract.extra_features import FOLDER, JSON, WEIGHTS, ExtraFeaturesLayer, load_extra_features
 from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
@@ -63,7 +69,7 @@ from holdfast.tasks.ensemble import (
 )
 from holdfast.tasks.labels import answers as several_labels
 from holdfast.tasks.labels import base as problems
-from holdfast.tasks.labels.base import LoadedText, LabelType, RawOutputs
+from holdfast.tasks.labels.base import LabelType, LoadedText, RawOutputs
 from holdfast.tasks.lines import take_rows
 from holdfast.tasks.number import answers as one_number
 from holdfast.tasks.number.losses import Scale
@@ -177,7 +183,9 @@ class TextPredictor(SavedModels[TextModel]):
     def row_losses(self, table: Table) -> Floats:
         if self.label_kind == "class":
             return self._classes(table).outputs.losses
-        made = LABEL_TYPES[self.label_kind].score_inputs(self._labelled(table), self.recipe, self.scale)
+        made = LABEL_TYPES[self.label_kind].score_inputs(
+            self._labelled(table), self.recipe, self.scale
+        )
         losses: Floats = made.losses
         return losses
 
@@ -231,7 +239,9 @@ def both_parts(model: TextModel, table: Table) -> Outputs:
     return beside(model.layer, outputs, table, model.classes)
 
 
-def beside(layer: ExtraFeaturesLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]) -> Outputs:
+def beside(
+    layer: ExtraFeaturesLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]
+) -> Outputs:
     """The text part's outputs with what the side columns of the rows say."""
     return with_logits(outputs, layer.add(outputs.logits, table, classes))
 
@@ -263,7 +273,11 @@ def use_runs(runs: Sequence[Path]) -> TextPredictor:
 
 def use_fitted(fitted: FittedModel) -> TextPredictor:
     """The kept state of a fit, in the user's unit and calibrated as its saved folder would be."""
-    ready, loaded, network = fitted.training_plan, fitted.training_plan.loaded, fitted.network.cpu().eval()
+    ready, loaded, network = (
+        fitted.training_plan,
+        fitted.training_plan.loaded,
+        fitted.network.cpu().eval(),
+    )
     assert isinstance(loaded, LoadedClassifier)
     label_kind = label_kind_of(ready)
     scale = loaded.scale if isinstance(loaded, LoadedText) else Scale()

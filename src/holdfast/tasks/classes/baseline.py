@@ -70,8 +70,12 @@ def measured_probe(
 ) -> ProbeCurve:
     """The probe's learning curve, and what its answers on rows it was not fitted on say against
     the labels of training and validation rows."""
-    curve = probe_curve(probe, features, labels, held_out, held_out_labels, classes=classes, seed=seed)
-    return replace(curve, labels=label_noise(*out_of_fold_logits(probe, labels, held_out, held_out_labels)))
+    curve = probe_curve(
+        probe, features, labels, held_out, held_out_labels, classes=classes, seed=seed
+    )
+    return replace(
+        curve, labels=label_noise(*out_of_fold_logits(probe, labels, held_out, held_out_labels))
+    )
 
 
 def label_noise(logits: Floats, labels: Ints) -> LabelNoise | None:

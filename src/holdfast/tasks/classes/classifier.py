@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.fit import (
+    FittedModel,
+    ScoringRequest,
+    ScoringResult,
+    SplitRows,
+    TrainingPlan,
+    plain_facts,
+)
 from holdfast.contract.inference import ClassPredictions, Scorer
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief, class_columns, scores_block
@@ -127,7 +134,11 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
     """Score the reloaded model (``answer``) on the test rows, beside the baselines fitted on
     training rows; ``forward`` runs rows through any function from a batch to logits."""
     start = time.perf_counter()
-    training_plan, table, temperature = request.training_plan, request.table, request.saved["temperature"]
+    training_plan, table, temperature = (
+        request.training_plan,
+        request.table,
+        request.saved["temperature"],
+    )
     outer = request.outer
     if outer is None:
         outputs = answer(table)
@@ -135,7 +146,10 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
         fold_scores = score_out_of_fold(
-            outputs, training_plan.task.classes, outer.folds, extra_metrics=training_plan.extra_metrics
+            outputs,
+            training_plan.task.classes,
+            outer.folds,
+            extra_metrics=training_plan.extra_metrics,
         )
         test = {**scores_block(fold_scores), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
@@ -175,7 +189,9 @@ def _baseline(
     if folds is None or folds.probe is None:
         valid_probe = probe(training_plan.splits.valid_rows.table)
     else:
-        valid_probe = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), folds.probe)
+        valid_probe = _outputs(
+            training_plan.valid.rows, labels_of(training_plan.valid), folds.probe
+        )
     on_valid = {PROBE: valid_probe, MAJORITY: majority_outputs(labels, len(classes), valid_probe)}
     selected = choose_baseline(on_valid)
     tests = {
@@ -233,7 +249,11 @@ def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, O
 
 def tell(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows, calibrated."""
-    fitted, table, temperature = split_rows.fitted, split_rows.table, split_rows.saved["temperature"]
+    fitted, table, temperature = (
+        split_rows.fitted,
+        split_rows.table,
+        split_rows.saved["temperature"],
+    )
     if split_rows.split == "valid":
         logits = _valid_logits(fitted, temperature)[split_rows.positions]
     else:

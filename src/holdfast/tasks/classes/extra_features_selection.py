@@ -26,8 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.extra_features import (
+    ExtraFeaturesLayer,
+    ExtraFeaturesResult,
+    encode_columns,
+    fit_extra_features,
+)
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.extra_features import ExtraFeaturesResult, ExtraFeaturesLayer, encode_columns, fit_extra_features
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -36,11 +41,11 @@ from holdfast.data.columns.extra import (
     AUTO,
     Column,
     ColumnRequest,
-    parse_column_requests,
     candidate_columns,
-    column_cells,
     check_has_columns,
+    column_cells,
     fit_column,
+    parse_column_requests,
     with_extra_columns,
 )
 from holdfast.data.raw import Raw
@@ -121,7 +126,9 @@ def with_side(fitted: FittedModel) -> FittedModel:
     if not out.low > 0:
         return _without(fitted, shown, f"they bring {brought}, which may be chance", out)
     weight, bias = fit_extra_features(encode_columns(selected, rows), labels, text, last.c)
-    layer, on_valid = _fitted_to(fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias))
+    layer, on_valid = _fitted_to(
+        fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias)
+    )
     checked = f"{on_valid.value:+.4f} on the {on_valid.n} validation rows"
     if not on_valid.value > 0:
         because = f"they bring {brought}, but {checked}"
@@ -131,7 +138,9 @@ def with_side(fitted: FittedModel) -> FittedModel:
     if left_out := ", ".join(column.name for column in columns if column not in selected):
         because += f"; left out, as chance is not excluded ({PERMUTATION}, 5 %): {left_out}"
     decision = Decision("side columns", names, because, prominent=True)
-    result = ExtraFeaturesResult(layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows))
+    result = ExtraFeaturesResult(
+        layer, decision, _block(True, shown, out, on_valid), _giveaways(columns, rows)
+    )
     return replace(fitted, extra_features=result)
 
 
@@ -146,7 +155,8 @@ def cross_fitted(
     best: tuple[float, float, list[Any]] | None = None
     for c in GRID:
         fits = [
-            fit_extra_features(x[folds != f], labels[folds != f], text[folds != f], c) for f in range(FOLDS)
+            fit_extra_features(x[folds != f], labels[folds != f], text[folds != f], c)
+            for f in range(FOLDS)
         ]
         total = float(_losses(_asked(fits, folds, x, text), labels).mean())
         if best is None or total < best[0]:
@@ -207,12 +217,16 @@ def _text_logits(fitted: FittedModel, labels: Ints) -> Floats:
     features = observer.features(network, training_plan.train, np.arange(len(training_plan.train)))
     classes = len(training_plan.task.classes)
     head_kind: HeadType = fitted.recipe.train.head or "both"
-    probe = fit_head(features, labels, classes=classes, seed=fitted.recipe.seed, head_type=head_kind)
+    probe = fit_head(
+        features, labels, classes=classes, seed=fitted.recipe.seed, head_type=head_kind
+    )
     held_out = probe.held_out
     return np.full((len(labels), classes), np.nan) if held_out is None else np.asarray(held_out)
 
 
-def _fitted_to(fitted: FittedModel, layer: ExtraFeaturesLayer) -> tuple[ExtraFeaturesLayer, Difference]:
+def _fitted_to(
+    fitted: FittedModel, layer: ExtraFeaturesLayer
+) -> tuple[ExtraFeaturesLayer, Difference]:
     """The layer calibrated beside the trained network, and what it brings on the validation rows.
 
     One temperature makes the sum honest; it is folded into the layer, the text part's folder keeps
@@ -241,7 +255,10 @@ def _paired(before: Floats, after: Floats, seed: int) -> Difference:
 
 
 def _importance(
-    columns: Sequence[Column], gains: Sequence[Difference], p_values: Floats, selected: Sequence[Column]
+    columns: Sequence[Column],
+    gains: Sequence[Difference],
+    p_values: Floats,
+    selected: Sequence[Column],
 ) -> list[dict[str, Any]]:
     return [
         {

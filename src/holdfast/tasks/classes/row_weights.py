@@ -124,6 +124,10 @@ def scores_by_source(
     for name in sorted(set(sources.tolist())):
         here = np.flatnonzero(sources == name)
         source_outputs = take_rows(outputs, here)
-        scores = score_out_of_fold(source_outputs, classes, folds) if folds else score(source_outputs, classes)
+        scores = (
+            score_out_of_fold(source_outputs, classes, folds)
+            if folds
+            else score(source_outputs, classes)
+        )
         source_scores[name] = brief(scores)
     return source_scores

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.extra_features import FOLDER, load_extra_features
 from holdfast.contract.fit import (
-    ScoringRequest,
     FittedModel,
-    TaskDefinition,
+    ScoringRequest,
     ScoringResult,
     SplitRows,
+    TaskDefinition,
     TrainingPlan,
     plain_facts,
 )
 from holdfast.contract.run_folder import MODEL
-from holdfast.contract.extra_features import FOLDER, load_extra_features
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding, Outputs
 from holdfast.data.columns.extra import AUTO, with_extra_columns
@@ -33,7 +33,14 @@ from holdfast.models.encoders.network import SINGLE_LABEL
 from holdfast.plan.adapters import load_options
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
-from holdfast.tasks.classes.answers import LABEL_TYPES, beside, label_kind_of, plain, use_fitted, use_runs
+from holdfast.tasks.classes.answers import (
+    LABEL_TYPES,
+    beside,
+    label_kind_of,
+    plain,
+    use_fitted,
+    use_runs,
+)
 from holdfast.tasks.classes.encoding import (
     EncodedTexts,
     TextClassification,
@@ -41,10 +48,10 @@ from holdfast.tasks.classes.encoding import (
     encode,
     forward,
 )
-from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.classes.extra_features_selection import proposals, wanted
+from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.labels import base as problems
-from holdfast.tasks.labels.base import LoadedText, LabelType
+from holdfast.tasks.labels.base import LabelType, LoadedText
 from holdfast.tasks.number.losses import Scale
 from holdfast.training.task import TrainingTask
 
@@ -207,7 +214,9 @@ def tell(split_rows: SplitRows) -> dict[str, Any]:
     return shared.tell(split_rows) if label_type is None else problems.tell(split_rows, label_type)
 
 
-def _forward(network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table) -> Outputs:
+def _forward(
+    network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table
+) -> Outputs:
     loaded = training_plan.loaded
     assert isinstance(loaded, LoadedClassifier)
     return forward(network, loaded.tokenizer, loaded.max_length, training_plan.task.classes, table)
@@ -220,7 +229,11 @@ def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, 
 def listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
     """The refitted head of the problem."""
     label_type = label_type_of(label_kind_of(training_plan))
-    return problems.listeners(training_plan, label_type) if label_type else shared.listeners(training_plan)
+    return (
+        problems.listeners(training_plan, label_type)
+        if label_type
+        else shared.listeners(training_plan)
+    )
 
 
 def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
-from holdfast.contract.fit import ScoringRequest, FittedModel
+from holdfast.contract.fit import FittedModel, ScoringRequest
 from holdfast.contract.inference import PredictionType, Scorer
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import suggest_name
@@ -72,7 +72,10 @@ def other_rows(request: ScoringRequest) -> dict[str, Any]:
         )
         return score_tokens(outputs, seed=training_plan.recipe.seed).to_json()
 
-    return {"valid": block(training_plan.valid, everything), "train_probe": block(training_plan.train, training_plan.probe)}
+    return {
+        "valid": block(training_plan.valid, everything),
+        "train_probe": block(training_plan.train, training_plan.probe),
+    }
 
 
 def noted(scores: Mapping[str, Estimate], n: int, rows: int) -> dict[str, Estimate]:
@@ -100,7 +103,9 @@ def the_runs(runs: Sequence[Path]) -> Recipe:
 N = TypeVar("N")
 
 
-def together(networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]) -> N | AveragedNetwork:
+def together(
+    networks: Sequence[N], tokenizers: Sequence[PreTrainedTokenizerBase]
+) -> N | AveragedNetwork:
     """One network, or several that write as one: at each place by the mean of their probabilities
     of the next token. Raises ``RecipeError`` where their vocabularies or forms of a chat differ."""
     if len(networks) == 1:
@@ -159,12 +164,16 @@ class GenerationPredictor(ABC):
     def with_generation(self, max_tokens: int | None, temperature: float) -> Self:
         """The same, whose texts have at most so many tokens."""
         given = {} if max_tokens is None else {"max_new_tokens": max_tokens}
-        return replace(self, recipe=self.recipe.with_changes(generate=given), temperature=temperature)
+        return replace(
+            self, recipe=self.recipe.with_changes(generate=given), temperature=temperature
+        )
 
     @property
     def networks(self) -> tuple[Any, ...]:
         """Those that write as one."""
-        return self.network.networks if isinstance(self.network, AveragedNetwork) else (self.network,)
+        return (
+            self.network.networks if isinstance(self.network, AveragedNetwork) else (self.network,)
+        )
 
     @property
     def weights(self) -> Sequence[float] | None:

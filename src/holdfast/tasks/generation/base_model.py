@@ -103,7 +103,10 @@ def start_model(
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}
     with stage("loading the unquantised start model"):
-        loaded = training_plan.definition.load(training_plan.recipe.with_changes(model=unquantized), training_plan.splits.train_rows.table)
+        loaded = training_plan.definition.load(
+            training_plan.recipe.with_changes(model=unquantized),
+            training_plan.splits.train_rows.table,
+        )
     return loaded.network.to(fitted.job.accelerator.device).eval(), references, {}
 
 
@@ -168,7 +171,13 @@ def _worth(
     except HoldfastError as error:
         left_out["win_rate"] = str(error)
     return worth_block(
-        promptings, generated, judge, metric_of(recipe), written.general, seed=recipe.seed, why=left_out
+        promptings,
+        generated,
+        judge,
+        metric_of(recipe),
+        written.general,
+        seed=recipe.seed,
+        why=left_out,
     )
 
 
@@ -197,7 +206,15 @@ def _marked(
     split: str, generated: Generated, ended: tuple[Bools | None, Bools | None], flags: Flags | None
 ) -> Marked:
     def of(texts: Sequence[str], complete: Bools | None) -> dict[str, Bools]:
-        return marks(generated.sources, generated.references, texts, complete, flags(texts) if flags else None)
+        return marks(
+            generated.sources,
+            generated.references,
+            texts,
+            complete,
+            flags(texts) if flags else None,
+        )
 
     start = None if generated.untuned is None else of(generated.untuned, ended[1])
-    return Marked(split, generated.rows, of(generated.texts, ended[0]), start, of(generated.references, None))
+    return Marked(
+        split, generated.rows, of(generated.texts, ended[0]), start, of(generated.references, None)
+    )

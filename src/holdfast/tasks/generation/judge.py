@@ -157,11 +157,18 @@ def can_judge(
     if not differing:
         return {"n": 0, "right": 0, "able": False, "because": "all references are the same text"}
     same_references = [references[at] for at in differing]
-    preferences = judge.prefer([sources[at] for at in differing], same_references, same_references, [others[at] for at in differing])
+    preferences = judge.prefer(
+        [sources[at] for at in differing],
+        same_references,
+        same_references,
+        [others[at] for at in differing],
+    )
     right = int(np.sum(preferences == 1))
     low, high = wilson(right, len(differing), LEVEL)
     able = low > 0.5
-    because = f"it prefers the row's own reference to another row's in {right} of {len(differing)} pairs"
+    because = (
+        f"it prefers the row's own reference to another row's in {right} of {len(differing)} pairs"
+    )
     return {
         "n": len(differing),
         "right": right,
@@ -206,7 +213,9 @@ def win_rate(prefers: Ints) -> dict[str, Any]:
 
 def judged(judge: Judge, generated: Generated, others: Sequence[str]) -> dict[str, Any]:
     """The win rate of the tuned model's texts over ``others`` [n]."""
-    preferences = judge.prefer(generated.sources, generated.references, generated.texts, others, generated.tables)
+    preferences = judge.prefer(
+        generated.sources, generated.references, generated.texts, others, generated.tables
+    )
     return win_rate(preferences)
 
 

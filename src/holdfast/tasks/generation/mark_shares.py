@@ -82,7 +82,9 @@ def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
     over the rest keeps the chance of a single false finding at ``ALPHA``). Prompts are read as
     independent.
     """
-    starts = [(split, mark, (split.start or {}).get(mark)) for split in samples for mark in split.tuned]
+    starts = [
+        (split, mark, (split.start or {}).get(mark)) for split in samples for mark in split.tuned
+    ]
     pairs = [(split.tuned[mark], start) for split, mark, start in starts if start is not None]
     p_values = np.array([mcnemar(a, b, mid=False) for a, b in pairs])
     least = np.array([2.0 ** (1 - max(1, int(np.sum(a ^ b)))) for a, b in pairs])
@@ -190,7 +192,9 @@ def _share(rate_: Estimate | None, n: int) -> str:
     return "–" if rate_ is None or rate_.value is None else str(round(rate_.value * n))
 
 
-def outputs_block(samples: Sequence[Marked], why: Mapping[str, str] | None = None) -> dict[str, Any]:
+def outputs_block(
+    samples: Sequence[Marked], why: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """``outputs`` of ``result.json``; ``why`` says of marks that were not looked for why not."""
     shares = compare_shares(samples)
     block: dict[str, Any] = to_json(
@@ -267,7 +271,10 @@ class Flags:
         name, _ = spec_of(given)
         self.given, self._labels, self._device = given, check_classifier(given), device
         folder = find_model(name).folder
-        with reading_errors(name, ModelError, "cannot be loaded as a classifier"), quiet_transformers():
+        with (
+            reading_errors(name, ModelError, "cannot be loaded as a classifier"),
+            quiet_transformers(),
+        ):
             model = hf.AutoModelForSequenceClassification.from_pretrained(
                 folder, trust_remote_code=False
             )

@@ -131,7 +131,9 @@ def watched_positions(
     }
 
 
-def writer(watch: WrittenSamples, accelerator: Accelerator) -> Callable[[Any], GenerationMeasurements]:
+def writer(
+    watch: WrittenSamples, accelerator: Accelerator
+) -> Callable[[Any], GenerationMeasurements]:
     """What the loop calls. Every process writes the whole sample, so that all choose alike;
     nothing is drawn at random."""
 
@@ -178,7 +180,9 @@ def told(
     )
 
 
-def _written_at_looks(watch: WrittenSamples, train: Examples, evaluations: int, work: int) -> Decision:
+def _written_at_looks(
+    watch: WrittenSamples, train: Examples, evaluations: int, work: int
+) -> Decision:
     """What the texts at the evaluation points are for, and what they cost beside the training.
 
     ``work`` is how many rows the training passes. A written token counts as a token of a forward
@@ -190,7 +194,8 @@ def _written_at_looks(watch: WrittenSamples, train: Examples, evaluations: int, 
     share = written / max(1.0, work * length)
     measured_name = watch.metric.name if watch.metric else "copies and repetition"
     because = (
-        f"{measured_name} is read off them at each of {evaluations} looks; up to {watch.new_tokens} tokens a text "
+        f"{measured_name} is read off them at each of {evaluations} looks; up to "
+        f"{watch.new_tokens} tokens a text "
         f"cost at least {share:.0%} of the training's work (generate.rows, train.evaluations)"
     )
     sample_sizes = f"{sizes['valid']} validation and {sizes['train']} training rows"

@@ -73,10 +73,14 @@ def score_generated(
     texts = generated.untuned if untuned else generated.texts
     if texts is None:
         return {}
-    scores = overlap_scores(generated.references, texts, groups=generated.groups, seed=seed, level=level)
+    scores = overlap_scores(
+        generated.references, texts, groups=generated.groups, seed=seed, level=level
+    )
     written = Texts(generated.references, texts, generated.sources, generated.tables)
     for metric in extra:
-        scores[metric.name] = estimate(metric, written, groups=generated.groups, seed=seed, level=level)
+        scores[metric.name] = estimate(
+            metric, written, groups=generated.groups, seed=seed, level=level
+        )
     return scores
 
 
@@ -93,7 +97,9 @@ def generations_block(
         arguments = (generated.sources, generated.references)
         counts[split] = count_copies(*arguments, generated.texts, training_answers)
         if generated.untuned is not None:
-            counts[f"{split}_untuned"] = count_copies(*arguments, generated.untuned, training_answers)
+            counts[f"{split}_untuned"] = count_copies(
+                *arguments, generated.untuned, training_answers
+            )
     return {
         "settings": settings,
         "train": _shown(train),
@@ -105,7 +111,14 @@ def generations_block(
 
 def _shown(generated: Generated) -> list[dict[str, Any]]:
     untuned: Sequence[str | None] = generated.untuned or [None] * len(generated)
-    lines = zip(generated.rows, generated.sources, generated.references, generated.texts, untuned, strict=True)
+    lines = zip(
+        generated.rows,
+        generated.sources,
+        generated.references,
+        generated.texts,
+        untuned,
+        strict=True,
+    )
     return [
         {
             "row": int(row),

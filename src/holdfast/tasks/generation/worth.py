@@ -174,16 +174,23 @@ def _row_scores(
     """The metric of every row and text: once, for code is run to get it."""
     if metric.of_rows is None:
         return {}
-    return {name: row_scores(metric, texts) for name, texts in _written(promptings, generated).items()}
+    return {
+        name: row_scores(metric, texts) for name, texts in _written(promptings, generated).items()
+    }
 
 
 def _texts(
-    promptings: Mapping[str, Prompting], generated: Generated, metric: TextMetric, scores: Mapping[str, Floats]
+    promptings: Mapping[str, Prompting],
+    generated: Generated,
+    metric: TextMetric,
+    scores: Mapping[str, Floats],
 ) -> dict[str, Any]:
     """The metric over the generated sample, for the tuned model and each way."""
     means: dict[str, float | None]
     if metric.of_rows is None:
-        means = {name: metric.compute(texts) for name, texts in _written(promptings, generated).items()}
+        means = {
+            name: metric.compute(texts) for name, texts in _written(promptings, generated).items()
+        }
     else:
         known = {name: rows[np.isfinite(rows)] for name, rows in scores.items()}
         means = {name: float(r.mean()) if len(r) else None for name, r in known.items()}

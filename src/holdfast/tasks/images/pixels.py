@@ -98,7 +98,9 @@ class PixelTensors:
         import torch
 
         if self.affine is None:
-            return torch.from_numpy(np.stack([self._exact_tensor(int(i)) for i in positions])).float()
+            return torch.from_numpy(
+                np.stack([self._exact_tensor(int(i)) for i in positions])
+            ).float()
         if self._bytes is not None:
             return self.affine(self._bytes[np.asarray(positions, dtype=np.int64)])
         return self.affine(np.stack([self._part(int(i)) for i in positions]))

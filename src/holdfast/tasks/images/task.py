@@ -8,14 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.fit import ScoringRequest, FittedModel, TaskDefinition, ScoringResult, TrainingPlan
+from holdfast.contract.fit import (
+    FittedModel,
+    ScoringRequest,
+    ScoringResult,
+    TaskDefinition,
+    TrainingPlan,
+)
 from holdfast.contract.inference import (
-    PredictionType,
     ClassPredictions,
     Data,
-    LabelledRequest,
     InferenceOptions,
+    LabelledRequest,
     PredictionRequest,
+    PredictionType,
     Scorer,
     data_part,
     encoding_for,
@@ -25,9 +31,9 @@ from holdfast.contract.inference import (
 from holdfast.contract.run_folder import MODEL, model_of, need_run
 from holdfast.core.decisions import decisions_to, record_decisions
 from holdfast.core.records import Decision, Finding, Floats, Outputs
-from holdfast.data.images.folders import given_splits, list_images
 from holdfast.data.images.decode import thumbnail
-from holdfast.data.images.table import CLASS, images_at, rows_left_out, load_images, raw_of_paths
+from holdfast.data.images.folders import given_splits, list_images
+from holdfast.data.images.table import CLASS, images_at, load_images, raw_of_paths, rows_left_out
 from holdfast.data.options import RowOptions
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import read_source
@@ -163,7 +169,9 @@ class ImagePredictor(SavedModels[VisionModel]):
         because = dict.fromkeys(rows_left_out(table), "the picture cannot be read")
         return PredictionRequest(raw, table, because, decisions)
 
-    def _read(self, data: Data, options: InferenceOptions) -> tuple[Raw, Table, tuple[Decision, ...]]:
+    def _read(
+        self, data: Data, options: InferenceOptions
+    ) -> tuple[Raw, Table, tuple[Decision, ...]]:
         if not isinstance(data, str):
             paths = [str(path) for path in data]
             return raw_of_paths([os.path.relpath(path) for path in paths]), images_at(paths), ()
@@ -267,10 +275,14 @@ def _path(part: DataPart, options: InferenceOptions | None = None) -> str | None
     return given[0] if given else None
 
 
-def _forward(network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table) -> Outputs:
+def _forward(
+    network: Callable[..., torch.Tensor], training_plan: TrainingPlan, table: Table
+) -> Outputs:
     loaded = training_plan.loaded
     assert isinstance(loaded, LoadedVision)
-    return forward_images(network, loaded.tokenizer, loaded.channels, training_plan.task.classes, table)
+    return forward_images(
+        network, loaded.tokenizer, loaded.channels, training_plan.task.classes, table
+    )
 
 
 DEFINITION = TaskDefinition(

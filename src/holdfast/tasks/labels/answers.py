@@ -164,7 +164,10 @@ class MultiLabelType:
     ) -> dict[str, list[dict[str, Any]]]:
         """The largest losses, and the wrong sets that were given with the most confidence."""
         wrong = (outputs.labels != outputs.answers).any(axis=1)
-        labelled, predicted = label_names(outputs.labels, names), label_names(outputs.answers, names)
+        labelled, predicted = (
+            label_names(outputs.labels, names),
+            label_names(outputs.answers, names),
+        )
 
         def entry(i: int) -> dict[str, Any]:
             return {

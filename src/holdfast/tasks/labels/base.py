@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.fit import (
+    FittedModel,
+    ScoringRequest,
+    ScoringResult,
+    SplitRows,
+    TrainingPlan,
+    plain_facts,
+)
 from holdfast.contract.inference import LabelSetPredictions, NumberPredictions
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block, brief
@@ -160,7 +167,9 @@ def check_metric(metric: Metric | None, label_kind: str) -> None:
     if metric is None:
         return
     others = {name for watched in WATCHED.values() for name in watched} - {"f1_macro"}
-    fits = metric.name in WATCHED[label_kind] if label_kind in WATCHED else metric.name not in others
+    fits = (
+        metric.name in WATCHED[label_kind] if label_kind in WATCHED else metric.name not in others
+    )
     if not fits:
         known = list(WATCHED.get(label_kind, {"accuracy": True, "f1_macro": True}))
         raise RecipeError(
@@ -210,7 +219,9 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
     saved = load_saved(request.run / MODEL, min_classes=1)
     if training_plan.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
-    outputs = label_type.score_inputs(ask(label_type, saved, table, scale), training_plan.recipe, scale)
+    outputs = label_type.score_inputs(
+        ask(label_type, saved, table, scale), training_plan.recipe, scale
+    )
     test = label_type.score(outputs, names)
     score_s = time.perf_counter() - start
     others = _other_rows(request, label_type)
@@ -226,7 +237,9 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
         "careless": None,
     }
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    return ScoringResult(blocks, (baseline_decision,), seconds, predictions=label_type.predictions(outputs, names))
+    return ScoringResult(
+        blocks, (baseline_decision,), seconds, predictions=label_type.predictions(outputs, names)
+    )
 
 
 def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any]:
@@ -237,16 +250,25 @@ def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any
         _, raw = request.fitted.measure(examples, positions)
         labels = labels_of(examples)[positions]
         raw_outputs = RawOutputs(examples.rows[positions], labels, raw)
-        outputs = label_type.score_inputs(raw_outputs, training_plan.recipe, loaded_text(training_plan).scale)
+        outputs = label_type.score_inputs(
+            raw_outputs, training_plan.recipe, loaded_text(training_plan).scale
+        )
         return label_type.score(outputs, training_plan.task.classes).to_json()
 
     everything = np.arange(len(training_plan.valid))
-    return {"valid": block(training_plan.valid, everything), "train_probe": block(training_plan.train, training_plan.probe)}
+    return {
+        "valid": block(training_plan.valid, everything),
+        "train_probe": block(training_plan.train, training_plan.probe),
+    }
 
 
 def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
-    training_plan, examples, table = split_rows.fitted.training_plan, split_rows.examples, split_rows.table
+    training_plan, examples, table = (
+        split_rows.fitted.training_plan,
+        split_rows.examples,
+        split_rows.table,
+    )
     _, raw = split_rows.measure()
     labels, scale = labels_of(examples), loaded_text(training_plan).scale
     if np.array_equal(examples.rows, table.column("row")):
@@ -257,14 +279,19 @@ def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
     return label_type.predictions(outputs, training_plan.task.classes)
 
 
-def _baseline(request: ScoringRequest, label_type: LabelType, outputs: Any) -> tuple[dict[str, Any], Decision]:
+def _baseline(
+    request: ScoringRequest, label_type: LabelType, outputs: Any
+) -> tuple[dict[str, Any], Decision]:
     """The linear probe and who knows the training labels only; the smaller validation loss is
     the baseline."""
     training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
     baselines = {
         split: _two(label_type, training_plan, table, network)
-        for split, table in (("test", request.table), ("valid", training_plan.splits.valid_rows.table))
+        for split, table in (
+            ("test", request.table),
+            ("valid", training_plan.splits.valid_rows.table),
+        )
     }
     losses = {name: float(np.mean(baselines["valid"][name].losses)) for name in baselines["valid"]}
     selected = min(losses, key=lambda name: losses[name])
@@ -275,14 +302,19 @@ def _baseline(request: ScoringRequest, label_type: LabelType, outputs: Any) -> t
 
 
 def _two(
-    label_type: LabelType, training_plan: TrainingPlan, table: Table, network: Callable[..., torch.Tensor]
+    label_type: LabelType,
+    training_plan: TrainingPlan,
+    table: Table,
+    network: Callable[..., torch.Tensor],
 ) -> dict[str, Any]:
     loaded = loaded_text(training_plan)
     scale, outputs = loaded.scale, len(training_plan.task.classes)
     examples, raw = run_texts(network, loaded.tokenizer, loaded.max_length, outputs, table)
     labels, groups = label_type.labels(table, scale), groups_of(table)
     probe = RawOutputs(examples.rows, labels, raw, groups)
-    plain = replace(probe, raw=label_type.constant_outputs(labels_of(training_plan.train), len(table)))
+    plain = replace(
+        probe, raw=label_type.constant_outputs(labels_of(training_plan.train), len(table))
+    )
     return {
         label_type.baseline_name: label_type.score_inputs(plain, training_plan.recipe, scale),
         PROBE: label_type.score_inputs(probe, training_plan.recipe, scale),

@@ -10,8 +10,8 @@ from typing import Any
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import (
     Data,
-    LabelledRequest,
     InferenceOptions,
+    LabelledRequest,
     PredictionRequest,
     TextPredictions,
     encoding_for,

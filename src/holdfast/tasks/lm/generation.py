@@ -189,7 +189,10 @@ def _generate(
             **draws,
         )
         scores = plain.compute_transition_scores(
-            generated.sequences, generated.scores, getattr(generated, "beam_indices", None), normalize_logits=True
+            generated.sequences,
+            generated.scores,
+            getattr(generated, "beam_indices", None),
+            normalize_logits=True,
         )
     written = generated.sequences[:, longest:].cpu()
     return [
@@ -232,4 +235,8 @@ def _confidence(ids: torch.Tensor, scores: torch.Tensor, stops: Sequence[int], p
             log_probabilities.append(score)
         if token in stops or (token == pad and pad in stops):
             break
-    return math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else float("nan")
+    return (
+        math.exp(sum(log_probabilities) / len(log_probabilities))
+        if log_probabilities
+        else float("nan")
+    )

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import ScoringRequest, ScoringResult, SplitRows, TrainingPlan, plain_facts
+from holdfast.contract.fit import (
+    ScoringRequest,
+    ScoringResult,
+    SplitRows,
+    TrainingPlan,
+    plain_facts,
+)
 from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
@@ -84,7 +90,11 @@ class _Sample:
 def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
     start = time.perf_counter()
-    training_plan, table, device = request.training_plan, request.table, request.fitted.job.accelerator.device
+    training_plan, table, device = (
+        request.training_plan,
+        request.table,
+        request.fitted.job.accelerator.device,
+    )
     saved, tokenizer = load_saved_causal(request.run / MODEL)
     length, task = training_plan.loaded.max_length, training_plan.task
     assert length is not None
@@ -100,7 +110,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         for split, t in (("train", training_plan.splits.train_rows.table), ("test", table))
     }
     with stage("generating texts"):
-        written = {split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()}
+        written = {
+            split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()
+        }
     tuned = {split: list(made.texts) for split, made in written.items()}
     after = right_sentences(saved, tokenizer, device)
     saved.cpu()
@@ -115,10 +127,15 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     if not has_prompt(untuned):
         with stage("generating texts by the base model"):
             first.update(
-                {split: _answers(training_plan, untuned, tokenizer, s) for split, s in samples.items()}
+                {
+                    split: _answers(training_plan, untuned, tokenizer, s)
+                    for split, s in samples.items()
+                }
             )
     generated = {
-        split: _generated(samples[split], tuned[split], None if base_texts is None else list(base_texts.texts))
+        split: _generated(
+            samples[split], tuned[split], None if base_texts is None else list(base_texts.texts)
+        )
         for split, base_texts in first.items()
     }
     with stage("asking the base model with examples"):
@@ -186,8 +203,12 @@ def _measured(
     return token_outputs(losses, kept, examples, groups)
 
 
-def _sample(training_plan: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table) -> _Sample:
-    positions = sample_positions(len(table), training_plan.recipe.generate.rows, training_plan.recipe.seed)
+def _sample(
+    training_plan: TrainingPlan, tokenizer: PreTrainedTokenizerBase, table: Table
+) -> _Sample:
+    positions = sample_positions(
+        len(table), training_plan.recipe.generate.rows, training_plan.recipe.seed
+    )
     return sample_of(table, positions, tokenizer)
 
 
@@ -221,7 +242,10 @@ def answers_of(table: Table) -> list[str]:
 
 
 def _answers(
-    training_plan: TrainingPlan, network: CausalNetwork, tokenizer: PreTrainedTokenizerBase, sample: _Sample
+    training_plan: TrainingPlan,
+    network: CausalNetwork,
+    tokenizer: PreTrainedTokenizerBase,
+    sample: _Sample,
 ) -> GeneratedTexts:
     settings = training_plan.recipe.generate
     new = answer_length(sample.prompts, tokenizer, settings.max_new_tokens)
@@ -260,7 +284,11 @@ def _few_shot(
     if has_prompt(untuned):
         return Prompting(why="its learnt prompt stands where examples would")
     shots = shots_of(
-        training_plan.splits.train_rows.table, tokenizer, untuned.config, recipe.probes.shots, recipe.seed
+        training_plan.splits.train_rows.table,
+        tokenizer,
+        untuned.config,
+        recipe.probes.shots,
+        recipe.seed,
     )
     if isinstance(shots, str) or not len(table):
         return Prompting(why=shots if isinstance(shots, str) else "there are no test rows")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from holdfast.contract.fit import TaskDefinition, Read, EncodedSplits
+from holdfast.contract.fit import EncodedSplits, Read, TaskDefinition
 from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
-from holdfast.data.chats.chat import form_of, load_chats, check_same_form
+from holdfast.data.chats.chat import check_same_form, form_of, load_chats
 from holdfast.data.chats.turns import choose_template
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -124,7 +124,9 @@ def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedT
     return examples
 
 
-def watch(loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+def watch(
+    loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int
+) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
     if recipe.model.adapter.kind == "prompt":
         raise RecipeError(

@@ -95,7 +95,9 @@ def write_texts(
 
 
 def _generate(
-    network: Seq2SeqNetwork | AveragedNetwork, inputs: dict[str, torch.Tensor], writing: GenerationOptions
+    network: Seq2SeqNetwork | AveragedNetwork,
+    inputs: dict[str, torch.Tensor],
+    writing: GenerationOptions,
 ) -> torch.Tensor:
     """Token ids [batch, T] without the token that starts the decoder."""
     accepted_inputs = {name: value for name, value in inputs.items() if name in network.accepts}

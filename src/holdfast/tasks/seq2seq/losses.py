@@ -133,7 +133,9 @@ def encode_pairs(
         target_texts = text_beginnings(tokenizer, block["target"].to_pylist(), max_target_length)
         read = _ids(tokenizer(texts, truncation=True, max_length=max_length))
         target_ids = _ids(tokenizer(text_target=target_texts))
-        written = _ids(tokenizer(text_target=target_texts, truncation=True, max_length=max_target_length))
+        written = _ids(
+            tokenizer(text_target=target_texts, truncation=True, max_length=max_target_length)
+        )
         cut += _longer(tokenizer, texts, read, max_length)
         sizes += [len(ids) for ids in target_ids]
         for i in range(len(texts)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import ScoringRequest, FittedModel, ScoringResult, SplitRows, plain_facts
+from holdfast.contract.fit import FittedModel, ScoringRequest, ScoringResult, SplitRows, plain_facts
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Floats, Scores
 from holdfast.data.table import Table
@@ -80,7 +80,11 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
     training_plan, recipe = request.training_plan, request.training_plan.recipe
-    loaded, task, device = training_plan.loaded, training_plan.task, request.fitted.job.accelerator.device
+    loaded, task, device = (
+        training_plan.loaded,
+        training_plan.task,
+        request.fitted.job.accelerator.device,
+    )
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
     pad, samples = task.pad_id, _sampled_splits(request)
@@ -132,7 +136,10 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
 
 
 def _writer_blocks(
-    request: ScoringRequest, tests: WrittenTests, untuned: dict[str, Any], writing: GenerationOptions
+    request: ScoringRequest,
+    tests: WrittenTests,
+    untuned: dict[str, Any],
+    writing: GenerationOptions,
 ) -> dict[str, Any]:
     training_plan, recipe = request.training_plan, request.training_plan.recipe
     answers = texts_column(training_plan.train, training_plan.splits.train_rows.table, "target")
@@ -214,7 +221,11 @@ def scores_of(
 ) -> Scores:
     """The losses of all rows, and the overlaps of the generated sample, which say so."""
     scores = score_tokens(outputs, seed=seed)
-    overlaps = score_generated(generated, seed=seed, untuned=untuned, extra=extra) if len(generated) else {}
+    overlaps = (
+        score_generated(generated, seed=seed, untuned=untuned, extra=extra)
+        if len(generated)
+        else {}
+    )
     notes = noted(overlaps, len(generated), len(outputs.rows))
     return Scores(scores.n, {**scores.metrics, **notes}, scores.extra)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.contract.fit import FittedModel, TaskDefinition, EncodedSplits
+from holdfast.contract.fit import EncodedSplits, FittedModel, TaskDefinition
 from holdfast.contract.inference import (
     Data,
-    LabelledRequest,
     InferenceOptions,
+    LabelledRequest,
     PredictionRequest,
     TextPredictions,
     encoding_for,
     group_for,
-    select_columns,
     read_columns,
     read_prediction_rows,
+    select_columns,
 )
 from holdfast.contract.run_folder import model_of
 from holdfast.contract.written_text import Sample, WrittenSamples
@@ -29,7 +29,7 @@ from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Finding, Ints, Scores
 from holdfast.data.load import rename_columns, unlabelled_table
 from holdfast.data.options import RowOptions
-from holdfast.data.pairs import choose_pair, target_column, load_pairs
+from holdfast.data.pairs import choose_pair, load_pairs, target_column
 from holdfast.data.table import Table
 from holdfast.metrics import Metric
 from holdfast.models.generators.seq2seq import (
@@ -106,7 +106,9 @@ def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedP
     return examples.limited(loaded.max_target_length, loaded.n_end_tokens)
 
 
-def watch(loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> WrittenSamples:
+def watch(
+    loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int
+) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
     writing = writing_of(recipe, loaded.max_target_length)
     train, valid = splits.train, splits.valid
@@ -165,7 +167,8 @@ def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...
             count / n,
             count,
             (),
-            f"{count} training {length_name} ({count / n:.1%}) are longer than {limit} tokens; their ends "
+            f"{count} training {length_name} ({count / n:.1%}) are longer than {limit} "
+            "tokens; their ends "
             "are not read",
             f"Raise model.{key} if the model and the memory allow it.",
         )
@@ -219,7 +222,9 @@ class Seq2SeqPredictor(GenerationPredictor):
             group,
             part.template,
             encoding=encoding,
-            view=partial(rename_columns, expected=names, given_names=options.text) if names else None,
+            view=partial(rename_columns, expected=names, given_names=options.text)
+            if names
+            else None,
         )
         table = load_pairs(data, reading)
         metric = check_own_metric(self.folder, self.recipe) if self.folder else ()

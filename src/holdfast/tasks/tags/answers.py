@@ -13,11 +13,11 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.inference import (
-    PredictionType,
     Data,
-    LabelledRequest,
     InferenceOptions,
+    LabelledRequest,
     PredictionRequest,
+    PredictionType,
     Scorer,
     encoding_for,
     label_for,
@@ -234,7 +234,11 @@ def use_fitted(fitted: FittedModel) -> TagPredictor:
     network = Tempered(fitted.network.cpu().eval(), kept_temperature(fitted))
     assert isinstance(loaded, LoadedClassifier)
     model = FittedText(network, loaded.tokenizer, training_plan.task.classes, loaded.max_length)
-    return TagPredictor([model], training_plan.recipe, unread_tag(training_plan.task.classes, words_in(training_plan.train)))
+    return TagPredictor(
+        [model],
+        training_plan.recipe,
+        unread_tag(training_plan.task.classes, words_in(training_plan.train)),
+    )
 
 
 def calibrated(fitted: FittedModel) -> Calibration:

@@ -103,7 +103,11 @@ def encode_words(
         # Every word that is read has a piece of its own, so that no more can be.
         truncated = [words[:max_length] for words in sentences]
         encoded = tokenizer(
-            truncated, is_split_into_words=True, truncation=True, max_length=max_length, padding=False
+            truncated,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_length,
+            padding=False,
         )
         for i, words in enumerate(sentences):
             one = _encoded(encoded, i, words, tags[i], start + i, max_length)
@@ -116,7 +120,9 @@ def encode_words(
     with_types = sentences_encoded and sentences_encoded[0].types is not None
     return EncodedWords(
         ids=ids,
-        types=joined([one.types for one in sentences_encoded])[0].astype(np.int8) if with_types else None,
+        types=joined([one.types for one in sentences_encoded])[0].astype(np.int8)
+        if with_types
+        else None,
         offsets=offsets,
         places=joined([one.places for one in sentences_encoded])[0].astype(np.int64),
         words=joined([one.words for one in sentences_encoded])[0].astype(np.int64),

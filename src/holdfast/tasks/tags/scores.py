@@ -217,7 +217,11 @@ def _values(totals: Floats, types: int) -> Floats:
         f1 = f1_of(totals_all[0], totals_all[2], totals_all[1])
         # Where there are entities on one side only, both are 0, as seqeval has them.
         precision, recall = (
-            np.where(totals_all[i] > 0, totals_all[0] / totals_all[i], np.where(np.isfinite(f1), 0.0, np.nan))
+            np.where(
+                totals_all[i] > 0,
+                totals_all[0] / totals_all[i],
+                np.where(np.isfinite(f1), 0.0, np.nan),
+            )
             for i in (1, 2)
         )
         averages = [f1, precision, recall, hits / words, losses / rows]

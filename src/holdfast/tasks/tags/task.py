@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import (
-    ScoringRequest,
     FittedModel,
-    TaskDefinition,
+    ScoringRequest,
     ScoringResult,
     SplitRows,
+    TaskDefinition,
     TrainingPlan,
     plain_facts,
 )
@@ -228,7 +228,9 @@ def save(folder: Path, fitted: FittedModel) -> dict[str, Any]:
     """Write the plain model with the temperature folded into its last layer."""
     calibration = calibrated(fitted)
     temperature = calibration.temperature
-    classifier(fitted.network.cpu()).save(folder, fitted.training_plan.loaded.tokenizer, temperature)
+    classifier(fitted.network.cpu()).save(
+        folder, fitted.training_plan.loaded.tokenizer, temperature
+    )
     return {"temperature": temperature, "calibration": calibration}
 
 
@@ -236,7 +238,11 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the baselines fitted on
     training words."""
     start = time.perf_counter()
-    training_plan, table, names = request.training_plan, request.table, request.training_plan.task.classes
+    training_plan, table, names = (
+        request.training_plan,
+        request.table,
+        request.training_plan.task.classes,
+    )
     unread = unread_tag(names, words_in(training_plan.train))
     # What is scored is what anybody loads: the folder, not the network in memory.
     saved = load_saved_tagger(request.run / MODEL)
@@ -293,17 +299,23 @@ def tell(split_rows: SplitRows) -> dict[str, Any]:
     fitted, examples = split_rows.fitted, words_in(split_rows.examples)
     training_plan, names = fitted.training_plan, fitted.training_plan.task.classes
     network = fitted.network.cpu().eval()
-    logits = word_outputs(network, examples, task_of(training_plan)) / split_rows.saved["temperature"]
+    logits = (
+        word_outputs(network, examples, task_of(training_plan)) / split_rows.saved["temperature"]
+    )
     unread = unread_tag(names, words_in(training_plan.train))
     return _predictions(tag_outputs(examples, logits, split_rows.table, unread), names)
 
 
-def _baseline(request: ScoringRequest, outputs: TagOutputs, unread: int) -> tuple[dict[str, Any], Decision]:
+def _baseline(
+    request: ScoringRequest, outputs: TagOutputs, unread: int
+) -> tuple[dict[str, Any], Decision]:
     """The linear probe and the commonest tag; the one with the better entity F1 on the validation
     rows is the baseline, by the smaller loss where they tie."""
     training_plan, names = request.training_plan, request.training_plan.task.classes
     network = probe_network(request)
-    counts = np.bincount(words_in(training_plan.train).tags, minlength=len(names)).astype(np.float64)
+    counts = np.bincount(words_in(training_plan.train).tags, minlength=len(names)).astype(
+        np.float64
+    )
     # One word more of each tag, so that a tag that no training word has costs no infinite loss.
     shares = np.log((counts + 1) / (counts.sum() + len(names))).astype(np.float32)
 
@@ -315,7 +327,10 @@ def _baseline(request: ScoringRequest, outputs: TagOutputs, unread: int) -> tupl
             MAJORITY: np.tile(shares, (len(examples.tags), 1)),
             PROBE: word_outputs(network, examples, task_of(training_plan)),
         }
-        return {selected: tag_outputs(examples, x, table, unread) for selected, x in logits_by_name.items()}
+        return {
+            selected: tag_outputs(examples, x, table, unread)
+            for selected, x in logits_by_name.items()
+        }
 
     # Validation rows choose: a baseline that was the better of two on test rows would be too good.
     valid = both(training_plan.splits.valid_rows.table)

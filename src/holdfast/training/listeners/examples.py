@@ -259,7 +259,9 @@ def _row_values(batch: BatchLosses) -> torch.Tensor:
     logits, labels = batch.logits.detach().float(), batch.labels[:, None]
     label_logits = logits.gather(1, labels)[:, 0]
     other_logits = logits.scatter(1, labels, float("-inf")).amax(dim=1)
-    return torch.stack([confidence, label_logits - other_logits, (label_logits > other_logits).float()], dim=1)
+    return torch.stack(
+        [confidence, label_logits - other_logits, (label_logits > other_logits).float()], dim=1
+    )
 
 
 def _row_kinds(sums: _Sums, mean: Floats) -> tuple[str, ...]:

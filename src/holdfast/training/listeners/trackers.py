@@ -23,7 +23,7 @@ from holdfast.core.files import write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.labels import Label
 from holdfast.core.records import Snapshot, Verdict
-from holdfast.core.shapes import boolean, parse_object, record, text, integer
+from holdfast.core.shapes import boolean, integer, parse_object, record, text
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -106,7 +106,10 @@ def open_trackers(
     if not state:
         state = {"id": uuid.uuid4().hex[:16]}
         write_json(mark, state)
-    trackers = [make_tracker(name_of_tracker, project, name, run, state) for name_of_tracker in tracker_names]
+    trackers = [
+        make_tracker(name_of_tracker, project, name, run, state)
+        for name_of_tracker in tracker_names
+    ]
     return TrackerListener(trackers, mark, settings)
 
 
@@ -183,7 +186,9 @@ def read_mark(mark: Path) -> dict[str, Any]:
     where it cannot be read."""
     if not mark.exists():
         return {}
-    with reading_errors(str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."):
+    with reading_errors(
+        str(mark), RunError, remedy="Delete it: the tracker then begins with a new run."
+    ):
         state = parse_object(mark.read_text("utf-8"))
         MARK_SHAPE(state, "")
     return state

@@ -159,7 +159,9 @@ class Chats:
         peft_config = getattr(causal_lm, "active_peft_config", None)
         virtual_tokens = int(getattr(peft_config, "num_virtual_tokens", None) or 0)
         self._position_limit = position_limit(causal_lm.config) - virtual_tokens
-        self._cache_positions = max(1, self.limits.cache_bytes // _bytes_per_position(causal_lm.config))
+        self._cache_positions = max(
+            1, self.limits.cache_bytes // _bytes_per_position(causal_lm.config)
+        )
         # A separate thread tokenizes: it may wait for the model, and nothing else must.
         self._reader = ThreadPoolExecutor(1, "holdfast chat reader")
         self._entering = 0
@@ -188,9 +190,14 @@ class Chats:
 
         if not isinstance(model_use, CausalLMPredictor):
             return None
-        plain, longest = model_use.network.to(best_device()).plain, model_use.recipe.generate.max_new_tokens
+        plain, longest = (
+            model_use.network.to(best_device()).plain,
+            model_use.recipe.generate.max_new_tokens,
+        )
         model = ChatModel(plain, model_use.tokenizer, model_use.of_text, longest)
-        return cls(model, name, stored_name=stored_name, run_exclusively=run_exclusively, limits=limits)
+        return cls(
+            model, name, stored_name=stored_name, run_exclusively=run_exclusively, limits=limits
+        )
 
     @property
     def context(self) -> int:
@@ -269,7 +276,11 @@ class Chats:
         return conversation
 
     def _prompt_ids(self, request: ChatRequest) -> list[int]:
-        texts = [request.text] if request.prompt_type == "text" else [turn["content"] for turn in request.turns]
+        texts = (
+            [request.text]
+            if request.prompt_type == "text"
+            else [turn["content"] for turn in request.turns]
+        )
         length, most = sum(map(len, texts)), self.context * MAX_TOKEN_CHARACTERS
         if length > most:
             rule = f"What is asked has {length:,} characters; more than {most:,} cannot fit the "
@@ -305,7 +316,9 @@ class Chats:
             return min(self._new_tokens, max(1, self._position_limit // 2), most)
         if requested is not None and requested <= most:
             return requested
-        requested_text = f"an answer of up to {requested:,} tokens" if requested else "an answer of one token"
+        requested_text = (
+            f"an answer of up to {requested:,} tokens" if requested else "an answer of one token"
+        )
         rule = f"This model has {self.context:,} places; what is asked takes {prompt:,} tokens and "
         rule += f"{requested_text} as many more. Shorten the messages or max_tokens."
         raise ChatError(400, rule, param="messages", code="context_length_exceeded")
@@ -356,7 +369,9 @@ class Chats:
                 return
             conversation = self._waiting.popleft()
             self._running.append(conversation)
-        self._add_token(conversation, self._run_exclusively(lambda: self._first_token(conversation)))
+        self._add_token(
+            conversation, self._run_exclusively(lambda: self._first_token(conversation))
+        )
 
     def _first_token(self, conversation: Conversation) -> int:
         """Read the prompt; return the first token."""
@@ -377,7 +392,10 @@ class Chats:
             return True
         together = [newcomer, *self._running]
         widest = max(len(one.decoded.prompt) + one.new_tokens for one in together)
-        return len(together) <= self.limits.max_running and len(together) * widest <= self._cache_positions
+        return (
+            len(together) <= self.limits.max_running
+            and len(together) * widest <= self._cache_positions
+        )
 
     def _step(self) -> None:
         assert self._decoder is not None
@@ -419,9 +437,19 @@ class Chats:
         seconds = time.time() - conversation.started_at
         self.counts[why] += 1
         self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
-        log_probabilities = [log for log in conversation.decoded.log_probabilities if math.isfinite(log)]
-        confidence = math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else None
-        conversation.result = ChatResult(conversation.written.text, why, len(conversation.decoded.prompt), conversation.written.tokens, confidence)
+        log_probabilities = [
+            log for log in conversation.decoded.log_probabilities if math.isfinite(log)
+        ]
+        confidence = (
+            math.exp(sum(log_probabilities) / len(log_probabilities)) if log_probabilities else None
+        )
+        conversation.result = ChatResult(
+            conversation.written.text,
+            why,
+            len(conversation.decoded.prompt),
+            conversation.written.tokens,
+            confidence,
+        )
         conversation.notify(conversation.result)
 
 

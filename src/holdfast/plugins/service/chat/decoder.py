@@ -149,7 +149,9 @@ class PaddedBatch:
             self._mask = torch.cat([_pad_left(self._mask, width), _pad_left(mask, width)])
             for cached, new in zip(self._cache.layers, cache.layers, strict=True):
                 cached.keys = torch.cat([_pad_left(cached.keys, width), _pad_left(new.keys, width)])
-                cached.values = torch.cat([_pad_left(cached.values, width), _pad_left(new.values, width)])
+                cached.values = torch.cat(
+                    [_pad_left(cached.values, width), _pad_left(new.values, width)]
+                )
         self.rows.append(row)
         return token
 
@@ -249,7 +251,9 @@ def _same_when_batched(model: Any) -> bool:
     decoder.step()
     for start, batched in zip((token_ids[:7], token_ids[4:7]), logits_seen, strict=True):
         ids = torch.tensor([start + token_ids[1 : len(batched)]], device=embeddings.device)
-        logits_alone = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+        logits_alone = model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+        ).logits[0]
         last = logits_alone[-len(batched) :].float()
         if not torch.allclose(torch.stack(batched), last, rtol=1e-3, atol=1e-3):
             return False
@@ -307,4 +311,6 @@ class TextPieces:
     def _held_back(self, text: str) -> int:
         """How many trailing characters may begin one of the ends."""
         beginnings = (end[:size] for end in self._ends for size in range(1, len(end)))
-        return max((len(beginning) for beginning in beginnings if text.endswith(beginning)), default=0)
+        return max(
+            (len(beginning) for beginning in beginnings if text.endswith(beginning)), default=0
+        )

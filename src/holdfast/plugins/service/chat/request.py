@@ -179,7 +179,8 @@ def _checked(schema: type[B], body: object, models: Sequence[str]) -> B:
         neutral = NEUTRAL.get(name, ())
         # True is not 1 here, and False is not 0.
         is_neutral = any(
-            value == allowed and isinstance(value, bool) == isinstance(allowed, bool) for allowed in neutral
+            value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
+            for allowed in neutral
         )
         if value is None or name in BOOKKEEPING or is_neutral:
             continue

@@ -168,7 +168,9 @@ class ModelEngine:
         """Raise ``QueueFull`` or ``DeadlineExceeded`` before a request costs any time, where it can
         be known."""
         if not self.ready:
-            raise QueueFull(NOT_READY_RETRY_S, "it is ending" if self._draining else "it is not ready yet")
+            raise QueueFull(
+                NOT_READY_RETRY_S, "it is ending" if self._draining else "it is not ready yet"
+            )
         if expires_at <= time.monotonic():
             raise DeadlineExceeded
         with self._lock:
@@ -209,7 +211,9 @@ class ModelEngine:
         complete = [request for request, _ in turn.parts if request.answered == len(request.costs)]
         if done := [request for request in complete if request not in results]:
             try:
-                predictions = self._handler.collect([request.parsed for request in done], self.facts.model)
+                predictions = self._handler.collect(
+                    [request.parsed for request in done], self.facts.model
+                )
                 results |= zip(done, predictions, strict=True)
             except Exception as error:
                 results |= dict.fromkeys(done, error)
@@ -231,7 +235,9 @@ class ModelEngine:
                 listener(turn.rows, turn.tokens, seconds)
         _deliver_results(results)
 
-    def _run_separately(self, turn: EngineTurn, error: Exception) -> dict[WaitingRequest, Exception]:
+    def _run_separately(
+        self, turn: EngineTurn, error: Exception
+    ) -> dict[WaitingRequest, Exception]:
         """Predict each request of a failed turn by itself; return those that fail again, with their
         errors."""
         if len(turn.parts) == 1:

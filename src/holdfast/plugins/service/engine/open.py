@@ -23,8 +23,8 @@ from holdfast.plugins.service.records import EngineFacts
 from holdfast.recipe import Recipe, read_recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name
-from holdfast.tasks.classes.answers import TextWithExtraFeatures, TextPredictor
-from holdfast.training.machine.machine import KERNEL_CACHES, KERNEL_CACHE_SIZE, use_threads
+from holdfast.tasks.classes.answers import TextPredictor, TextWithExtraFeatures
+from holdfast.training.machine.machine import KERNEL_CACHE_SIZE, KERNEL_CACHES, use_threads
 
 SWITCH_S = 0.0005
 # Generated answers take longer, and so may waiting for them.
@@ -92,7 +92,9 @@ def engine_of(
     )
     form: RowHandler = TableHandler(predictor, choice.use)
     use, network = choice.use, choice.network
-    text_only = isinstance(use, TextPredictor) and not isinstance(use.models[0], TextWithExtraFeatures)
+    text_only = isinstance(use, TextPredictor) and not isinstance(
+        use.models[0], TextWithExtraFeatures
+    )
     if text_only and network is not None:
         form = TextHandler(predictor, cast(TextPredictor, use), recipe, network, network.multiple)
     return ModelEngine(

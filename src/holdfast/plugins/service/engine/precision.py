@@ -38,7 +38,7 @@ from holdfast.plugins.export.graphs import OnnxEngine, OpenVinoEngine
 from holdfast.plugins.export.measurements import BFLOAT16, FLOAT32
 from holdfast.plugins.export.model import PositionalModel, WithoutCarrier, exportable_text_model
 from holdfast.runs.predictor import Predictor
-from holdfast.tasks.classes.answers import TextWithExtraFeatures, FittedText, TextPredictor
+from holdfast.tasks.classes.answers import FittedText, TextPredictor, TextWithExtraFeatures
 from holdfast.tasks.images.task import FittedVision, ImagePredictor
 from holdfast.tasks.tags.answers import TagPredictor
 
@@ -198,7 +198,9 @@ def choose_precision(
     Raises ``RecipeError`` for another value; ``MachineError`` where an export cannot be written.
     """
     if precision not in PRECISIONS:
-        raise RecipeError("--precision", "is unknown", precision, suggest_name(precision, PRECISIONS))
+        raise RecipeError(
+            "--precision", "is unknown", precision, suggest_name(precision, PRECISIONS)
+        )
     model_use, because = predictor.model, "as `holdfast predict` answers"
     if precision == AUTO and run is not None:
         exported = _exported_form(run, model_use, notify)
@@ -210,7 +212,9 @@ def choose_precision(
         first_model: Any = model_use.models[0]
         model = first_model.text if isinstance(first_model, TextWithExtraFeatures) else first_model
         tags = isinstance(model_use, TagPredictor)
-        network, decision = fastest_network(model.network, model.tokenizer, model.max_length, tags=tags)
+        network, decision = fastest_network(
+            model.network, model.tokenizer, model.max_length, tags=tags
+        )
         if decision is not None:
             notify(decision)
         model_use = _with_network(model_use, network)
@@ -235,7 +239,9 @@ def _with_network(use: Any, network: Graph) -> TaskPredictor:
     return result
 
 
-def _exported_form(run: Path, use: TaskPredictor, notify: DecisionListener) -> PrecisionChoice | str:
+def _exported_form(
+    run: Path, use: TaskPredictor, notify: DecisionListener
+) -> PrecisionChoice | str:
     """The form that an export of the run kept, exported now where there is none; or the reason why
     none is faster than the model itself."""
     if not isinstance(use, TextPredictor | TagPredictor | ImagePredictor):
@@ -285,7 +291,9 @@ def _ms_per_row(facts: Mapping[str, Any], engine: str, precision: str) -> float:
 
 def _new_export(run: Path, notify: DecisionListener) -> Path | str:
     """A new export in the run's folder; or the reason why there is none."""
-    form = next((name for name, package in FORMATS.items() if importlib.util.find_spec(package)), None)
+    form = next(
+        (name for name, package in FORMATS.items() if importlib.util.find_spec(package)), None
+    )
     if form is None:
         return (
             "neither OpenVINO nor onnxruntime is installed, so nothing was measured. "

@@ -111,7 +111,9 @@ class RequestQueue:
             raise DeadlineExceeded
         wait_s = self.ahead(tokens) * pace
         if wait_s > self.limits.max_wait_s:
-            because = f"its turn would come in {wait_s:.1f} s, at most {self.limits.max_wait_s:g} s may"
+            because = (
+                f"its turn would come in {wait_s:.1f} s, at most {self.limits.max_wait_s:g} s may"
+            )
             raise QueueFull(self._retry_after(wait_s), because)
         if now + wait_s + tokens * pace > request.deadline:
             because = (

@@ -13,7 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from holdfast.contract.inference import TaskPredictions, PredictionRequest, read_columns, within_limits
+from holdfast.contract.inference import (
+    PredictionRequest,
+    TaskPredictions,
+    read_columns,
+    within_limits,
+)
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
 from holdfast.data.cells import too_deep_error
@@ -53,7 +58,9 @@ def required_columns(predictor: Predictor) -> tuple[str, ...]:
     if isinstance(use, CausalLMPredictor):
         text_columns = None if part.messages else part.text
         return text_columns or (TEXT if use.of_text else PROMPT,)
-    extra_features = [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
+    extra_features = (
+        [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
+    )
     return (*(read_columns(part) or (TEXT,)), *extra_features)
 
 
@@ -80,9 +87,16 @@ def prediction_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionR
     cells = [row.get(first) for row in rows]
     if isinstance(use, TagPredictor) and all(isinstance(one, str | list) for one in cells):
         return predictor.ask(cells)
-    plain_list = isinstance(use, Seq2SeqPredictor) or (isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT))
+    plain_list = isinstance(use, Seq2SeqPredictor) or (
+        isinstance(use, CausalLMPredictor) and first in (TEXT, PROMPT)
+    )
     texts = all(isinstance(one, str) and "\0" not in one for one in cells)
-    if plain_list and texts and len(required_columns(predictor)) == 1 and all(len(row) == 1 for row in rows):
+    if (
+        plain_list
+        and texts
+        and len(required_columns(predictor)) == 1
+        and all(len(row) == 1 for row in rows)
+    ):
         return predictor.ask(cells)
     return request_by_file(predictor, rows)
 
@@ -111,7 +125,9 @@ def _without_file_names(error: InputError, places: dict[str, str]) -> InputError
             text = text.replace(place, name) if isinstance(text, str) else text
         return text
 
-    return type(error)(renamed(error.what), renamed(error.rule), renamed(error.value), renamed(error.remedy))
+    return type(error)(
+        renamed(error.what), renamed(error.rule), renamed(error.value), renamed(error.remedy)
+    )
 
 
 def _image_request(predictor: Predictor, rows: Sequence[Row]) -> PredictionRequest:
@@ -208,7 +224,9 @@ def row_predictions(answers: TaskPredictions, predictor: Predictor) -> list[RowP
     predictions, confidence = answers.predictions, answers.confidence
     reasons: Sequence[str | None] = [None] * len(predictions)
     if predictor.rule is not None:
-        predictions, confidence, reasons = predictor.rule.apply(predictions, confidence, probabilities)
+        predictions, confidence, reasons = predictor.rule.apply(
+            predictions, confidence, probabilities
+        )
     rows: Sequence[Mapping[str, float] | None] = [None] * len(predictions)
     if names and probabilities is not None:
         rows = [dict(zip(names, row, strict=True)) for row in probabilities.round(DIGITS).tolist()]
@@ -240,6 +258,8 @@ def request_predictions(
 def fill_rows(array: Floats | None, rows: int, values: Floats, first: int) -> Floats:
     """``array`` [rows, width] with ``values`` from row ``first`` on; created where it is
     ``None``."""
-    filled = np.full((rows, values.shape[1]), np.nan, dtype=values.dtype) if array is None else array
+    filled = (
+        np.full((rows, values.shape[1]), np.nan, dtype=values.dtype) if array is None else array
+    )
     filled[first : first + len(values)] = values
     return filled

@@ -75,7 +75,9 @@ class TableHandler:
         self._answer_tokens = 0
         # Generated answers, token by token.
         if isinstance(self.use, Seq2SeqPredictor | CausalLMPredictor):
-            self._answer_tokens = WRITTEN_TOKENS * int(self.use.recipe.generate.max_new_tokens or MAX_ANSWER_TOKENS)
+            self._answer_tokens = WRITTEN_TOKENS * int(
+                self.use.recipe.generate.max_new_tokens or MAX_ANSWER_TOKENS
+            )
         self.turn_tokens = BATCH_ROWS * self._answer_tokens
 
     def is_light(self, rows: Sequence[Row]) -> bool:
@@ -97,7 +99,10 @@ class TableHandler:
         names = [n for n in ("text", "text_pair", "tokens") if n in table.rows.column_names]
         sizes = [[len(cell) for cell in table.column(name)] for name in names]
         characters_per_token = 1 if "tokens" in names else CHARACTERS_A_TOKEN
-        return [2 + sum(row) // characters_per_token + self._answer_tokens for row in zip(*sizes, strict=True)]
+        return [
+            2 + sum(row) // characters_per_token + self._answer_tokens
+            for row in zip(*sizes, strict=True)
+        ]
 
     def predict(self, turn: EngineTurn) -> int:
         """Predict the rows of a turn; return their tokens."""
@@ -109,7 +114,11 @@ class TableHandler:
         table = concatenated([parsed.table.take(list(places)) for parsed, places in parts])
         with self.predictor.alone():
             answers, vectors = model_with_vectors(self.use, table)
-        predictions, confidence, probabilities = answers.predictions, answers.confidence, answers.probabilities
+        predictions, confidence, probabilities = (
+            answers.predictions,
+            answers.confidence,
+            answers.probabilities,
+        )
         start = 0
         for parsed, places in parts:
             stop, collected = start + len(places), parsed.collected
@@ -118,7 +127,9 @@ class TableHandler:
             collected.confidence[first:last] = confidence[start:stop]
             rows = len(parsed.table)
             if probabilities is not None:
-                collected.probabilities = fill_rows(collected.probabilities, rows, probabilities[start:stop], first)
+                collected.probabilities = fill_rows(
+                    collected.probabilities, rows, probabilities[start:stop], first
+                )
             if vectors is not None:
                 parsed.vectors = fill_rows(parsed.vectors, rows, vectors[start:stop], first)
             start = stop
@@ -141,7 +152,9 @@ class TableHandler:
     def _seconds_of(self, parsed: ReadTable) -> float:
         """Seconds that the rows of a request take."""
         before = time.perf_counter()
-        self.predict(EngineTurn.of_request(WaitingRequest(parsed, parsed.costs), range(len(parsed.costs))))
+        self.predict(
+            EngineTurn.of_request(WaitingRequest(parsed, parsed.costs), range(len(parsed.costs)))
+        )
         self.collect([parsed], "")
         return time.perf_counter() - before
 
@@ -150,7 +163,9 @@ class TableHandler:
         texts = self.predictor.answered == "text" and not isinstance(self.use, ImagePredictor)
         results = []
         for request in requests:
-            predictions = row_predictions(request.collected, self.predictor) if len(request.table) else []
+            predictions = (
+                row_predictions(request.collected, self.predictor) if len(request.table) else []
+            )
             results.append(request_predictions(request, predictions, model, "" if texts else None))
         return results
 

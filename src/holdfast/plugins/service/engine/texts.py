@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from holdfast.contract.inference import TaskPredictions, ClassPredictions, read_columns
+from holdfast.contract.inference import ClassPredictions, TaskPredictions, read_columns
 from holdfast.core.records import Floats, Outputs
 from holdfast.core.tasks import TEXT_TASKS
 from holdfast.data.columns.profile import is_missing
@@ -88,7 +88,11 @@ class TextHandler:
     turn_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._cleaning_steps = plan_cleaning(self.recipe.treat) if self.recipe.task in TEXT_TASKS else plan_cleaning({})
+        self._cleaning_steps = (
+            plan_cleaning(self.recipe.treat)
+            if self.recipe.task in TEXT_TASKS
+            else plan_cleaning({})
+        )
         self._columns = read_columns(self.recipe.data)
         model: Any = self.use.models[0]
         # A separate copy: a tokenizer keeps its padding as state, and others use the model's.
@@ -119,7 +123,9 @@ class TextHandler:
             places, columns = plain_texts
         ids, types = [], None
         if len(places):
-            texts = [text_beginnings(self._tokenizer, column, self._max_length) for column in columns]
+            texts = [
+                text_beginnings(self._tokenizer, column, self._max_length) for column in columns
+            ]
             encoded = self._tokenizer(
                 *texts, truncation="longest_first", max_length=self._max_length, padding=False
             )
@@ -140,20 +146,31 @@ class TextHandler:
         names, template = self._columns, self.recipe.data.template
         if not names or (len(names) > 2 and not template):
             return None
-        max_characters = min(current_limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000))
+        max_characters = min(
+            current_limits().cell, int(self.recipe.data.limits.cell_mb * 1_000_000)
+        )
         cells: list[list[Any]] = [[row.get(name) for row in rows] for name in names]
         for cell in itertools.chain(*cells):
-            if not isinstance(cell, str) or "\0" in cell or len(cell) > max_characters or _has_lone_surrogate(cell):
+            if (
+                not isinstance(cell, str)
+                or "\0" in cell
+                or len(cell) > max_characters
+                or _has_lone_surrogate(cell)
+            ):
                 return None
         if template:
             arrays = {n: _nulled(c) for n, c in zip(names, cells, strict=True)}
             cells = [fill_template(template, arrays).to_pylist()]
         else:
             cells = [_nulled(some).to_pylist() if _may_be_missing(some) else some for some in cells]
-        places = [i for i, row_texts in enumerate(zip(*cells, strict=True)) if None not in row_texts]
+        places = [
+            i for i, row_texts in enumerate(zip(*cells, strict=True)) if None not in row_texts
+        ]
         texts = [[column[i] for i in places] for column in cells]
         if self._cleaning_steps.row:
-            texts = [[clean_text(one, self._cleaning_steps)[0] for one in column] for column in texts]
+            texts = [
+                [clean_text(one, self._cleaning_steps)[0] for one in column] for column in texts
+            ]
         return places, texts
 
     def predict(self, turn: EngineTurn) -> int:
@@ -200,7 +217,12 @@ class TextHandler:
         predictions = iter(row_predictions(answers, self.predictor))
         empty_prediction = "" if self.predictor.answered == "text" else None
         return [
-            request_predictions(request, list(itertools.islice(predictions, len(request.ids))), model, empty_prediction)
+            request_predictions(
+                request,
+                list(itertools.islice(predictions, len(request.ids))),
+                model,
+                empty_prediction,
+            )
             for request in requests
         ]
 

@@ -20,7 +20,7 @@ from holdfast.plugins.live.arms import Arms
 from holdfast.plugins.live.shadow import Shadow, closer_prediction
 from holdfast.plugins.live.summary import comparison_summary
 from holdfast.plugins.service.live.router import ComparisonSetup
-from holdfast.plugins.store.records import Came, Event, Feedback, StoredRequest, new_id
+from holdfast.plugins.store.records import Event, Feedback, FirstRequest, StoredRequest, new_id
 from holdfast.stats.paired_tests import Bools
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class ComparisonState:
     label: int = 0
     counted: tuple[str, ...] = ()
     without: int = 0
-    came: Came | None = None
-    matured: Came | None = None
+    came: FirstRequest | None = None
+    matured: FirstRequest | None = None
     late: int = 0
 
     def summary(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class ComparisonState:
         evidence_class = Shadow if setup.way == "shadow" else Arms
         fields = {name: value for name, value in stored.items() if name in cls.__slots__}
         for name in ("came", "matured"):
-            fields[name] = None if stored[name] is None else Came(**stored[name])
+            fields[name] = None if stored[name] is None else FirstRequest(**stored[name])
         fields |= {"setup": setup, "evidence": evidence_class.from_json(stored["evidence"])}
         return cls(**fields | {"counted": tuple(stored["counted"])})
 
@@ -100,7 +100,11 @@ def load_comparison(store: Store, setup: ComparisonSetup, now: float) -> Compari
 def update_comparison(store: Store, setup: ComparisonSetup, now: float) -> ComparisonState:
     """The comparison with all rows that have come; saved in the store. Raises ``StoreError``."""
     before = load_comparison(store, setup, now)
-    after = _update_shadow(store, before, now) if setup.way == "shadow" else _update_arms(store, before, now)
+    after = (
+        _update_shadow(store, before, now)
+        if setup.way == "shadow"
+        else _update_arms(store, before, now)
+    )
     if after == before and (store.state(LATEST) or {}).get("key") == setup.key:
         return after
     summary = after.summary()
@@ -145,7 +149,7 @@ def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[in
     """The rows of a request that both models predicted: the challenger's prediction and the shown
     model's, by position."""
     predictions: dict[str, dict[int, Any]] = {shown: {}, challenger: {}}
-    for one in request.said:
+    for one in request.predictions:
         if one.model in predictions:
             predictions[one.model][one.index] = one.prediction
     first, second = predictions[challenger], predictions[shown]
@@ -173,7 +177,9 @@ def _add_labels(store: Store, state: ComparisonState, labels: list[Feedback]) ->
         if (pair := pairs.get(one.index)) is None:
             without += 1
             continue
-        row_digest = hashlib.blake2b(f"{one.request} {one.index}".encode(), digest_size=8).hexdigest()
+        row_digest = hashlib.blake2b(
+            f"{one.request} {one.index}".encode(), digest_size=8
+        ).hexdigest()
         reason = exclusion_reason(one)
         if reason is None and row_digest in counted:
             reason = "a second label of a row that counts already"
@@ -193,23 +199,29 @@ def _add_labels(store: Store, state: ComparisonState, labels: list[Feedback]) ->
 
 
 def _update_arms(store: Store, state: ComparisonState, now: float) -> ComparisonState:
-    from holdfast.plugins.store.users import brought, first_requests
+    from holdfast.plugins.store.users import first_requests, user_outcomes
 
     setup, evidence = state.setup, state.evidence
     assert isinstance(evidence, Arms)
     settled_until = now - setup.lag_s
     came, matured, late = state.came, state.matured, state.late
-    while page := first_requests(store, since=state.since, after=came, until=settled_until, limit=USERS_PER_PAGE):
+    while page := first_requests(
+        store, since=state.since, after=came, until=settled_until, limit=USERS_PER_PAGE
+    ):
         evidence = evidence.add_users(_is_challengers(setup, _compared_users(setup, page)))
         came = page[-1]
     while page := first_requests(
-        store, since=state.since, after=matured, until=settled_until - setup.window_s, limit=USERS_PER_PAGE
+        store,
+        since=state.since,
+        after=matured,
+        until=settled_until - setup.window_s,
+        limit=USERS_PER_PAGE,
     ):
         matured = page[-1]
         if users := _compared_users(setup, page):
             # The outcomes of each user within the observation window.
             entered_at, totals = {one.user: one.at for one in users}, Counter[str]()
-            for one in brought(store, list(entered_at), users[0].at):
+            for one in user_outcomes(store, list(entered_at), users[0].at):
                 window_end = entered_at[one.user] + setup.window_s
                 if one.at <= window_end:
                     totals[one.user] += one.value  # type: ignore[assignment]
@@ -220,12 +232,12 @@ def _update_arms(store: Store, state: ComparisonState, now: float) -> Comparison
     return replace(state, evidence=evidence, came=came, matured=matured, late=late)
 
 
-def _compared_users(setup: ComparisonSetup, users: list[Came]) -> list[Came]:
+def _compared_users(setup: ComparisonSetup, users: list[FirstRequest]) -> list[FirstRequest]:
     """Users who were answered by one of the two models."""
     return [one for one in users if one.model in (setup.shown, setup.challenger)]
 
 
-def _is_challengers(setup: ComparisonSetup, users: list[Came]) -> Bools:
+def _is_challengers(setup: ComparisonSetup, users: list[FirstRequest]) -> Bools:
     """Whether the challenger answered each user first. This follows the hash, except while a
     service runs without its challenger: then the shares differ from the requested ones."""
     return np.array([one.model == setup.challenger for one in users], bool)

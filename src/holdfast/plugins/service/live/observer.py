@@ -205,7 +205,9 @@ class ShadowRunner:
                         self._store.add_predictions(served.request, predictions)
                     except StoreError as error:
                         self.lost += 1
-                        self._log_once("lost", "the challenger's answers could not be stored", error)
+                        self._log_once(
+                            "lost", "the challenger's answers could not be stored", error
+                        )
 
     def _next(self) -> Served | None:
         while not self._queue.closed:

@@ -198,10 +198,14 @@ def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
         raise RecipeError(subject, rule, challenger.task, remedy)
     shown_classes, challenger_classes = set(shown.classes or ()), set(challenger.classes or ())
     if shown_classes != challenger_classes:
-        missing, extra = sorted(shown_classes - challenger_classes)[:5], sorted(challenger_classes - shown_classes)[:5]
+        missing, extra = (
+            sorted(shown_classes - challenger_classes)[:5],
+            sorted(challenger_classes - shown_classes)[:5],
+        )
         rule = f"has other classes than the served {shown.model}"
         difference = "; ".join(
-            [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(extra)}"] * bool(extra)
+            [f"without {', '.join(missing)}"] * bool(missing)
+            + [f"with {', '.join(extra)}"] * bool(extra)
         )
         raise RecipeError(subject, rule, difference, remedy)
     if lacking := [name for name in challenger.columns if name not in shown.columns]:

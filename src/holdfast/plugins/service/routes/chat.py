@@ -200,18 +200,28 @@ def _record(service: Service, call: Call, chats: Chats, conversation: Conversati
         return
     row: dict[str, Any] = {"messages": [dict(turn) for turn in request.turns]}
     if len(request.turns) < 2:
-        row = {service.facts.columns[0]: request.turns[0]["content"] if request.turns else request.text}
-    predictions = RowPredictions((RowPrediction(result.text, result.confidence),), chats.stored_name)
+        row = {
+            service.facts.columns[0]: request.turns[0]["content"] if request.turns else request.text
+        }
+    predictions = RowPredictions(
+        (RowPrediction(result.text, result.confidence),), chats.stored_name
+    )
     user = None if request.user is None else user_mark(request.user)
     seconds = time.monotonic() - call.started
-    served = Served(conversation.id, conversation.started_at, (row,), predictions, user, conversation=True)
+    served = Served(
+        conversation.id, conversation.started_at, (row,), predictions, user, conversation=True
+    )
     service.finish_request(served, seconds, len(call.body))
 
 
 def reply(conversation: Conversation, model: str) -> Response:
     """The response to an accepted conversation, complete or streamed. However the response ends, so
     does the conversation."""
-    return _StreamedResponse(conversation, model) if conversation.request.stream else _WholeResponse(conversation, model)
+    return (
+        _StreamedResponse(conversation, model)
+        if conversation.request.stream
+        else _WholeResponse(conversation, model)
+    )
 
 
 def refusal(error: ChatError) -> Response:
@@ -250,7 +260,11 @@ class _WholeResponse(Response):
         if prompt_type == "chat":
             content = {"message": {"role": "assistant", "content": result.text, "refusal": None}}
         envelope = _envelope(self._conversation, DOCUMENT[prompt_type], self._model)
-        return {**envelope, "choices": [_choice(content, result.end_reason)], "usage": _usage(result)}
+        return {
+            **envelope,
+            "choices": [_choice(content, result.end_reason)],
+            "usage": _usage(result),
+        }
 
 
 async def _result(conversation: Conversation) -> ChatResult:
@@ -377,6 +391,11 @@ ENDPOINTS = (
         other_statuses=ELSEWHERE[:1],
     ),
     _v1(
-        "GET", "/v1/models/{name}", models, "The same by its name", response_schema=Model, other_statuses=ELSEWHERE[:1]
+        "GET",
+        "/v1/models/{name}",
+        models,
+        "The same by its name",
+        response_schema=Model,
+        other_statuses=ELSEWHERE[:1],
     ),
 )

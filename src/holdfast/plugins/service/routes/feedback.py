@@ -83,7 +83,9 @@ async def feedback(service: Service, call: Call) -> Response:
     request, index, annotator = _row_and_annotator(body)
     if (body.get("label") is None) == (body.get("outcome") is None):
         rule = "must name a label or an outcome, one of them"
-        raise bad_request("the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.')
+        raise bad_request(
+            "the body", rule, None, 'Send {"id": …, "index": 0, "label": …, "who": …}.'
+        )
     stored, row, to_store = await _stored_request(service, service.store, request, index)
     if index >= stored.rows:
         rule = f"is beyond the request, which had {stored.rows:,} rows, numbered from 0"
@@ -96,7 +98,9 @@ async def feedback(service: Service, call: Call) -> Response:
     else:
         suggestion, drawn = _circumstances(body)
         label = await asyncio.to_thread(_checked_label, service, body["label"], row)
-        item = Feedback(request, index, label, annotator, at, stored.model, "endpoint", drawn, suggestion)
+        item = Feedback(
+            request, index, label, annotator, at, stored.model, "endpoint", drawn, suggestion
+        )
         if not service.settings.keep_labelled:
             row = None
         if row is not None:
@@ -112,10 +116,16 @@ def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
     """The request, the index of its row, and the annotator."""
     request, index, annotator = body.get("id"), body.get("index", 0), body.get("who")
     if not isinstance(request, str) or not 0 < len(request) <= MAX_ID_LENGTH:
-        raise bad_request("id", "must be the id of an answer", request, "Send the id that /predict gave.")
+        raise bad_request(
+            "id", "must be the id of an answer", request, "Send the id that /predict gave."
+        )
     if type(index) is not int or index < 0:
-        raise bad_request("index", "must be a whole number from 0", index, "Name the place of the row.")
-    if annotator is not None and (not isinstance(annotator, str) or not 0 < len(annotator) <= MAX_NAME_LENGTH):
+        raise bad_request(
+            "index", "must be a whole number from 0", index, "Name the place of the row."
+        )
+    if annotator is not None and (
+        not isinstance(annotator, str) or not 0 < len(annotator) <= MAX_NAME_LENGTH
+    ):
         rule = f"must be a text of 1 to {MAX_NAME_LENGTH} characters"
         raise bad_request("who", rule, annotator, "Name who says so.")
     # The prefix that OpenAI's clients see.
@@ -127,9 +137,13 @@ def _circumstances(body: dict[str, Any]) -> tuple[Suggestion, Any]:
     """Whether the annotator had seen the prediction, and how the row was drawn."""
     seen, drawn = body.get("seen"), body.get("drawn")
     if seen is not None and not isinstance(seen, bool):
-        raise bad_request("seen", "must be true or false", seen, "Whether the answer was seen before.")
+        raise bad_request(
+            "seen", "must be true or false", seen, "Whether the answer was seen before."
+        )
     if drawn is not None and drawn not in DRAW_METHODS:
-        raise bad_request("drawn", f"must be one of {', '.join(DRAW_METHODS)}", drawn, "How the row was chosen.")
+        raise bad_request(
+            "drawn", f"must be one of {', '.join(DRAW_METHODS)}", drawn, "How the row was chosen."
+        )
     return SUGGESTIONS[seen], drawn or "volunteered"
 
 
@@ -149,7 +163,11 @@ async def _stored_request(
     """The request, its row where it is still in memory, and the request to store where the store
     may not have it yet."""
     if (recent := service.recent_request(request)) is not None:
-        return recent.record, recent.rows[index] if index < len(recent.rows) else None, recent.record
+        return (
+            recent.record,
+            recent.rows[index] if index < len(recent.rows) else None,
+            recent.record,
+        )
     stored = await asyncio.to_thread(store.request, request)
     if stored is None:
         rule, remedy = (

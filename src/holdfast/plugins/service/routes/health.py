@@ -143,7 +143,14 @@ async def openapi(service: Service, call: Call) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/health/live", live, "Whether the process lives", response_schema=Health, without_token=True),
+    Endpoint(
+        "GET",
+        "/health/live",
+        live,
+        "Whether the process lives",
+        response_schema=Health,
+        without_token=True,
+    ),
     Endpoint(
         "GET",
         "/health/ready",
@@ -153,7 +160,9 @@ ENDPOINTS = (
         other_statuses=((503, "Not ready"),),
         without_token=True,
     ),
-    Endpoint("GET", "/model", model, "What answers", response_schema=ModelWords, error_schema=ErrorBody),
+    Endpoint(
+        "GET", "/model", model, "What answers", response_schema=ModelWords, error_schema=ErrorBody
+    ),
     Endpoint("GET", "/metrics", metrics, "Numbers for Prometheus", media="text/plain"),
     *(
         Endpoint(
@@ -170,5 +179,12 @@ ENDPOINTS = (
 )
 PAGES = (
     Endpoint("GET", "/", try_it, "A page to try the model", media="text/html", without_token=True),
-    Endpoint("GET", "/openapi.json", openapi, "This document", response_schema=OpenApi, error_schema=ErrorBody),
+    Endpoint(
+        "GET",
+        "/openapi.json",
+        openapi,
+        "This document",
+        response_schema=OpenApi,
+        error_schema=ErrorBody,
+    ),
 )

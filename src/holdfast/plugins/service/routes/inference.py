@@ -156,7 +156,9 @@ async def infer(service: Service, call: Call) -> Response:
     checked_rows = rows_of({"rows": rows}, facts, service.settings)
     request_id = body.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= 200):
-        raise bad_request("id", "must be a text of at most 200 characters", request_id, "Leave it out.")
+        raise bad_request(
+            "id", "must be a text of at most 200 characters", request_id, "Leave it out."
+        )
     request, predictions = await answer_rows(service, call, checked_rows, None)
     tensors = _tensors(predictions, facts)
     return as_json(
@@ -188,7 +190,9 @@ def _requested_model(service: Service, call: Call) -> EngineFacts:
 
 def _outputs(facts: EngineFacts) -> list[dict[str, Any]]:
     datatypes = {"label": "BYTES", "confidence": "FP64", "answered": "BOOL"}
-    outputs = [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in datatypes.items()]
+    outputs = [
+        {"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in datatypes.items()
+    ]
     if facts.classes:
         shape = [-1, len(facts.classes)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
@@ -229,7 +233,9 @@ def _columns(body: dict[str, Any], facts: EngineFacts) -> dict[str, list[Any]]:
         columns[name] = _values(tensor, where)
     if len({len(values) for values in columns.values()}) > 1:
         counts = {name: len(values) for name, values in columns.items()}
-        raise bad_request("inputs", "have different numbers of rows", counts, "Send a value a row in each.")
+        raise bad_request(
+            "inputs", "have different numbers of rows", counts, "Send a value a row in each."
+        )
     return columns
 
 
@@ -258,7 +264,9 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
     types = DATATYPES[datatype]
     for item in flat:
         if not isinstance(item, types) or (isinstance(item, bool) and datatype != "BOOL"):
-            raise bad_request(f"{where}.data", f"holds an item that is no {datatype}", item, "Send others.")
+            raise bad_request(
+                f"{where}.data", f"holds an item that is no {datatype}", item, "Send others."
+            )
     if len(shape) == 1 or shape[1] == 1:
         return flat
     width = shape[1]
@@ -304,7 +312,14 @@ _endpoint = partial(Endpoint, error_body=inference_body, error_schema=InferenceE
 _model_endpoint = partial(_endpoint, other_statuses=((404, "No such model"),))
 ENDPOINTS = (
     _endpoint("GET", "/v2", server, "Which server this is", response_schema=ServerFacts),
-    _endpoint("GET", "/v2/health/live", live, "Whether it lives", response_schema=Health, without_token=True),
+    _endpoint(
+        "GET",
+        "/v2/health/live",
+        live,
+        "Whether it lives",
+        response_schema=Health,
+        without_token=True,
+    ),
     _endpoint(
         "GET",
         "/v2/health/ready",

@@ -159,7 +159,9 @@ def rows_of(
     return tuple(_checked_row(row, place, facts, settings) for place, row in enumerate(values))
 
 
-def _rows_from_texts(texts: Sequence[Any], facts: EngineFacts, max_characters: int) -> tuple[dict[str, Any], ...]:
+def _rows_from_texts(
+    texts: Sequence[Any], facts: EngineFacts, max_characters: int
+) -> tuple[dict[str, Any], ...]:
     column = facts.columns[0]
     if len(facts.columns) != 1:
         columns = ", ".join(facts.columns)

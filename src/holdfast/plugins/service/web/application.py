@@ -243,7 +243,11 @@ def openapi_document(endpoints: Iterable[Endpoint], token: bool) -> dict[str, An
     models: dict[type[BaseModel], None] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, token)
-        models |= dict.fromkeys(m for m in (endpoint.request_schema, endpoint.response_schema, endpoint.error_schema) if m is not None)
+        models |= dict.fromkeys(
+            m
+            for m in (endpoint.request_schema, endpoint.response_schema, endpoint.error_schema)
+            if m is not None
+        )
     _, schemas = models_json_schema([(m, "validation") for m in models], ref_template=REFS)
     result: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -275,7 +279,9 @@ def _operation(endpoint: Endpoint, token: bool) -> dict[str, Any]:
         responses["200"]["content"] = _json(endpoint.response_schema)
     elif endpoint.media is not None:
         responses["200"]["content"] = {endpoint.media: {"schema": {"type": "string"}}}
-    error_content = {} if endpoint.error_schema is None else {"content": _json(endpoint.error_schema)}
+    error_content = (
+        {} if endpoint.error_schema is None else {"content": _json(endpoint.error_schema)}
+    )
     for status, why in REFUSALS.items():
         if endpoint.request_schema is None and status in (400, *BODY_ONLY):
             continue
@@ -283,7 +289,11 @@ def _operation(endpoint: Endpoint, token: bool) -> dict[str, Any]:
             continue
         responses[str(status)] = {"description": why, **error_content}
     for status, why in endpoint.other_statuses:
-        content = {"content": _json(endpoint.response_schema)} if status == 503 and endpoint.response_schema else error_content
+        content = (
+            {"content": _json(endpoint.response_schema)}
+            if status == 503 and endpoint.response_schema
+            else error_content
+        )
         responses[str(status)] = {"description": why, **content}
     operation["responses"] = responses
     if token and not endpoint.without_token:

@@ -151,7 +151,11 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
         if len(self.connections) <= 2 * self.limits.max_connections:
             return
-        open_connections = [c for c in self.connections if isinstance(c, BoundedConnection) and not c.raw.is_closing()]
+        open_connections = [
+            c
+            for c in self.connections
+            if isinstance(c, BoundedConnection) and not c.raw.is_closing()
+        ]
         if len(open_connections) > 2 * self.limits.max_connections:
             # Close the connection that has waited longest without a complete request: the new one
             # may have a request, and the silent client may reconnect.

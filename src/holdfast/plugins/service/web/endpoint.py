@@ -142,11 +142,15 @@ def check_headers(headers: dict[bytes, bytes], max_bytes: int) -> None:
     curl and urllib send ``application/x-www-form-urlencoded`` with any body by default; another
     site's form is refused by its ``Origin``.
     """
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    media_type = (
+        headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    )
     if media_type and media_type not in MEDIA_TYPES and not media_type.endswith("+json"):
         rule = "names what this endpoint does not read"
         remedy = "Send JSON, with Content-Type: application/json."
-        raise Fault(415, "Content-Type", rule, media_type, remedy, reason="media type", closing=True)
+        raise Fault(
+            415, "Content-Type", rule, media_type, remedy, reason="media type", closing=True
+        )
     coding = headers.get(b"content-encoding", b"").strip().lower()
     if coding not in (b"", b"identity"):
         raise Fault(
@@ -241,7 +245,10 @@ def read_json(body: bytes) -> dict[str, Any]:
         raise bad_request(BODY, rule, body[error.start : error.start + 4], REMEDY) from None
     try:
         value = json.loads(
-            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant, parse_float=_finite
+            text,
+            object_pairs_hook=_refuse_duplicates,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
     except RecursionError:
         raise bad_request(BODY, "is nested too deeply", None, REMEDY) from None
@@ -249,7 +256,9 @@ def read_json(body: bytes) -> dict[str, Any]:
         rule = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         raise bad_request(BODY, rule, None, REMEDY) from None
     except ValueError as error:
-        raise bad_request(BODY, f"is not JSON that is taken: {str(error)[:200]}", None, REMEDY) from None
+        raise bad_request(
+            BODY, f"is not JSON that is taken: {str(error)[:200]}", None, REMEDY
+        ) from None
     if not isinstance(value, dict):
         raise bad_request(BODY, "must be a JSON object", value, REMEDY)
     try:

@@ -20,7 +20,7 @@ from holdfast.core.errors import (
     RecipeError,
     StoreError,
 )
-from holdfast.core.printable import printable, bounded_repr
+from holdfast.core.printable import bounded_repr, printable
 
 MAX_LENGTH = 400
 RETRY_AFTER_S = 1.0
@@ -81,7 +81,12 @@ def openai_body(fault: Fault) -> dict[str, Any]:
     """The same in the shape of OpenAI's protocol."""
     error_type = "invalid_request_error" if fault.status < 500 else "server_error"
     return {
-        "error": {"message": fault.sentence(), "type": error_type, "param": None, "code": fault.reason}
+        "error": {
+            "message": fault.sentence(),
+            "type": error_type,
+            "param": None,
+            "code": fault.reason,
+        }
     }
 
 
@@ -102,7 +107,9 @@ def queue_full(retry_after_s: float = RETRY_AFTER_S) -> Fault:
     """503: the queue is full."""
     rule = "has as many rows waiting as it takes"
     remedy = "Ask again after the seconds in Retry-After."
-    return Fault(503, "this service", rule, None, remedy, reason="full", retry_after_s=retry_after_s)
+    return Fault(
+        503, "this service", rule, None, remedy, reason="full", retry_after_s=retry_after_s
+    )
 
 
 def fault_from_error(error: HoldfastError) -> Fault | None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.core.decisions import notify
-from holdfast.core.discovery import path_exists, missing_path_remedy
+from holdfast.core.discovery import missing_path_remedy, path_exists
 from holdfast.core.errors import RecipeError
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision
@@ -137,10 +137,15 @@ def read_token(path: Path) -> str:
     option = f"--token-file {path}"
     how_to_make = f"Make one: {MAKE_TOKEN.format(path)}"
     if not path_exists(path):
-        raise RecipeError(option, "does not exist", None, f"{missing_path_remedy(path)} {how_to_make}")
+        raise RecipeError(
+            option, "does not exist", None, f"{missing_path_remedy(path)} {how_to_make}"
+        )
     if path.is_dir():
         raise RecipeError(option, "is a folder", None, how_to_make)
-    with reading_errors(option, RecipeError, "cannot be read", "Check its permissions."), path.open("rb") as file:
+    with (
+        reading_errors(option, RecipeError, "cannot be read", "Check its permissions."),
+        path.open("rb") as file,
+    ):
         mode = os.fstat(file.fileno()).st_mode
         raw = file.read(MAX_TOKEN_LENGTH + 3)
     if stat.S_ISREG(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -50,8 +50,8 @@ def template_rows(rows: TableRows) -> CheckResult | None:
     ids = rows.ids
     positions = sorted(position for _, members in templates for position, _ in members)
     shown = "; ".join(
-        f"{count_phrase(len(members), 'row')} like "
-        f"{members[0][1][:80]!r}" for _, members in templates[:3]
+        f"{count_phrase(len(members), 'row')} like {members[0][1][:80]!r}"
+        for _, members in templates[:3]
     )
     examples = tuple(
         CheckExample(int(ids[members[0][0]]), "the same but for numbers", int(ids[members[1][0]]))

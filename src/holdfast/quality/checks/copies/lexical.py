@@ -54,8 +54,10 @@ def exact_duplicates(copied: TableCopies) -> CheckResult | None:
     pairs.sort(key=lambda pair: len(text_of_pair[pair].split()) < MIN_WORDS_SHOWN)
     return result(
         rows.ids[order[:MAX_ROWS_LISTED]],
-        f"{count_phrase(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but for case, "
-        f"space and punctuation, so that {count_phrase(extra, 'row repeats', 'rows repeat')} another, "
+        f"{count_phrase(texts, 'text stands', 'texts stand')} in {len(repeated)} rows, but "
+        "for case, "
+        "space and punctuation, so that "
+        f"{count_phrase(extra, 'row repeats', 'rows repeat')} another, "
         f"{to_the_letter} of them to the letter",
         "Keep one row of each, or leave them: train puts copies on one side of its division. "
         f"A random division would not{copied.split_inflation_text(forms)}.",
@@ -97,7 +99,9 @@ def conflicting_near_duplicates(copied: TableCopies) -> CheckResult | None:
         # The same words in another order seldom mean another class.
         severity="warn" if pairs.similarity.max() >= 1 else "info",
         count=len(row_positions),
-        examples=pair_examples(pairs, ids, ids, "nearly the same text, another label", max_examples=MAX_EXAMPLES),
+        examples=pair_examples(
+            pairs, ids, ids, "nearly the same text, another label", max_examples=MAX_EXAMPLES
+        ),
     )
 
 
@@ -122,7 +126,8 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
     share = near_count / len(forms)
     return result(
         ids[ranked_rows(pairs)[:MAX_ROWS_LISTED]],
-        f"{count_phrase(near_count, 'row differs', 'rows differ')} from another in at most one word in "
+        f"{count_phrase(near_count, 'row differs', 'rows differ')} from another in at most "
+        "one word in "
         f"eight ({count_phrase(len(pairs), 'pair')} of texts)",
         "Look at the examples. train puts them on one side of its division; a random division "
         f"would not{copied.split_inflation_text(copies.groups[span])}.",
@@ -135,7 +140,10 @@ def near_duplicates(copied: TableCopies) -> CheckResult | None:
 
 def _near_pairs(copied: TableCopies) -> SimilarPairs:
     """The near-copies within the table, the most alike first."""
-    stop, pairs = copied.all_rows.span("source").stop, copied.all_rows.duplicates.near_duplicate_pairs()
+    stop, pairs = (
+        copied.all_rows.span("source").stop,
+        copied.all_rows.duplicates.near_duplicate_pairs(),
+    )
     # A pair names the first position of each text, and the source comes first.
     return sort_by_similarity(pairs.where((pairs.first < stop) & (pairs.second < stop)))
 
@@ -185,9 +193,11 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
         )
     return result(
         ids[row_positions[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another in more than "
+        f"{count_phrase(len(row_positions), 'row differs', 'rows differ')} from another in "
+        "more than "
         "one word "
-        f"in eight and at most {loose.share:.0%} of the words ({count_phrase(len(pairs), 'pair')} of "
+        f"in eight and at most {loose.share:.0%} of the words "
+        f"({count_phrase(len(pairs), 'pair')} of "
         f"texts){files}",
         "Look at the examples: forms with a slot are no copies. Where they are, give them a group "
         "(--group), so that no side tests what another has learned.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast.core.wording import count_phrase, has_or_have
-from holdfast.duplicates.images import near_duplicate_images, have_different_content
+from holdfast.duplicates.images import have_different_content, near_duplicate_images
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
@@ -36,7 +36,8 @@ def near_images(view: Images) -> CheckResult | None:
     lowest = float(pairs.similarity.min())
     return result(
         ids[rows],
-        f"{count_phrase(len(rows), 'picture')} {has_or_have(len(rows))} the pixels of another but for a "
+        f"{count_phrase(len(rows), 'picture')} {has_or_have(len(rows))} the pixels of "
+        "another but for a "
         f"small change ({count_phrase(len(pairs), 'pair')}, correlations from {lowest:.2f}), e.g. "
         f"rows {ids[pairs.first[0]]} and {ids[pairs.second[0]]}",
         "Keep one of each, or give copies one group (--group), so that they stay on one side.",
@@ -49,7 +50,10 @@ def near_images(view: Images) -> CheckResult | None:
 def image_conflicts(view: Images) -> CheckResult | None:
     """Lists the pictures that are copies, exact or near, of one with another label. Score: their
     share of the pictures."""
-    wording = "pictures show the same under different labels", "Correct the label of one of each pair."
+    wording = (
+        "pictures show the same under different labels",
+        "Correct the label of one of each pair.",
+    )
     return conflicts_result(view.copies, view.rows, _LIKENESS, wording, "warn", quote_texts=False)
 
 
@@ -61,7 +65,9 @@ def image_leaks(view: Images) -> CheckResult | None:
     pairs_by_folder: dict[str, tuple[SimilarPairs, TableRows]] = {}
     for name, other in view.others.items():
         pairs = near_duplicate_images(view.thumbnails, other.thumbnails)
-        unequal_pairs = pairs.where(have_different_content(view.rows.texts, other.rows.texts, pairs))
+        unequal_pairs = pairs.where(
+            have_different_content(view.rows.texts, other.rows.texts, pairs)
+        )
         pairs_by_folder[name] = unequal_pairs, other.rows
     return leaks_result(
         pairs_by_folder,
@@ -87,7 +93,8 @@ def blank_images(view: Images) -> CheckResult | None:
     ids = view.rows.ids
     return result(
         ids[blank],
-        f"{count_phrase(len(blank), 'picture')} {has_or_have(len(blank))} one colour and nothing else",
+        f"{count_phrase(len(blank), 'picture')} {has_or_have(len(blank))} one colour and "
+        "nothing else",
         "Take them out: nothing can be seen in them.",
         score=len(blank) / len(view.paths),
     )

@@ -35,7 +35,8 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"{count_phrase(len(rows), 'row')} say what another says in other words "
-        f"({count_phrase(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more by the vectors "
+        f"({count_phrase(len(pairs), 'pair')} with an agreement of {MIN_AGREEMENT} or more "
+        "by the vectors "
         f"of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
         f"{excerpt(texts[b])}",
         "They count as fewer rows than they are. Where they are forms of one question, give them a "
@@ -60,7 +61,9 @@ def semantic_conflicts(view: Embedded) -> CheckResult | None:
         "rows say the same in other words under different labels",
         "Read these pairs: correct a label, or write down what parts the two classes.",
     )
-    return conflicts_result(view.paraphrases, view.rows, _LIKENESS, wording, "info", quote_texts=True)
+    return conflicts_result(
+        view.paraphrases, view.rows, _LIKENESS, wording, "info", quote_texts=True
+    )
 
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
@@ -72,7 +75,9 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
     for name, (table, vectors) in view.others.items():
         other_rows = TableRows(table)
         pairs = paraphrases(view.vectors, rows.texts, (vectors, other_rows.texts))
-        paraphrase_pairs = pairs.where(are_no_duplicates(rows.table, pairs.first, table, pairs.second))
+        paraphrase_pairs = pairs.where(
+            are_no_duplicates(rows.table, pairs.first, table, pairs.second)
+        )
         pairs_by_file[name] = paraphrase_pairs, other_rows
     return leaks_result(
         pairs_by_file,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from holdfast.core.wording import count_phrase, has_or_have, list_phrase
-from holdfast.data.labels.spelling import spelling_decision, label_words
+from holdfast.data.labels.spelling import label_words, spelling_decision
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.names import centred, compare_names
 from holdfast.quality.views import Embedded, TableRows
@@ -40,7 +40,9 @@ def label_variants(rows: TableRows) -> CheckResult | None:
         if merged is None:
             return None
         remedy = "Write each class in one way, so that other programs read the same classes."
-        merged_result = result((), merged.because, remedy, score=0.0, severity="info", count=merged.rows)
+        merged_result = result(
+            (), merged.because, remedy, score=0.0, severity="info", count=merged.rows
+        )
         return CheckResult(replace(merged_result.finding, fixed=True))
     variant_names = {name for names in variants for name in names}
     counts = rows.class_counts
@@ -66,14 +68,17 @@ def missing_as_class(rows: TableRows) -> CheckResult | None:
     and ``NA`` are left alone, as they are often meant. Score: their share of the rows."""
     table = rows.table
     counts = rows.class_counts
-    missing_classes = [n for n, name in enumerate(table.classes) if name.casefold() in _MISSING and counts[n]]
+    missing_classes = [
+        n for n, name in enumerate(table.classes) if name.casefold() in _MISSING and counts[n]
+    ]
     if not missing_classes:
         return None
     count = int(counts[missing_classes].sum())
     shown = ", ".join(repr(table.classes[n]) for n in missing_classes)
     return result(
         (),
-        f"{count_phrase(count, 'row')} {has_or_have(count)} a class named like a missing value: {shown}",
+        f"{count_phrase(count, 'row')} {has_or_have(count)} a class named like a missing "
+        f"value: {shown}",
         "Leave the cell empty where the label is not known.",
         score=count / len(table),
         count=count,

@@ -160,13 +160,18 @@ def too_few_rows(view: Embedded) -> CheckResult | None:
     predictions, classes = view.fold_predictions, len(view.rows.table.classes)
     if predictions is None or len(predictions.labelled_rows) * classes > MAX_ROWS_TIMES_CLASSES:
         return None
-    growth_estimate = estimate_growth(view.probe_features, view.rows.labels, classes=classes, c=predictions.c, seed=view.seed)
+    growth_estimate = estimate_growth(
+        view.probe_features, view.rows.labels, classes=classes, c=predictions.c, seed=view.seed
+    )
     # Nothing is gained above all rows right.
     if growth_estimate is None or min(growth_estimate.low, 1 - growth_estimate.accuracy) < MIN_GAIN:
         return None
     n = len(predictions.labelled_rows)
     max_gain = 1 - growth_estimate.accuracy
-    gain, low, high = (100 * min(one, max_gain) for one in (growth_estimate.gain, growth_estimate.low, growth_estimate.high))
+    gain, low, high = (
+        100 * min(one, max_gain)
+        for one in (growth_estimate.gain, growth_estimate.low, growth_estimate.high)
+    )
     points = f"{gain:.1f} (90 % interval {low:.1f}–{high:.1f})"
     return result(
         (),
@@ -229,10 +234,13 @@ def estimate_growth(
     gains = -np.diff(errors)
     extrapolated = gains * GAIN_DECAY ** np.arange(len(gains), 0, -1)
     gain, last_error = max(0.0, float(extrapolated.mean())), float(errors[-1])
-    standard_error = math.hypot(NOISE_FACTOR * math.sqrt(last_error * (1 - last_error) / len(y)), GAIN_ERROR * gain)
+    standard_error = math.hypot(
+        NOISE_FACTOR * math.sqrt(last_error * (1 - last_error) / len(y)), GAIN_ERROR * gain
+    )
     half_width = float(ndtri((1 + level) / 2)) * standard_error
     training_size = len(y) - round(HELD_OUT_SHARE * len(y))
     points = tuple(
-        (round(share * training_size), float(error)) for share, error in zip(TRAINING_SHARES, errors, strict=True)
+        (round(share * training_size), float(error))
+        for share, error in zip(TRAINING_SHARES, errors, strict=True)
     )
     return GrowthEstimate(1 - last_error, gain, gain - half_width, gain + half_width, points)

@@ -98,7 +98,9 @@ def label_problems(view: Embedded) -> CheckResult | None:
     is_other_class = ranking.suggested != ranking.given
     above_chance = ranking.lapse.low >= MIN_LAPSE_RATE
     min_score = MIN_SCORE if above_chance else MIN_SCORE_BELOW_CHANCE
-    doubtful = np.flatnonzero((ranking.score >= min_score) & (top_probability >= MIN_OTHER_PROBABILITY) & is_other_class)
+    doubtful = np.flatnonzero(
+        (ranking.score >= min_score) & (top_probability >= MIN_OTHER_PROBABILITY) & is_other_class
+    )
     if not len(doubtful):
         return None
     doubtful = doubtful if above_chance else doubtful[:MAX_LISTED_BELOW_CHANCE]
@@ -112,7 +114,9 @@ def label_problems(view: Embedded) -> CheckResult | None:
         )
         for at in doubtful[:SHOWN]
     ]
-    severity, because = _describe_contradicted(ranking, examples, len(doubtful) if above_chance else None)
+    severity, because = _describe_contradicted(
+        ranking, examples, len(doubtful) if above_chance else None
+    )
     return result(
         ids[ranking.order[doubtful]],
         because,
@@ -188,7 +192,9 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
     ambiguous = {}
     for pair in pairs:
         p = np.exp(predictions.runs[:, labelled][:, :, list(pair)]).min(axis=(0, 2))
-        ambiguous[pair] = np.flatnonzero(np.isin(labels, list(pair)) & (p >= MIN_AMBIGUOUS_PROBABILITY))
+        ambiguous[pair] = np.flatnonzero(
+            np.isin(labels, list(pair)) & (p >= MIN_AMBIGUOUS_PROBABILITY)
+        )
     rows = np.unique(np.concatenate([labelled[at] for at in ambiguous.values()]))
     shown = "; ".join(
         f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "

@@ -179,10 +179,14 @@ def _rate_differences(
         return None
     adjusted = holm(np.array([one.p_value for one in gaps]))
     significant = [
-        one for one, p in zip(gaps, adjusted, strict=True) if p <= _ALPHA and abs(one.gap) >= _MIN_GAP
+        one
+        for one, p in zip(gaps, adjusted, strict=True)
+        if p <= _ALPHA and abs(one.gap) >= _MIN_GAP
     ]
     unexplained = _unexplained_by_content(view, significant) if given_content else {}
-    significant = [one for one in significant if not given_content or (one.name, one.label) in unexplained]
+    significant = [
+        one for one in significant if not given_content or (one.name, one.label) in unexplained
+    ]
     if not significant:
         return None
     significant.sort(key=lambda one: (-abs(one.gap), one.name))
@@ -220,14 +224,21 @@ def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[
     residuals = []
     for one in gaps:
         if one.name not in masked:
-            row_positions: Ints = np.flatnonzero(one.rows & (view.rows.labels >= 0))[:_MAX_SWAP_ROWS]
-            texts = [neutralize(view.rows.texts[row], forms[one.name]) for row in row_positions.tolist()]
+            row_positions: Ints = np.flatnonzero(one.rows & (view.rows.labels >= 0))[
+                :_MAX_SWAP_ROWS
+            ]
+            texts = [
+                neutralize(view.rows.texts[row], forms[one.name]) for row in row_positions.tolist()
+            ]
             masked[one.name] = row_positions, probes.probabilities(row_positions, view.embed(texts))
         rows, probabilities = masked[one.name]
         residuals.append((view.rows.labels[rows] == one.label) - probabilities[:, one.label])
     adjusted = holm(np.array([_t_test(gap) for gap in residuals]))
     return {
-        (one.name, one.label): f", {_points_with_limits(*_mean_limits(gap))} beyond what its content explains"
+        (
+            one.name,
+            one.label,
+        ): f", {_points_with_limits(*_mean_limits(gap))} beyond what its content explains"
         for one, gap, p in zip(gaps, residuals, adjusted, strict=True)
         if p <= _ALPHA and abs(float(gap.mean())) >= _MIN_UNEXPLAINED_GAP
     }
@@ -246,7 +257,9 @@ def _probability_changes(
     if len(rows) < _LEAST_ROWS:
         return []
     swapped_vectors = view.embed([swap_terms(texts[row], pairs) for row in rows.tolist()])
-    change = probes.probabilities(rows, swapped_vectors) - probes.probabilities(rows, view.vectors[rows])
+    change = probes.probabilities(rows, swapped_vectors) - probes.probabilities(
+        rows, view.vectors[rows]
+    )
     sign = np.where(first[rows], 1.0, -1.0)[:, None]
     direction = (sign * (swapped_vectors - view.vectors[rows])).mean(axis=0)
     p_values = probes.direction_p_values(view.vectors, view.rows.labels, direction)

@@ -49,7 +49,9 @@ def label_giveaway(rows: TableRows) -> CheckResult | None:
     labels, texts = part.column("label"), part.column("text")
     words = [_words(text) for text in texts]
     for end, place in ((0, "begins"), (-1, "ends")):
-        leak = _class_name_leak(table, labels, words, end, place) or _class_word_leak(table, labels, words, end, place)
+        leak = _class_name_leak(table, labels, words, end, place) or _class_word_leak(
+            table, labels, words, end, place
+        )
         if leak is not None:
             return leak
     return _leak_inside_texts(table, labels, texts)
@@ -71,7 +73,10 @@ def _class_name_leak(
             continue
         span = slice(None, len(name_words)) if end == 0 else slice(-len(name_words), None)
         has = np.array([row[span] == name_words for row in words])
-        share, elsewhere_share = has[in_class].mean(), has[~in_class].mean() if (~in_class).any() else 0.0
+        share, elsewhere_share = (
+            has[in_class].mean(),
+            has[~in_class].mean() if (~in_class).any() else 0.0,
+        )
         if share >= _MIN_IN_CLASS and elsewhere_share <= _MAX_ELSEWHERE:
             because = f"{share:.0%} of the texts of class {name!r} {place[:-1]} with its name"
             return _leak_result(float(share), int(has[in_class].sum()), because)
@@ -135,7 +140,9 @@ def _marks_of(index: int, name: str, texts: list[str], labels: np.ndarray) -> li
     allowance = dict.fromkeys(shared_tokens, allowed)
     if len(in_class) + 1 < _MIN_NAME_WORD_ROWS:
         name_words = set(_words(name))
-        allowance = {thing: n for thing, n in allowance.items() if not name_words & set(_words(thing))}
+        allowance = {
+            thing: n for thing, n in allowance.items() if not name_words & set(_words(thing))
+        }
     for at in others.tolist():
         if not allowance:
             break
@@ -153,7 +160,9 @@ def _text_tokens(text: str) -> set[str]:
     return {*_words(text), *text.split(), *marks}
 
 
-def _leak_result(share: float, count: int, because: str, severity: Severity = "error") -> CheckResult:
+def _leak_result(
+    share: float, count: int, because: str, severity: Severity = "error"
+) -> CheckResult:
     return result(
         (),
         because,

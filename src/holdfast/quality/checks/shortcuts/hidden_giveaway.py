@@ -140,7 +140,10 @@ class ContentModel:
         rng = generator(self.seed, "content", str(candidate.cue))
         rows = candidate.rows[self.labels[candidate.rows] == candidate.label]
         rows_with_cue = rng.permutation(rows)[: 2 * ROWS_WITH_CUE]
-        training, scored = rows_with_cue[: len(rows_with_cue) // 2], rows_with_cue[len(rows_with_cue) // 2 :]
+        training, scored = (
+            rows_with_cue[: len(rows_with_cue) // 2],
+            rows_with_cue[len(rows_with_cue) // 2 :],
+        )
         masked = [remove_cue(self.texts[at], candidate.cue) or " " for at in rows_with_cue]
         vectors = self.embed([*masked, candidate.cue.value])
         probe, share = self._probe(candidate, vectors[: len(training)], rng)
@@ -154,7 +157,11 @@ class ContentModel:
         cue_log_p = log_softmax(probe.logits(vectors[-1:].astype(np.float64)))[0]
         rank = int((cue_log_p > cue_log_p[0]).sum())
         cue_log_odds = float(odds(vectors[-1:])[0] - np.log(share / (1 - share)))
-        if rank <= len(cue_log_p) // CLASSES_PER_RANK and cue_log_odds >= MIN_LOG_ODDS and mean_change >= MIN_PULL_AT_TOP:
+        if (
+            rank <= len(cue_log_p) // CLASSES_PER_RANK
+            and cue_log_odds >= MIN_LOG_ODDS
+            and mean_change >= MIN_PULL_AT_TOP
+        ):
             return True
         if candidate.cue.is_plain:
             return mean_change >= MIN_PLAIN_PULL
@@ -184,7 +191,9 @@ class ContentModel:
         # Of one rival as many rows as of the class itself.
         max_rival_rows = ROWS_PER_RIVAL if len(rivals) > 2 else 4 * ROWS_PER_RIVAL
         for place, k in enumerate(rivals, 1):
-            rows = rng.permutation(np.flatnonzero(without_cue & (self.labels == k)))[:max_rival_rows]
+            rows = rng.permutation(np.flatnonzero(without_cue & (self.labels == k)))[
+                :max_rival_rows
+            ]
             parts.append(self.vectors[rows])
             marks.append(np.full(len(rows), place))
         y = np.concatenate(marks)

@@ -208,7 +208,9 @@ def image_artefacts(view: ImageSample) -> CheckResult | None:
     """
     labels, traces = view.labels, view.traces
     classes_checked = checked_classes(view)
-    separating = [one for one in _traces(traces, labels, classes_checked) if one.separation >= MIN_SEPARATION]
+    separating = [
+        one for one in _traces(traces, labels, classes_checked) if one.separation >= MIN_SEPARATION
+    ]
     if not separating:
         return None
     lowest_separation = min(one.separation for one in separating)
@@ -231,7 +233,8 @@ def image_artefacts(view: ImageSample) -> CheckResult | None:
     )
     return result(
         ids[rows],
-        f"how the images were made gives the class away in {count_phrase(len(rows), 'image')}{sampled}: "
+        "how the images were made gives the class away in "
+        f"{count_phrase(len(rows), 'image')}{sampled}: "
         f"{shown} (permutation test of the labels, p = {p:.3f} for the largest of "
         f"{len(SCALARS) + len(CORNERS)} traces)",
         "Bring the images of all classes onto one way (the same source, compression, size; corners "
@@ -296,7 +299,9 @@ def _near_colours(colours: Floats) -> npt.NDArray[np.bool_]:
     return is_near
 
 
-def _permutation_p_value(traces: Traces, labels: Ints, classes_checked: Ints, separation_found: float) -> float:
+def _permutation_p_value(
+    traces: Traces, labels: Ints, classes_checked: Ints, separation_found: float
+) -> float:
     """The share of divisions drawn at random, the given one among them, of which the best trace of
     any class separates it by ``separation_found`` or more (max-T: Westfall and Young 1993)."""
     rng = generator(0, "image_artefacts")

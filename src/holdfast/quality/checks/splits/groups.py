@@ -51,7 +51,8 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         rows = sum(group in shared for group in other_groups)
         shares.append(rows / len(other_groups))
         sentences.append(
-            f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of {table.source} "
+            f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of "
+            f"{table.source} "
             f"({shares[-1]:.1%})"
         )
         ids, other = copied.rows.ids, table.column("row")
@@ -62,13 +63,16 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
                 int(other[other_groups.index(g)]),
                 table.source,
             )
-            for g in [group for group in dict.fromkeys(source_groups) if group in shared][:MAX_EXAMPLES]
+            for g in [group for group in dict.fromkeys(source_groups) if group in shared][
+                :MAX_EXAMPLES
+            ]
         ]
     if not sentences:
         return None
     return result(
         copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
-        f"{count_phrase(int(any_shared.sum()), 'row')} {'is' if any_shared.sum() == 1 else 'are'} of "
+        f"{count_phrase(int(any_shared.sum()), 'row')} "
+        f"{'is' if any_shared.sum() == 1 else 'are'} of "
         "groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
@@ -127,7 +131,11 @@ def unnamed_groups(embedded: Embedded) -> CheckResult | None:
         return None
     candidates: list[tuple[str, GroupLikeness, int]] = []
     for name in rows.other_columns.names:
-        codes = _group_codes(rows.other_columns[name]) if name != split_column(rows.other_columns) else None
+        codes = (
+            _group_codes(rows.other_columns[name])
+            if name != split_column(rows.other_columns)
+            else None
+        )
         if codes is not None:
             likeness_ = group_likeness(embedded.vectors, codes, rows.labels, embedded.seed)
             if not likeness_.rank and likeness_.difference >= MIN_DIFFERENCE:
@@ -158,7 +166,9 @@ def group_likeness(vectors: Vectors, codes: Ints, labels: Ints, seed: int) -> Gr
         known = np.sort(known[np.argsort(order, kind="stable")[:MAX_ROWS]])
     x, code, mark = vectors[known], codes[known], labels[known]
     within = _mean_similarity(x, code)
-    exchanged = [_mean_similarity(x, _permute_within(code, mark, random)) for _ in range(PERMUTATIONS)]
+    exchanged = [
+        _mean_similarity(x, _permute_within(code, mark, random)) for _ in range(PERMUTATIONS)
+    ]
     return GroupLikeness(within, float(np.mean(exchanged)), sum(e >= within for e in exchanged))
 
 

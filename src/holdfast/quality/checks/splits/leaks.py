@@ -30,7 +30,10 @@ def leaks(copied: TableCopies) -> CheckResult | None:
     """Lists the rows that are verified copies or near-copies of a row of another table. Score: the
     largest share of another table's rows that the source holds too."""
     all_rows, ids = copied.all_rows, copied.rows.ids
-    source_labels, contents = all_rows.tables["source"].column("label"), all_rows.duplicates.contents
+    source_labels, contents = (
+        all_rows.tables["source"].column("label"),
+        all_rows.duplicates.contents,
+    )
     sources, sentences, shares, substantial = [], [], [], []
     examples: list[CheckExample] = []
     for name in copied.others:
@@ -59,14 +62,16 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         order = np.lexsort((-lengths[pairs.other], -pairs.similarity))
         alike = SimilarPairs(pairs.source[order], pairs.other[order], pairs.similarity[order])
         rows = table.column("row")
-        examples += pair_examples(alike, ids, rows, _LIKENESS, table.source, max_examples=MAX_EXAMPLES)
+        examples += pair_examples(
+            alike, ids, rows, _LIKENESS, table.source, max_examples=MAX_EXAMPLES
+        )
     if not sentences:
         return None
     source = np.unique(np.concatenate(sources))
     return result(
         ids[source[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} a row "
-        f"of another file: {'; '.join(sentences)}",
+        f"{count_phrase(len(source), 'row copies or nearly copies', 'rows copy or nearly copy')} "
+        f"a row of another file: {'; '.join(sentences)}",
         "Take them out of one of the two. train --test FILE leaves such rows out of the training "
         "part by itself, and lists them.",
         score=max(shares),
@@ -76,7 +81,15 @@ def leaks(copied: TableCopies) -> CheckResult | None:
     )
 
 
-SPLIT_COLUMN_NAMES = ("split", "subset", "partition", "set", "fold_name", "data_split", "dataset_split")
+SPLIT_COLUMN_NAMES = (
+    "split",
+    "subset",
+    "partition",
+    "set",
+    "fold_name",
+    "data_split",
+    "dataset_split",
+)
 TRAIN_NAMES = ("train", "training", "trn")
 HELD_OUT_NAMES = {
     "test": ("test", "testing", "tst", "held_out", "heldout", "eval", "evaluation"),
@@ -88,7 +101,9 @@ def needs_split_column(copied: TableCopies) -> str:
     """Why there is nothing to see."""
     if split_column(copied.rows.other_columns) is not None:
         return ""
-    return f"no column names sides ({', '.join(SPLIT_COLUMN_NAMES[:3])}, with train among its values)"
+    return (
+        f"no column names sides ({', '.join(SPLIT_COLUMN_NAMES[:3])}, with train among its values)"
+    )
 
 
 @check(
@@ -116,7 +131,9 @@ def split_leaks(copied: TableCopies) -> CheckResult | None:
         if len(hit):
             copied_rows.append(hit)
             shares.append(len(hit) / len(rows))
-            sentences.append(f"{len(hit)} of the {count_phrase(len(rows), f'{split} row')} ({shares[-1]:.1%})")
+            sentences.append(
+                f"{len(hit)} of the {count_phrase(len(rows), f'{split} row')} ({shares[-1]:.1%})"
+            )
     if not copied_rows:
         return None
     copied_positions, ids = np.concatenate(copied_rows), copied.rows.ids

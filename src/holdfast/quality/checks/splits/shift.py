@@ -103,14 +103,18 @@ def _compare(
     if min(len(rows_here), len(rows_there)) < MIN_SET_ROWS:
         return None
     # One side of the interval alone is asked for.
-    two_sample = classifier_two_sample_test(view.vectors[rows_here], vectors[rows_there], view.seed, 1 - 2 * alpha)
+    two_sample = classifier_two_sample_test(
+        view.vectors[rows_here], vectors[rows_there], view.seed, 1 - 2 * alpha
+    )
     if two_sample is None:
         return None
     sentences = []
     labels = _label_counts(view.rows, other, rows_here, rows_there)
     if labels is not None and proportions_p_value(*labels[1:]) <= alpha:
         sentences.append(f"labels: {_largest_differences(*labels)}")
-    clusters = cluster_topics(np.concatenate([view.vectors[rows_here], vectors[rows_there]]), view.seed)
+    clusters = cluster_topics(
+        np.concatenate([view.vectors[rows_here], vectors[rows_there]]), view.seed
+    )
     counts = [
         np.bincount(part, minlength=int(clusters.max()) + 1)
         for part in (clusters[: len(rows_here)], clusters[len(rows_here) :])
@@ -121,7 +125,8 @@ def _compare(
     if two_sample.area.low <= 0.5 and not sentences:
         return None
     terms = discriminating_words(
-        [view.rows.texts[at] for at in rows_here.tolist()], [other.texts[at] for at in rows_there.tolist()]
+        [view.rows.texts[at] for at in rows_here.tolist()],
+        [other.texts[at] for at in rows_there.tolist()],
     )
     return _Shift(name, two_sample, terms, sentences, rows_here, rows_there)
 
@@ -200,7 +205,10 @@ def time_order(copied: TableCopies) -> CheckResult | None:
         for column in copied.rows.other_columns.names:
             if column not in other_columns.names:
                 continue
-            here, there = parse_dates(copied.rows.other_columns[column]), parse_dates(other_columns[column])
+            here, there = (
+                parse_dates(copied.rows.other_columns[column]),
+                parse_dates(other_columns[column]),
+            )
             if here is None or there is None:
                 continue
             share = float((there[~np.isnan(there)] < np.nanmax(here)).mean())
@@ -230,7 +238,9 @@ def parse_dates(values: Sequence[str | None]) -> Floats | None:
         return None
     filled_values = [value.strip() for value in values if value and value.strip()]
     # A number such as 20240131 is a date to the standard, and an id to most files.
-    if len(filled_values) < MIN_DATES_SHARE * len(values) or not all("-" in value for value in filled_values[:MIN_DATES]):
+    if len(filled_values) < MIN_DATES_SHARE * len(values) or not all(
+        "-" in value for value in filled_values[:MIN_DATES]
+    ):
         return None
     timestamps = np.array([_seconds(value) for value in values])
     return timestamps if np.isfinite(timestamps).mean() >= MIN_DATES_SHARE else None

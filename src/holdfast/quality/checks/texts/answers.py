@@ -9,7 +9,7 @@ import numpy as np
 
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
-from holdfast.data.texts.general import UNFINISHED, REFUSAL, normal_text
+from holdfast.data.texts.general import REFUSAL, UNFINISHED, normal_text
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
 from holdfast.quality.single import text_finding
@@ -115,13 +115,16 @@ def echoed_answers(copied: TableCopies) -> CheckResult | None:
     """Lists the chats of which an answer is the question before it, or begins with all of it where
     it has eight words or more; but for case, space and punctuation. Score: their share."""
     rows = copied.rows
-    echoing = [at for at, cell in enumerate(rows.table.column("turns")) if _echoes(json.loads(cell))]
+    echoing = [
+        at for at, cell in enumerate(rows.table.column("turns")) if _echoes(json.loads(cell))
+    ]
     if not echoing:
         return None
     share = len(echoing) / len(rows.ids)
     return result(
         rows.ids[echoing[:MAX_ROWS_LISTED]],
-        f"{count_phrase(len(echoing), 'chat has', 'chats have')} an answer that is its question, or "
+        f"{count_phrase(len(echoing), 'chat has', 'chats have')} an answer that is its "
+        "question, or "
         "begins with all of it: the model learns to repeat",
         "Take the question out of these answers, unless repeating is the task.",
         score=share,

@@ -83,7 +83,8 @@ def _both_halves(text: str, language: str, main: str) -> bool:
         return True
     middle = len(words) // 2
     return all(
-        identify_language(" ".join(half))[0] == language for half in (words[:middle], words[middle:])
+        identify_language(" ".join(half))[0] == language
+        for half in (words[:middle], words[middle:])
     )
 
 
@@ -132,7 +133,11 @@ def typing_errors(view: ThoroughRows) -> CheckResult | None:
     row_counts = Counter(word for notes in words.values() for word in notes)
     notes = []
     for at, row_words in words.items():
-        wrong = sorted(word for word in row_words if row_counts[word] <= _MAX_ROWS_WITH_ERROR and _is_misspelt(word))
+        wrong = sorted(
+            word
+            for word in row_words
+            if row_counts[word] <= _MAX_ROWS_WITH_ERROR and _is_misspelt(word)
+        )
         if wrong:
             notes.append((at, ", ".join(f"{word} ({most_likely_word(word)}?)" for word in wrong)))
     skipped = f" ({count_phrase(left_out, 'text')} skipped: no capital letter, code or not English)"

@@ -75,7 +75,8 @@ def truncated_texts(view: Tokenized) -> CheckResult | None:
     notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
-        f"{count_phrase(len(over), 'text')} ({share:.1%}) are longer than the {view.limit} tokens that "
+        f"{count_phrase(len(over), 'text')} ({share:.1%}) are longer than the {view.limit} "
+        "tokens that "
         f"{view.model} reads: {cut:.1%} of all tokens are cut, of the longest text "
         f"{view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
         "If what matters stands at the end, read more (model.max_length), take a model that does, "
@@ -132,9 +133,7 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
     small = characters_per_token < _MIN_CHARACTERS_PER_TOKEN and not dense
     if not small and unknown < _MIN_UNKNOWN:
         return None
-    fit = np.where(
-        small, characters / np.maximum(1, tokens), -view.unknown / np.maximum(1, tokens)
-    )
+    fit = np.where(small, characters / np.maximum(1, tokens), -view.unknown / np.maximum(1, tokens))
     worst = np.argsort(np.where(tokens >= 5, fit, np.inf), kind="stable")[:_SHOWN]
     ids = view.rows.ids
     sentences = []
@@ -156,7 +155,10 @@ def domain_mismatch(view: Tokenized) -> CheckResult | None:
         "raise model.max_length, as a text takes more tokens, and train it on plain texts of "
         "this kind first.",
         score=min(1.0, max(unknown, shortfall)),
-        severity="warn" if unknown >= _SERIOUS_UNKNOWN or (small and characters_per_token < _SERIOUS_CHARACTERS_PER_TOKEN) else "info",
+        severity="warn"
+        if unknown >= _SERIOUS_UNKNOWN
+        or (small and characters_per_token < _SERIOUS_CHARACTERS_PER_TOKEN)
+        else "info",
         count=len(texts),
         examples=(
             CheckExample(int(ids[at]), f"{tokens[at]} tokens for {characters[at]} characters")

@@ -51,7 +51,9 @@ def off_topic_rows(view: Embedded) -> CheckResult | None:
     if needs_references(view):
         return None
     centre_deviation = robust_deviations(centre_distance(view.vectors))
-    log_odds = reference_log_odds(view.probe_features, view.references["general"], centre_deviation, view.seed)
+    log_odds = reference_log_odds(
+        view.probe_features, view.references["general"], centre_deviation, view.seed
+    )
     deviation = centre_deviation + robust_deviations(log_odds)
     return list_rows(
         view,
@@ -75,13 +77,15 @@ def list_rows(
     ids, texts = view.rows.ids, view.rows.texts
     return result(
         ids[positions],
-        f"{count_phrase(len(positions), 'row')} {condition}, by the vectors of {view.encoder}, e.g. row "
+        f"{count_phrase(len(positions), 'row')} {condition}, by the vectors of "
+        f"{view.encoder}, e.g. row "
         f"{ids[positions[0]]}: {excerpt(texts[positions[0]])}",
         remedy,
         score=len(positions) / len(scores),
         severity="info",
         examples=(
-            CheckExample(int(ids[at]), note.format(scores[at])) for at in positions[:_SHOWN].tolist()
+            CheckExample(int(ids[at]), note.format(scores[at]))
+            for at in positions[:_SHOWN].tolist()
         ),
     )
 

@@ -47,8 +47,12 @@ def control_characters(rows: TableRows) -> CheckResult | None:
         invisible = Counter(text) - Counter(remove_invisible(text))
         if invisible:
             character_counts.update(invisible.keys())
-            notes.append((position, ", ".join(_code_point(one) for one in sorted(invisible)[:_SHOWN])))
-    shown = ", ".join(f"{_code_point(one)} in {count}" for one, count in character_counts.most_common(_SHOWN))
+            notes.append(
+                (position, ", ".join(_code_point(one) for one in sorted(invisible)[:_SHOWN]))
+            )
+    shown = ", ".join(
+        f"{_code_point(one)} in {count}" for one, count in character_counts.most_common(_SHOWN)
+    )
     return text_finding(
         rows,
         notes,
@@ -178,7 +182,9 @@ def personal_data(rows: TableRows) -> CheckResult | None:
             shown = [f"{one.data_type} {redact(text[one.start : one.end])}" for one in matches[:3]]
             notes.append((position, ", ".join(shown)))
             texts[position] = text
-    summary = ", ".join(f"{_NAMES[data_type]} in {count}" for data_type, count in type_counts.most_common())
+    summary = ", ".join(
+        f"{_NAMES[data_type]} in {count}" for data_type, count in type_counts.most_common()
+    )
     return text_finding(
         rows,
         notes,
