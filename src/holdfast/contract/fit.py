@@ -105,10 +105,10 @@ class PreparedData:
     ``recipe`` names the task, and holds what the machine decided; the rest may be open.
     ``examples`` are all rows, encoded. ``loaded`` is what the kind's loader gave: its network is
     never trained, a fit works on a copy (``models/network_copy.py``). ``units`` [n] are equal for
-    rows that must not be parted, because they are copies or of one group. ``findings`` are those of the
-    rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds`` is
-    how long it took from the loaded model on. ``added`` are rows that every fit learns from beside
-    its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
+    rows that must not be parted, because they are copies or of one group. ``findings`` are those of
+    the rows, ``preparation_findings`` those of the model and of what was added to them; ``seconds``
+    is how long it took from the loaded model on. ``added`` are rows that every fit learns from
+    beside its training rows, with their ``added_examples`` [m]; a fit's ``train.added`` says which,
     ``reweighted`` gives them other weights. ``decisions`` were made on the rows as they lie here;
     ``synthetic`` says what was made of new rows, where some were asked for. ``general`` are rows of
     what the model knew before, ``lessons`` what the teachers say, where the recipe names some.

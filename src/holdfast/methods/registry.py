@@ -125,10 +125,10 @@ class Parts:
     ``listeners`` makes what must remember something, anew for every run; together they hold
     ``copies`` of the weights that learn. ``listeners_for`` makes those that must know what was
     loaded (``models.base.LoadedModel``: the network of this fit, its tokenizer). ``prepares`` is
-    asked before the first step, on a network of the fit's own, of which it may change how it computes: it
-    notifies of what it did and of what will have no effect, or raises ``RecipeError`` where the
-    network has not what the method needs. ``add_general_rows`` puts general rows beside those that
-    a source draws for the fine-tuning.
+    asked before the first step, on a network of the fit's own, of which it may change how it
+    computes: it notifies of what it did and of what will have no effect, or raises ``RecipeError``
+    where the network has not what the method needs. ``add_general_rows`` puts general rows beside
+    those that a source draws for the fine-tuning.
     """
 
     stages: tuple[Stage, ...] = ()
