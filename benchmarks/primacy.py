@@ -36,7 +36,7 @@ from recorded.features import Small, encoded, job_of, table_of
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, RowPool
-from holdfast.models.layers import reset_head
+from holdfast.models.layers import restore_initial_head
 from holdfast.monitor.detectors.memory import primacy
 from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
@@ -106,7 +106,7 @@ class PutBack:
 
     def step_done(self, run: Any) -> None:
         if run.step == self._step:
-            assert reset_head(
+            assert restore_initial_head(
                 run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
             )
 

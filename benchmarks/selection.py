@@ -135,7 +135,7 @@ def rules(ready: Any) -> dict[str, Rule]:
 
     def own(name: str) -> Rule:
         metric = find_metric(name) if name == "accuracy" else None
-        recipe = ready.recipe.changed(train={"metric": name})
+        recipe = ready.recipe.with_changes(train={"metric": name})
         return criterion(replace(ready, recipe=recipe, metric=metric))
 
     def tempered(snapshot: Any) -> float:

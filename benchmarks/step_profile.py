@@ -39,7 +39,7 @@ STRETCHES = (
     ("looks: the state to keep", "holdfast.training.guard:GuardedRun.save_weights"),
     ("looks: verdict and advice", "holdfast.training.engine:GuardEngine._diagnose"),
     ("looks: verdict and advice", "holdfast.training.engine:GuardEngine._decide"),
-    ("checkpoints", "holdfast.training.loop:_save"),
+    ("checkpoints", "holdfast.training.loop:_save_checkpoint"),
     ("step: batch", "COLLATE"),
     ("step: forward", "holdfast.training.step:_losses"),
     ("step: backward", "accelerate:Accelerator.backward"),

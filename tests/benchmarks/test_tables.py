@@ -173,7 +173,7 @@ class Run:
     def __init__(self) -> None:
         self.step, self.history, self.state = 0, [], 0
 
-    def learning_tensors(self) -> dict[str, Any]:
+    def copy_tensors(self) -> dict[str, Any]:
         return {"state": self.state}
 
     def load_tensors(self, tensors: dict[str, Any]) -> None:

@@ -262,12 +262,12 @@ def test_every_set_option_names_a_key_a_series_or_a_place(said: list[Text]) -> N
 
 
 def test_every_limit_that_is_named_is_one(said: list[Text]) -> None:
-    """``beyond`` puts the key of a limit into its remedy."""
+    """``limit_error`` puts the key of a limit into its remedy."""
     limits = {key.rpartition(".")[2] for key in known_keys() if key.startswith("data.limits.")}
     given = []
     for name, tree in modules().items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "beyond":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "limit_error":
                 value = node.args[2]
                 assert isinstance(value, ast.Constant), f"{name}:{node.lineno}"
                 given.append(value.value)

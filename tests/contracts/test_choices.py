@@ -22,7 +22,7 @@ def test_a_model_is_chosen_for_rows_of_every_kind(
 
     monkeypatch.setattr(HeldOut, "open", refuse)
     quick = {"epochs": 1, "precision": "float32", "threads": 1, "matmul": "default"}
-    recipe = sample.recipe.changed(train=quick)
+    recipe = sample.recipe.with_changes(train=quick)
     found = choose_model(recipe, [recipe.model.name])
     assert found.task == recipe.task
     assert (found.metric, found.higher) in METRICS.values()

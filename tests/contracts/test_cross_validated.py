@@ -39,7 +39,7 @@ def test_every_task_is_cross_validated(
     name: str, make_sample: Callable[[str], Any], tmp_path: Path
 ) -> None:
     sample, run = make_sample(name), tmp_path / "run"
-    recipe = sample.recipe.changed(train=QUICK, generate={"rows": 2, "max_new_tokens": 4})
+    recipe = sample.recipe.with_changes(train=QUICK, generate={"rows": 2, "max_new_tokens": 4})
     result = train(recipe, run, procedure=CrossValidation(2))
     cv = result["cv"]
     assert (cv["folds"], cv["repeats"], len(cv["per_fold"])) == (2, 1, 2)

@@ -328,7 +328,7 @@ def test_nothing_asked_for_leaves_the_plan_as_it_is(make_sample: Callable[[str],
         sample.examples, sample.examples, TrainSplit(sample.table), ValidSplit(sample.table)
     )
     for given in ({}, {"aeda": False}):
-        recipe = sample.recipe.changed(enrich=given)
+        recipe = sample.recipe.with_changes(enrich=given)
         assert enrich_plan(plan, sample.definition, sample.loaded, sides, recipe).plan is plan
 
 

@@ -72,4 +72,4 @@ def test_two_runs_of_one_division_answer_as_one(
 
 
 def _weighed(mean: Predictor, share: float) -> Any:
-    return mean.model.weighed((share, 1 - share))  # type: ignore[attr-defined]
+    return mean.model.with_weights((share, 1 - share))  # type: ignore[attr-defined]

@@ -63,7 +63,7 @@ def test_settings_are_keys_of_the_recipe_that_repeat_what_was_loaded(sample: Any
     loaded, recipe = sample.loaded, sample.recipe
     assert {f"model.{key}" for key in loaded.settings} <= set(known_keys())
     chosen = {"max_length": loaded.max_length, **loaded.settings}
-    kept = recipe.changed(model={**chosen, **adapter_settings(loaded.network)})
+    kept = recipe.with_changes(model={**chosen, **adapter_settings(loaded.network)})
     again = with_adapter(sample.definition.load(kept, sample.table), kept)
     assert again.max_length == loaded.max_length
     # What the recipe says by now need not be said again.

@@ -190,8 +190,8 @@ class Slope:
         (weight,) = self.parameters
         return (weight**4).sum() + torch.sin(3 * weight).sum()
 
-    def gradients(self, draw: Draw, again: bool = False) -> float:
-        assert again == (self.passes > 0)
+    def gradients(self, draw: Draw, repeat_pass: bool = False) -> float:
+        assert repeat_pass == (self.passes > 0)
         self.passes += 1
         loss = self.loss()
         (self.parameters[0].grad,) = torch.autograd.grad(loss, self.parameters)

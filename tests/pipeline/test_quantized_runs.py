@@ -380,7 +380,7 @@ def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
     recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
     with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
-        chunks.choose_chunk_loss(recipe.changed(train={"chunk_loss": "on"}), loaded, None, ())
+        chunks.choose_chunk_loss(recipe.with_changes(train={"chunk_loss": "on"}), loaded, None, ())
 
 
 def test_what_is_free_is_what_is_left_beside_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

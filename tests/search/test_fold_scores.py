@@ -14,7 +14,9 @@ from holdfast.search.folds.scores import _fold_estimates, fold_decision
 def fold(**metrics: Any) -> Any:
     rows = np.arange(4)
     held = SimpleNamespace(scores={"metrics": metrics})
-    return SimpleNamespace(train=rows, valid=rows, held=rows), SimpleNamespace(answered=held)
+    return SimpleNamespace(train=rows, valid=rows, held_out=rows), SimpleNamespace(
+        held_out_scores=held
+    )
 
 
 def test_a_metric_that_a_fold_lacks_is_undefined_with_the_reason_and_never_left_out() -> None:

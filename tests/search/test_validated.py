@@ -207,7 +207,7 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
             refined=np.array(losses),
             temperature=np.ones(4),
         )
-        return None, SimpleNamespace(looks=looks, best_step=best, planned=20)
+        return None, SimpleNamespace(evaluations=looks, best_step=best, planned=20)
 
     pairs = [fold(10, 3, [4.0, 3, 2, 1]), fold(5, 1, [8.0, 6, 0, 0])]
     ready = SimpleNamespace(plan=SimpleNamespace(evaluate_at=(0, 10, 20, 40), steps=40))

@@ -293,7 +293,7 @@ def test_requests_are_written_without_their_texts_and_users_as_marks(serving_of:
     ]
     store = client.service.store
     found = _until(lambda: store.request(request))
-    assert found.said[0].prediction == "good"
+    assert found.predictions[0].prediction == "good"
     assert found.texts == ()
     assert found.user is not None
     assert "ann" not in found.user

@@ -63,12 +63,13 @@ def test_no_byte_of_personal_data_is_in_the_store_of_a_model_that_says_it_again(
     assert answer["predictions"][0]["prediction"] == f"{TEXT}!"
     assert client.service.writer.flush(10)
     kept = client.service.store.request(answer["id"])
-    assert kept.said[0].prediction == "write to [EMAIL] about [CARD]!"
+    assert kept.predictions[0].prediction == "write to [EMAIL] about [CARD]!"
     if texts:
         more = {"[EMAIL]": [1, 2.5, True]}
-        assert kept.texts[0].row == {"text": kept.said[0].prediction[:-1], "card": "[CARD]"} | {
-            "more": more
-        }
+        assert kept.texts[0].row == {
+            "text": kept.predictions[0].prediction[:-1],
+            "card": "[CARD]",
+        } | {"more": more}
     client.service.close()
     found = b"".join(one.read_bytes() for one in tmp_path.glob("store.db*"))
     assert found

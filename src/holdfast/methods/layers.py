@@ -14,7 +14,7 @@ from holdfast.core.events import Place
 from holdfast.core.records import Decision
 from holdfast.methods.registry import METHODS, Method, Parts, setting
 from holdfast.models.compute.prefix import train_mode
-from holdfast.models.layers import reinitialize, reset_head, top_layers
+from holdfast.models.layers import reinitialize, restore_initial_head, top_layers
 
 if TYPE_CHECKING:
     from holdfast.models.base import Network
@@ -180,7 +180,9 @@ class HeadReset:
         if run.step_in_phase != min(max(1, round(self._at * run.phase.steps)), run.phase.steps - 1):
             return
         self._done = True
-        if reset_head(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
+        if restore_initial_head(
+            run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
+        ):
             because = "methods.reset_head: it is again what it was at the first look (2205.07802)"
             run.journal.note(run.step, "head put back", because)
 

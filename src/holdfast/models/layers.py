@@ -213,7 +213,7 @@ def new_head(features: int, outputs: int, seed: int) -> nn.Linear:
     return head
 
 
-def reset_head(
+def restore_initial_head(
     network: Network,
     learning: Mapping[str, nn.Parameter],
     start: Mapping[str, torch.Tensor],

@@ -17,7 +17,7 @@ from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED_MODEL
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.search.space import Condition, Dimension, Space, dependencies_first
+from holdfast.search.space import SettingCondition, Dimension, Space, dependencies_first
 from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
 
 # How far to both sides of the learning rate that is known to work, inside the region that is.
@@ -89,7 +89,7 @@ def is_unset(recipe: Recipe, key: str) -> bool:
 
 
 def _choice(
-    key: str, choices: Iterable[object], because: str, when: Condition | None = None
+    key: str, choices: Iterable[object], because: str, when: SettingCondition | None = None
 ) -> Dimension:
     return Dimension(key, "choice", choices=tuple(choices), when=when, because=because)
 
@@ -105,7 +105,7 @@ def _training(facts: SpaceFacts) -> Iterator[Dimension]:
     because = f"the default {rate:g} and up to {RATE_FACTOR:g} times less or more{within}"
     yield Dimension("train.learning_rate", "number", low, high, log=True, because=because)
     contrasts = facts.has_head_of_classes and facts.train_rows >= MIN_ROWS_FOR_CONTRAST
-    tuned = Condition(CONTRAST, (False,)) if facts.contrast_only else None
+    tuned = SettingCondition(CONTRAST, (False,)) if facts.contrast_only else None
     epochs = 12.0 if facts.contrast_only else max(1.0, train.epochs)
     low, high = max(1.0, epochs / LENGTH_FACTOR), epochs * LENGTH_FACTOR
     because = f"about {epochs:g} passes are usual here; a third of them and three times as many"
@@ -142,7 +142,10 @@ def _contrast(facts: SpaceFacts) -> Iterator[Dimension]:
     yield _choice(CONTRAST, (True, False), because)
     steps = int(contrast.get("steps", 50)) if isinstance(contrast, Mapping) else 40
     low, high = max(5, round(steps / 2)), steps * 2
-    when, because = Condition(CONTRAST, (True,)), f"{steps} updates are usual for so many rows"
+    when, because = (
+        SettingCondition(CONTRAST, (True,)),
+        f"{steps} updates are usual for so many rows",
+    )
     yield Dimension(f"{CONTRAST}.steps", "whole", low, high, log=True, when=when, because=because)
     key, because = f"{CONTRAST}.temperature", "0.05 to 0.3 are usual, 0.1 the default"
     yield Dimension(key, "number", 0.05, 0.3, log=True, when=when, because=because)
@@ -174,7 +177,7 @@ def _adapter(facts: SpaceFacts) -> Iterator[Dimension]:
             return
         because = "all weights or a low-rank update of them, which learns less and forgets less"
         yield _choice(ADAPTER_KIND, (None, "lora"), because)
-        when = Condition(ADAPTER_KIND, ("lora",))
+        when = SettingCondition(ADAPTER_KIND, ("lora",))
     if kind is None or kind in ADAPTER_KEYS["model.adapter.rank"]:
         because = "16 is usual; how much an adapter can learn goes with its rank"
         yield Dimension("model.adapter.rank", "whole", 2, 64, log=True, when=when, because=because)

@@ -110,7 +110,9 @@ def find_rate_range(prepared: PreparedData, train: Ints, valid: Ints) -> RateRan
     with memory_errors("the range test"):
         updates = sweep(job, place, [rate * share for rate in rates], has_diverged)
     rates_tried = np.array(rates[: len(updates)])
-    losses, starts = (np.array([getattr(one, key) for one in updates]) for key in ("loss", "start"))
+    losses, starts = (
+        np.array([getattr(one, key) for one in updates]) for key in ("loss", "initial_loss")
+    )
     suggestion = suggest(rates_tried, losses, starts)
     points = tuple(
         RatePoint(*map(float, one))

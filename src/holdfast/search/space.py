@@ -17,7 +17,7 @@ GRID_POINTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class SettingCondition:
     """``key`` of the same trial is one of ``values``."""
 
     key: str
@@ -47,7 +47,7 @@ class Dimension:
     step: float | None = None
     log: bool = False
     choices: tuple[Any, ...] = ()
-    when: Condition | None = None
+    when: SettingCondition | None = None
     because: str = "set by you"
 
     def contains(self, value: object) -> bool:

@@ -28,7 +28,7 @@ from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
 from holdfast.search.space import (
-    Condition,
+    SettingCondition,
     Dimension,
     Space,
     canonical_text,
@@ -285,10 +285,10 @@ def _with_condition(dimension: Dimension, known: Mapping[str, Dimension]) -> Dim
     owner = f"{first}.{rest.partition('.')[0]}"
     if dimension.key in ADAPTER_KEYS and ADAPTER_KIND in known:
         kinds = tuple(v for v in known[ADAPTER_KIND].choices if v in ADAPTER_KEYS[dimension.key])
-        return replace(dimension, when=Condition(ADAPTER_KIND, kinds))
+        return replace(dimension, when=SettingCondition(ADAPTER_KIND, kinds))
     if first in OPEN_SECTIONS and owner != dimension.key and owner in known:
         values = tuple(value for value in known[owner].choices if value is not False)
-        return replace(dimension, when=Condition(owner, values))
+        return replace(dimension, when=SettingCondition(owner, values))
     return dimension
 
 

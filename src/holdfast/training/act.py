@@ -39,7 +39,7 @@ from holdfast.core.actions import (
 from holdfast.core.errors import RunError
 from holdfast.core.events import order_listeners
 from holdfast.models.compute.prefix import train_mode
-from holdfast.models.layers import reset_head
+from holdfast.models.layers import restore_initial_head
 from holdfast.training.machine.sharding import is_sharded
 from holdfast.training.plan import Phase, steps_for
 from holdfast.training.restore import Additions, Adjustments, adjusted_plan, set_random_state
@@ -188,7 +188,9 @@ def _additions(run: Run, action: str, value: object) -> Additions:
 
 def _reset_head(run: Run, action: ResetHead) -> None:
     """Weights that are not learned stay; the moments of those that are go."""
-    if not reset_head(run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer):
+    if not restore_initial_head(
+        run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
+    ):
         rule = "the last layer does not learn"
         raise _cannot_apply("ResetHead", rule, None, "Unfreeze it.")
 

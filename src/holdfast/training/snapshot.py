@@ -204,7 +204,7 @@ def _evaluate_offer(run: Run, listener: Any) -> None:
     calibrated = evaluation.valid_logits is not None and np.isfinite(evaluation.temperature)
     by = "the rule that chooses among the looks (train.keep)"
     because = (
-        f"{offer.made_of}; its validation "
+        f"{offer.composition}; its validation "
         f"loss{' at its best temperature' if calibrated else ''} is "
         f"{evaluation.refined_loss:.4g}, the kept state's was {loss_before:.4g}; "
     )

@@ -355,7 +355,7 @@ def test_whatever_uses_a_runs_model_asks_for_it_by_its_seal() -> None:
     }
     assert {name for name in handed if "model_of(" in texts[name]} == handed
     others = {(name, call) for name, call in others if name not in handed}
-    assert others <= {(name, "finish.run / MODEL") for name, _ in used}
+    assert others <= {(name, "request.run / MODEL") for name, _ in used}
 
 
 MARKUP = '"><img src=x onerror=alert(1)>\n\n```\n\n<script>alert(2)<script> [a](b) `c'

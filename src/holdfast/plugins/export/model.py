@@ -196,7 +196,7 @@ class ExportableModel:
         else:
             one = FittedText(network, saved.tokenizer, saved.classes, saved.max_length)
         with flushed_subnormals():
-            return list(replace(self.use, models=[one]).answer(table).predictions)
+            return list(replace(self.use, models=[one]).predict(table).predictions)
 
     def scores(self, predictions: Sequence[Any], table: Table) -> Floats:
         """How right each answer is, [n] in [0, 1]."""

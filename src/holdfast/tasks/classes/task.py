@@ -107,7 +107,7 @@ def _read(source: str, data: DataPart, like: Table | None) -> Table:
         options = data.row_options(
             text=None if data.template else columns.text,
             label=columns.label,
-            kind=columns.label_kind,
+            label_kind=columns.label_kind,
             separator=columns.label_separator,
             classes=classes,
             like=like,
