@@ -13,7 +13,7 @@ import yaml
 from holdfast.contract.request import TrainingRequest
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import Recipe, override
-from holdfast.search.space import SettingCondition, Dimension, Space
+from holdfast.search.space import Dimension, SettingCondition, Space
 from holdfast.search.space_request import parse_space, read_search_recipe, split_settings
 from holdfast.search.study import suggest_value
 from holdfast.search.trial_plan import search_part

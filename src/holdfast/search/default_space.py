@@ -17,7 +17,7 @@ from holdfast.plan.defaults import SMALL_PARAMETERS
 from holdfast.recipe import Recipe
 from holdfast.recipe.parts import EMBEDDED_MODEL
 from holdfast.recipe.resolution import ResolvedRecipe
-from holdfast.search.space import SettingCondition, Dimension, Space, dependencies_first
+from holdfast.search.space import Dimension, SettingCondition, Space, dependencies_first
 from holdfast.search.space_request import ADAPTER_KEYS, ADAPTER_KIND
 
 # How far to both sides of the learning rate that is known to work, inside the region that is.

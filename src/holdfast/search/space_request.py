@@ -28,8 +28,8 @@ from holdfast.recipe import Recipe, as_settings, known_keys, override
 from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
 from holdfast.search.space import (
-    SettingCondition,
     Dimension,
+    SettingCondition,
     Space,
     canonical_text,
     dependencies_first,
