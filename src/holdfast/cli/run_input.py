@@ -39,7 +39,7 @@ class DataOptions:
     encoding: Encoding = None
 
     def options(self, *more: Any, **others: Any) -> InferenceOptions:
-        """The same as ``contract.inference.Options``."""
+        """The same as ``contract.inference.InferenceOptions``."""
         from holdfast.contract.inference import InferenceOptions
 
         return InferenceOptions(

@@ -9,7 +9,7 @@
 A **trial** is whatever a policy does but stopping: it begins a branch of its own, at this look or
 at an earlier one, and a state of it is kept only where a paired test on the validation rows says
 that it is better than the state kept before, or where it has both a lower loss and more correct
-rows (``control.choice.of_branches``). A trial of which
+rows (``control.choice.choose_across_branches``). A trial of which
 nothing is kept is undone: the run is again what it was at the look where the trial began. So a
 policy can cost steps, at most three tenths of those planned, and not quality, but for what choosing
 costs (``control/choice.py``). Everything here is a function of the sight.

@@ -21,8 +21,8 @@ Naming a run and stopping it are two questions. A verdict of ``overfit`` on cert
 nothing while the answers still gain, and answers that got worse stop a run whatever else is wrong
 with it (wrong labels, say).
 
-Siblings: ``Patience`` alone counts looks and asks nothing about their noise; ``EndsAt`` ends a run
-where other fits have settled it before it began.
+Siblings: ``Patience`` alone counts looks and asks nothing about their noise; ``StopAtStep`` ends a
+run where other fits have settled it before it began.
 """
 
 from __future__ import annotations

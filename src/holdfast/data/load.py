@@ -141,7 +141,7 @@ def _write(raw: Raw, columns: Columns, classes: Classes, *, need_label: bool) ->
             index = pc.fill_null(pc.take(values, pc.index_in(labels, written)), UNKNOWN)
             unknown.add(rows.filter(pc.and_(pc.is_valid(labels), pc.equal(index, UNKNOWN))))
             batch = batch.set_column(batch.schema.get_field_index("label"), "label", index)
-            # ``GONE`` is below both.
+            # ``DROPPED`` is below both.
             is_kept = pc.greater_equal(index, 0 if need_label else UNKNOWN)
             yield batch.filter(is_kept).select(schema.names)
 

@@ -38,7 +38,7 @@ class RowOptions:
         scheme as they are.
     rare, rare_below : what to do with a class of fewer than ``rare_below`` distinct texts
         (``labels/classes.py``). Not asked when ``classes`` are given or labels not needed.
-    links : whether links to images are followed (``list_pictures``).
+    links : whether links to images are followed (``list_images``).
     like : the table that the rows are divided or scored with: its kind, ranges and strata.
     view : what is made of the source before anything looks at it: other names for its columns.
     """

@@ -78,7 +78,7 @@ class Lessons:
         loaded: Any,
         task: TrainingTask,
     ) -> DistillationLoss:
-        """See ``contract.fit.Teaches``."""
+        """See ``contract.fit.TeacherLoss``."""
         distill = recipe.distill
         added_rows, own_rows = prepared.added, len(splits.train)
         selected = (

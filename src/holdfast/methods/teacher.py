@@ -13,12 +13,13 @@ the classes, which no probability depends on; it is the limit of a high temperat
 Value and gradient are those of the closed form: a student that says what its teacher says has a
 loss of exactly 0, and moves by exactly nothing.
 
-What lies between a text and its answer may be held to the teacher's too (``Inside``): hidden states
-and relations. The states of a block are compared as they are, by the mean squared difference over
-tokens and width (1412.6550, 1909.10351); where teacher and student are of different widths by how
-alike tokens are, the cosines of all pairs of a text (1907.09682), which no projection has to be
-learned for. The relations of a block are, by head, softmax(x xᵀ ÷ √d) of its queries, its keys and
-its values; they are held to the teacher's by their divergence, whatever the widths (2012.15828).
+What lies between a text and its answer may be held to the teacher's too (``InnerStateLoss``):
+hidden states and relations. The states of a block are compared as they are, by the mean squared
+difference over tokens and width (1412.6550, 1909.10351); where teacher and student are of different
+widths by how alike tokens are, the cosines of all pairs of a text (1907.09682), which no projection
+has to be learned for. The relations of a block are, by head, softmax(x xᵀ ÷ √d) of its queries, its
+keys and its values; they are held to the teacher's by their divergence, whatever the widths
+(2012.15828).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def soft_targets(
 def divergence(
     taught: torch.Tensor, logits: torch.Tensor, temperature: float, problem: Problem = "class"
 ) -> torch.Tensor:
-    """T² · KL(p ‖ q) [n] in nats of the probabilities ``taught`` [n, outputs], as ``softened``
+    """T² · KL(p ‖ q) [n] in nats of the probabilities ``taught`` [n, outputs], as ``soft_targets``
     gives them, and those of ``logits`` [n, outputs]; of several labels the mean over them.
 
     The gradient by the logits is T · (q − p), ÷ the number of labels where there are several.

@@ -1,7 +1,7 @@
 """What to try for each finding, the likeliest to help first, as sentences with runnable ``--set``
 strings: a table of remedies by name, and a table of findings. A test reads every one of them with
-the recipe. ``advisable`` is the one place that decides which of them a verdict may name: none that
-the run's task refuses, none that the run itself has already shown to be wrong."""
+the recipe. ``advisable_remedies`` is the one place that decides which of them a verdict may name:
+none that the run's task refuses, none that the run itself has already shown to be wrong."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Model and adapter are built on PyTorch's ``meta`` device, where tensors have a shape and no numbers;
 so weights are counted as they would be held, and what autograd keeps of a row is measured in a
 pass, not guessed by a formula. MB are 10⁶ bytes; what a GPU holds beside the run (its context, the
-allocator's gaps) is ``OVERHEAD``.
+allocator's gaps) is ``OVERHEAD_MB``.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def _make_labeller(method: str, evidence: Vectors) -> Label:
 
 def _weighted_labels(shares: Floats, rows: int) -> tuple[Ints, Floats]:
     """The likeliest class of each row and its share as a weight: of each class those of the surest
-    rows, 2,000 in all, together at most ``MOST_WEIGHT`` times ``rows``; of the others 0."""
+    rows, 2,000 in all, together at most ``MAX_WEIGHT`` times ``rows``; of the others 0."""
     labels, confidence = shares.argmax(axis=1), shares.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     place = np.empty(len(labels), dtype=np.int64)

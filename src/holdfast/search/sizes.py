@@ -157,7 +157,7 @@ def _measure_times(context: SearchContext, sizes: Sequence[Size]) -> dict[str, f
 
 
 def _timed_passes(prepared: PreparedData) -> list[Callable[[], object]]:
-    """A pass of each of ``TIMED`` rows through what answers once the network is saved."""
+    """A pass of each of ``TIMED_ROWS`` rows through what answers once the network is saved."""
     from holdfast.models.encoders.network import EncoderClassifier, plain_model
 
     network: Any = prepared.loaded.network

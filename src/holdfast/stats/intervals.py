@@ -3,7 +3,7 @@
 Siblings: ``wilson`` is the default of every rate in a report, close to its level on average;
 ``clopper_pearson`` never falls below its level and is wider; ``wilson_by_groups`` is Wilson with
 the sample shrunk to its effective size where rows come in groups. Two rates over different rows
-have ``fisher`` and ``rate_gap``; over the same rows a margin is tested by ``not_below`` and
+have ``fisher`` and ``rate_gap``; over the same rows a margin is tested by ``noninferiority_p`` and
 ``tango``, of which ``paired_tests.mcnemar`` is the case of a margin of 0, exactly, and
 ``paired_tests.newcombe`` an interval in closed form, made for being right on average, where Tango's
 is made for a test that may not err too often.

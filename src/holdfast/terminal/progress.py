@@ -237,8 +237,8 @@ class RunDisplay:
 
 
 def expected_seconds(run: Run) -> float | None:
-    """The time of all steps, looks and what follows them (``Job.others_s``), from that of the rows
-    that were passed before any step: by the linear probe, where there is one, and by the first
+    """The time of all steps, looks and what follows them (``Job.overhead_s``), from that of the
+    rows that were passed before any step: by the linear probe, where there is one, and by the first
     look, where it has to pass its own; and from that of rows in training mode
     (``seconds_of_updates``); a head that is refitted at a look takes what its first fit took. In
     one of several processes a row forward and backward counts as three forward

@@ -10,7 +10,7 @@
 
 Our loop (``training/run.py``) and somebody else's trainer (``plugins/trainers``) differ in who
 measures, whose weights are copied, and what can be changed while training goes on: that is
-``Guarded``, and all that differs.
+``GuardedTrainer``, and all that differs.
 """
 
 from __future__ import annotations

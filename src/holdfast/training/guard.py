@@ -50,7 +50,7 @@ def begin_run(job: Job) -> Run:
 
 
 class GuardedRun:
-    """``training.engine.Guarded`` of a run of the loop."""
+    """``training.engine.GuardedTrainer`` of a run of the loop."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

@@ -8,9 +8,9 @@ written, or where an advisor may yet go back (``core.events.RollsBack``).
 
 Part of a moment is what actions had changed of the settings that the run began with
 (``Adjustments``, a value), and what may join it (``Additions``). The job is never written to:
-``plan_of`` gives the plan that follows, and ``training/act.py`` makes the optimizer, the schedule
-and the network follow. ``training`` names no method and no enrichment: whoever puts a job together
-says what there is to add, and makes the phases with it.
+``adjusted_plan`` gives the plan that follows, and ``training/act.py`` makes the optimizer, the
+schedule and the network follow. ``training`` names no method and no enrichment: whoever puts a job
+together says what there is to add, and makes the phases with it.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def seconds_of_updates(run: Run) -> float:
 
 def _seconds_of_a_pass(run: Run, steps: int) -> float:
     """The mean time of one forward pass of an update's rows, over ``steps`` updates of the present
-    phase: the median of those among ``COUNTED`` whose tokens are nearest to their mean. The
+    phase: the median of those among ``COUNTED_UPDATES`` whose tokens are nearest to their mean. The
     first of them also lays out memory and chooses kernels."""
     draws = []
     for place in range(0, steps, math.ceil(steps / COUNTED_UPDATES)):

@@ -180,7 +180,7 @@ def _write_changed_image(path: str, to: Path, name: str, rng: np.random.Generato
 
 
 def _values(original: Predictions, predictions: Sequence[object], measure: str) -> Floats:
-    """What is bad about other answers to the same rows, as ``badness`` has it."""
+    """What is bad about other answers to the same rows, as ``row_errors`` has it."""
     if not len(predictions):
         return np.zeros(0)
     if measure == ABSOLUTE:

@@ -139,9 +139,9 @@ OVERCONFIDENT = "overconfidence: the predicted probabilities exceed the accuracy
 
 
 def miscalibrated(history: History) -> Symptom | None:
-    """``miscalibrated`` where the raw loss rose (``History.raw_rose``), the answers did not get
-    worse, and the gap of right answers between train probe and validation is below 10 points with
-    a probability of 95 %: the model holds on unseen rows and is only too sure.
+    """``miscalibrated`` where the raw loss rose (``History.raw_has_risen``), the answers did not
+    get worse, and the gap of right answers between train probe and validation is below 10 points
+    with a probability of 95 %: the model holds on unseen rows and is only too sure.
 
     Needs answers that are right or wrong, and the logits of every snapshot. Where the interval of
     the gap holds 10 points, the rows cannot tell this from ``overfit``.

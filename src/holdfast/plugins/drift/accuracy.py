@@ -152,8 +152,9 @@ def _bins(values: Floats) -> tuple[Floats, Floats]:
 def fit_logistic(x: Floats, y: Floats, weights: Floats) -> Floats:
     """Logistic regressions of ``y`` [m] on ``x`` [m], one for each line of ``weights`` [k, m]:
     intercepts and slopes [k, 2], by Newton's steps; they are drawn towards 0 and 1 (a
-    calibrated confidence, on the logit scale) by a penalty worth ``CALM`` rows, the intercept by a
-    tenth of that. A step that does not pay is halved: far from the top Newton's overshoot."""
+    calibrated confidence, on the logit scale) by a penalty worth ``PENALTY_ROWS`` rows, the
+    intercept by a tenth of that. A step that does not pay is halved: far from the top Newton's
+    overshoot."""
     penalty = np.array([INTERCEPT_PENALTY * PENALTY_ROWS, PENALTY_ROWS])
     coefficients = np.tile([0.0, 1.0], (len(weights), 1))
     loss = _loss(coefficients, x, y, weights, penalty)

@@ -36,8 +36,8 @@ PLAIN_TYPES = {str, bytes, bool, int, float, complex, type(None)}
 
 def training_sample(train: int, valid: int, requested: int | None, seed: int) -> Ints:
     """Positions of the training sample, ascending: as many as there are evaluation rows, but at
-    least ``TELLING_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as in ``holdfast train``, unless
-    ``requested`` gives the number. The same seed gives the same positions."""
+    least ``INFORMATIVE_PROBE_ROWS`` and at most ``MOST_PROBE_ROWS``, as in ``holdfast train``,
+    unless ``requested`` gives the number. The same seed gives the same positions."""
     default = min(max(valid, INFORMATIVE_PROBE_ROWS), MOST_PROBE_ROWS)
     count = min(train, requested or default)
     return np.sort(generator(seed, "train_probe").permutation(train)[:count])

@@ -47,10 +47,10 @@ class GuardHandle(Protocol):
 
 
 class TrainerRun:
-    """``training.engine.Guarded`` of a run whose trainer is somebody else's: its rows are measured
-    as its adapter says, its weights can be copied, and it can be stopped; what else of it can be
-    changed its adapter says too (``ForeignRun.changes``). All that its training depends on is out
-    of reach, so it cannot go back.
+    """``training.engine.GuardedTrainer`` of a run whose trainer is somebody else's: its rows are
+    measured as its adapter says, its weights can be copied, and it can be stopped; what else of it
+    can be changed its adapter says too (``ForeignRun.changes``). All that its training depends on
+    is out of reach, so it cannot go back.
 
     Parameters
     ----------

@@ -187,8 +187,8 @@ class UpdateLearner:
         return {"update": self._block}
 
     def score_blocks(self, scored: ScoringResult) -> Mapping[str, Any]:
-        """See ``HearsScore.scored``: the served model's own score beside the new one's, and their
-        difference row by row."""
+        """See ``UsesScore.score_blocks``: the served model's own score beside the new one's, and
+        their difference row by row."""
         old = FinishedRun(self._run)
         return {"update": {**self._block, "test": test_block(old, scored)}}
 

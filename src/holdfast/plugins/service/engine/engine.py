@@ -109,8 +109,8 @@ class ModelEngine:
 
     @property
     def use(self) -> Any:
-        """The model (``contract.inference.Answering``), for callers that use it through ``run``;
-        ``None`` where the handler has none."""
+        """The model (``contract.inference.TaskPredictor``), for callers that use it through
+        ``run``; ``None`` where the handler has none."""
         return getattr(self._handler, "use", None)
 
     @property

@@ -184,7 +184,7 @@ def _pixels(path: Path) -> int:
             return int(source.width * source.height)
     except MachineError:
         raise
-    # A damaged header raises any error, as in ``read_picture``.
+    # A damaged header raises any error, as in ``read_image``.
     except Exception:
         return 0
 
