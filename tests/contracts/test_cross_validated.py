@@ -56,7 +56,7 @@ def test_every_task_is_cross_validated(
     assert len(sample.table) - 2 <= len(rows) <= len(sample.table)
     assert {"row", "fold", "repeat", "label", "prediction", "loss"} <= set(table.column_names)
     if name == "numbers":
-        given = sample.table.take(sample.table.places(rows)).column("value")
+        given = sample.table.take(sample.table.positions_of(rows)).column("value")
         said = [float(one) for one in table["label"].to_pylist()]
         assert said == pytest.approx(given.tolist(), rel=1e-9)
 

@@ -221,7 +221,7 @@ def test_a_new_look_is_seen_without_a_reload(
                 file.write(json.dumps(look | {"step": step}) + "\n")
             page.wait_for_selector(f"h1:has-text('step {step}')", timeout=100_000)
         # How often the file is asked while nothing is new.
-        assert news.LOOK_S <= 1.0
+        assert news.POLL_S <= 1.0
         assert "Step 175" in page.locator("#said").inner_text()
         # It ends, and the page becomes that of the whole run.
         done = runs.make_run(tmp_path / "other", classes=3)

@@ -225,7 +225,7 @@ def passes(again):
     print("the pass begins", file=sys.stderr, flush=True)
     while True:
         layer(torch.randn(8, 64)).sum().backward()
-drift_observer.held_reference = passes
+drift_observer.load_reference = passes
 from holdfast.cli.main import main
 main()
 """

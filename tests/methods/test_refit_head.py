@@ -59,7 +59,7 @@ def test_the_head_is_fitted_to_the_features_of_the_kept_state() -> None:
     assert offer.tensors["head.bias"].numpy() == pytest.approx(wanted.bias, abs=1e-5)
     assert offer.tensors["scale"] == 5
     assert offer.step == 7
-    assert wanted.because in offer.made_of
+    assert wanted.because in offer.composition
 
 
 def test_added_rows_are_fitted_too() -> None:

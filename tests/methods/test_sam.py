@@ -19,8 +19,8 @@ class Bowl:
         self.parameters = [self.w, torch.nn.Parameter(torch.zeros(2))]
         self.passes: list[tuple[torch.Tensor, bool]] = []
 
-    def gradients(self, draw: Draw, again: bool = False) -> float:
-        self.passes.append((self.w.detach().clone(), again))
+    def gradients(self, draw: Draw, repeat_pass: bool = False) -> float:
+        self.passes.append((self.w.detach().clone(), repeat_pass))
         self.w.grad = self.a @ self.w.detach()
         return float(0.5 * self.w.detach() @ self.a @ self.w.detach())
 
@@ -54,8 +54,8 @@ def test_the_weights_are_back_to_the_bit_even_after_an_error() -> None:
     Sam(0.7)(bowl, ROWS)
     assert torch.equal(bowl.w.detach(), before)
 
-    def fails(draw: Draw, again: bool = False) -> float:
-        if again:
+    def fails(draw: Draw, repeat_pass: bool = False) -> float:
+        if repeat_pass:
             raise MemoryError
         return Bowl.gradients(bowl, draw)
 

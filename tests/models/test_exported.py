@@ -31,9 +31,9 @@ from holdfast.plugins.export.model import (
 from holdfast.plugins.export.proof import (
     TOLERANCE,
     compare_file,
+    proof_lengths,
     synthetic_batch,
     synthetic_rows,
-    tested_lengths,
 )
 
 CLASSES = ("yes", "no", "it's “complicated”")
@@ -95,7 +95,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Exportable, Path]:
 
 def test_one_file_is_the_model_at_every_batch_and_length(file: tuple[Exportable, Path]) -> None:
     whole, path = file
-    assert tested_lengths(whole) == (2, 33, 512)
+    assert proof_lengths(whole) == (2, 33, 512)
     gap = compare_file(whole, OnnxEngine(path).run)
     assert gap.relative <= TOLERANCE
     sizes = [f"{batch}x{length}" for length in (2, 33, 512) for batch in (1, 7, 64)]

@@ -75,7 +75,7 @@ def same(one: FittedModel, two: FittedModel) -> bool:
 
 
 def tried(fitted: FittedModel) -> list[tuple[str, bool]]:
-    return [(one.name, one.kept) for one in fitted.job.advisor.tried]  # type: ignore[union-attr]
+    return [(one.name, one.kept) for one in fitted.job.advisor.trials]  # type: ignore[union-attr]
 
 
 def test_a_run_that_is_well_ends_as_under_stop_to_the_bit(prepared: PreparedData) -> None:
@@ -95,7 +95,7 @@ def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) ->
     mended = run_of(prepared, control__policy="adapt", **slow)
     (name, kept) = tried(mended)[0]
     assert (name, kept) == ("the usual learning rate from here on", True)
-    began = mended.job.advisor.tried[0].step  # type: ignore[union-attr]
+    began = mended.job.advisor.trials[0].step  # type: ignore[union-attr]
     assert began <= 0.25 * mended.training_plan.plan.steps
     assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss - 0.01
     steps = mended.job.advisor.spent  # type: ignore[union-attr]
@@ -149,7 +149,7 @@ def test_a_dropout_that_is_not_there_is_not_offered(settings: list[str], rate: f
     recipe = override(Recipe(), [*settings, f"model.dropout={rate}"])
     rows = task_definition(recipe.task).read(recipe.data.path, recipe.data, None)
     fitted = run_of(prepare(recipe, rows), train__max_steps=1, control__policy="adapt")
-    assert fitted.job.advisor.course.can.does("SetDropout") is bool(rate)  # type: ignore[union-attr]
+    assert fitted.job.advisor.plan.capabilities.does("SetDropout") is bool(rate)  # type: ignore[union-attr]
 
 
 class Kill:

@@ -134,7 +134,9 @@ def test_two_that_make_the_gradient_cannot_both_join(prepared: PreparedData) -> 
     try:
         additions = FitAdditions(make_training_plan(prepared, TRAIN, VALID, PLAIN))
         with pytest.raises(RunError, match="exclude each other"):
-            additions.complete_settings("other_sam", {}, {"sam": additions.settled("sam", {}, {})})
+            additions.complete_settings(
+                "other_sam", {}, {"sam": additions.complete_settings("sam", {}, {})}
+            )
     finally:
         del METHODS._entries["other_sam"]
 
@@ -181,4 +183,4 @@ def test_a_plan_without_fine_tuning_takes_nothing(prepared: PreparedData) -> Non
     ready = make_training_plan(prepared, TRAIN, VALID, contrast)
     assert [phase.name for phase in ready.plan.phases] == ["contrast"]
     assert FitAdditions(ready).notches == 0
-    assert not any(FitAdditions(ready).takes(phase) for phase in ready.plan.phases)
+    assert not any(FitAdditions(ready).accepts(phase) for phase in ready.plan.phases)

@@ -10,7 +10,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from holdfast.models.loading.source import embedded_folder
-from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts, language
+from holdfast.plan.language import detect_language
+from holdfast.search.choice.candidate import ModelFacts, cut_share, fertility, find_doubts
 from holdfast.search.choice.evidence import assign_folds
 
 ENGLISH = ["The remote control feels cheap, but it works.", "I don't like the new menu at all."]
@@ -58,8 +59,8 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_the_language_of_rows_is_told_where_it_is_sure() -> None:
     pytest.importorskip("py3langid")
-    assert language(["Der schnelle braune Fuchs springt über den faulen Hund."] * 3) == "de"
-    assert language([]) is None
+    assert detect_language(["Der schnelle braune Fuchs springt über den faulen Hund."] * 3) == "de"
+    assert detect_language([]) is None
 
 
 def test_rows_that_are_cut_are_a_share() -> None:

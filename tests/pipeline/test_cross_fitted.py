@@ -107,7 +107,7 @@ def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel
     from holdfast.fits.compose import make_training_plan
     from holdfast.fits.fit import run_fit
 
-    ready = make_training_plan(prepared, fold.train, fold.held, planned_for=ROWS)
+    ready = make_training_plan(prepared, fold.train, fold.held_out, planned_for=ROWS)
     phases = [replace(p, steps=n) for p, n in zip(ready.plan.phases, steps, strict=True)]
     looks = tuple(sorted({0, *np.cumsum(steps).tolist()}))
     plan = replace(ready.plan, phases=tuple(phases), evaluate_at=looks)

@@ -61,7 +61,7 @@ def test_a_fit_is_told_what_was_said_of_its_own_rows(taught: Any) -> None:
         batch = ready.task.collate(ready.train, rows)
         logits = torch.zeros(3, 2)
         passed = ForwardPass(rows, batch, type("Output", (), {"logits": logits})())
-        found = term.ask(passed).logits[0].numpy()
+        found = term.query_teacher(passed).logits[0].numpy()
         np.testing.assert_allclose(found, said.values[train[rows]], rtol=1e-4, atol=1e-5)
 
 

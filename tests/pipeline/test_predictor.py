@@ -110,21 +110,21 @@ def test_it_is_loaded_once_and_threads_may_ask_it_together(
 class Busy:
     """A model that notes how many ask it at once."""
 
-    answered, names = "number", ()
+    prediction_type, names = "number", ()
 
     def __init__(self) -> None:
         self.asking, self.most = 0, 0
 
-    def answer(self, table: Any) -> inference.NumberPredictions:
+    def predict(self, table: Any) -> inference.NumberPredictions:
         self.asking += 1
         self.most = max(self.most, self.asking)
         time.sleep(0.01)
         self.asking -= 1
         return inference.NumberPredictions(np.zeros((1, 1)))
 
-    def judge(self, table: Any) -> Any:
-        self.answer(table)
-        return lambda positions=None: self.answer(table)
+    def scorer(self, table: Any) -> Any:
+        self.predict(table)
+        return lambda positions=None: self.predict(table)
 
 
 def test_a_model_is_asked_by_one_thread_at_a_time() -> None:

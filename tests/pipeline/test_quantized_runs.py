@@ -260,7 +260,7 @@ def test_the_estimate_counts_packed_bytes_and_foretells_them(base: list[str]) ->
     whole, small = ready("model.freeze=none"), ready(*FOUR)
     need = estimate(whole.loaded.network, whole.task, whole.train, whole.plan.phases, "float32")
     held = weight_bytes(small.loaded.network) / 1e6
-    assert small.need.weights == pytest.approx(held)
+    assert small.memory.weights == pytest.approx(held)
     learns = 4e-6 * sum(p.numel() for p in small.loaded.network.parameters() if p.requires_grad)
     tables = 1e-6 * 4 * (16 + 256) * len(list(quantized_layers(small.loaded.network)))
     foretold = need.weights - quantizable_mb(whole.loaded.network)
@@ -369,11 +369,11 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
         return make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
     assert ready().recipe.train.chunk_loss == "off"
-    whole = ready().need.activations
+    whole = ready().memory.activations
     monkeypatch.setattr(chunks, "MIN_LOGITS_MB", 1e-3)
     assert ready().recipe.train.chunk_loss == "on"
-    assert ready().need.activations < whole
-    assert ready("train.chunk_loss=off").need.activations == whole
+    assert ready().memory.activations < whole
+    assert ready("train.chunk_loss=off").memory.activations == whole
 
 
 def test_what_a_teacher_says_is_held_against_all_logits() -> None:

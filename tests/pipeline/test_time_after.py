@@ -28,8 +28,8 @@ class Foretold:
 
     def snapshot_taken(self, run: Any) -> None:
         if not self.rows:
-            self.batches = run.job.others_s(0.0)
-            self.rows = run.job.others_s(1.0) - self.batches
+            self.batches = run.job.overhead_s(0.0)
+            self.rows = run.job.overhead_s(1.0) - self.batches
 
     def run_end(self, run: Any) -> None:
         self.ended = True

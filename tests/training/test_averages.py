@@ -273,7 +273,7 @@ class Valley:
         general = None if self.general is None else abs(float(tensors["w"]) - self.general)
         return SimpleNamespace(refined_loss=loss, valid_correct=None, general_loss=general)
 
-    def is_kept(self, look: Any) -> bool:
+    def would_keep(self, look: Any) -> bool:
         return bool(look.refined_loss <= self.most)
 
 

@@ -163,7 +163,7 @@ class _FitPool:
     def _answer_watch(self) -> None:
         if self._mail is None or self._watch is None:
             return
-        for number, key, snapshot in self._ray.get(self._mail.waiting.remote()):
+        for number, key, snapshot in self._ray.get(self._mail.take_pending.remote()):
             self._ray.get(self._mail.answer.remote(number, self._watch.stop_reason(key, snapshot)))
 
     def _retry(self, job: FitJob, tries: int, error: Exception) -> None:
@@ -221,7 +221,7 @@ class RemoteWatch:
         import ray
 
         reason: str | None = ray.get(
-            self.mail.look.remote(key, replace(snapshot, valid_logits=None))
+            self.mail.stop_reason.remote(key, replace(snapshot, valid_logits=None))
         )
         return reason
 

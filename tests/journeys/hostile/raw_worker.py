@@ -50,10 +50,10 @@ LEFT_ALONE = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_FSI
 
 def opened(child):
     """``child`` with the checks inside Python, and all but the kernel's fence, taken off."""
-    beside = child.beside
+    load_sibling = child.load_sibling
 
     def without_checks(name):
-        module = beside(name)
+        module = load_sibling(name)
         if name == "fence" and "broken" in sys.argv[2]:
             # What prctl is asked for is refused, as a kernel's policy may.
             module.SECCOMP = -1
@@ -73,7 +73,11 @@ def opened(child):
         ANSWER[0] = writing
         return outcome(self, job, writing)
 
-    child.beside, resource.setrlimit, child.Worker._outcome = without_checks, without_limits, known
+    child.load_sibling, resource.setrlimit, child.Worker._outcome = (
+        without_checks,
+        without_limits,
+        known,
+    )
 
 
 def main():

@@ -61,8 +61,8 @@ from holdfast.plugins.export.proof import (
     check_gap,
     compare_file,
     logit_difference,
+    proof_lengths,
     synthetic_batch,
-    tested_lengths,
 )
 from holdfast.runs.finished_run import FinishedRun
 from holdfast.tasks.images.losses import encode_images
@@ -101,7 +101,7 @@ def write_classifier(
         stored = None
     exportable = to_exportable(model, _image_shape(model, table))
     facts = file_facts(run, result, model)
-    sizes = ", ".join(map(str, tested_lengths(exportable)))
+    sizes = ", ".join(map(str, proof_lengths(exportable)))
     size_words = "one size" if exportable.tokens is None else f"lengths of {sizes}"
     because = f"it is held against the model at batches of 1, 7 and 64 and {size_words}"
     notify(Decision("file", form.file, because))

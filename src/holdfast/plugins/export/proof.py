@@ -46,7 +46,7 @@ class OutputGap:
         }
 
 
-def tested_lengths(exportable: Exportable) -> tuple[int, ...]:
+def proof_lengths(exportable: Exportable) -> tuple[int, ...]:
     """The lengths that are tried: no more than the model takes. Of a picture 1, which stands for
     its one size."""
     if exportable.tokens is None:
@@ -100,7 +100,7 @@ def compare_file(exportable: Exportable, engine: Engine) -> OutputGap:
     and length."""
     largest = relative = 0.0
     shapes: list[str] = []
-    for length in tested_lengths(exportable):
+    for length in proof_lengths(exportable):
         with torch.inference_mode():
             saved_logits = (
                 exportable.saved(*synthetic_rows(exportable, SYNTHETIC_ROWS, length))

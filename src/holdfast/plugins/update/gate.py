@@ -68,18 +68,18 @@ class GateRows:
 @dataclass(frozen=True, slots=True)
 class Renamed:
     """A class that is called otherwise in new rows: of ``n`` rows that the served model calls
-    ``name``, ``n_same`` are labelled so and ``n_other`` of them ``other``."""
+    ``name``, ``same`` are labelled so and ``most`` of them ``other``."""
 
     name: str
     other: str
     n: int
-    n_same: int
-    n_other: int
+    same: int
+    most: int
 
     def __str__(self) -> str:
         return (
             f"of {count_phrase(self.n, 'new row')} that the served model calls {self.name!r}, "
-            f"{self.n_same} are labelled so and {self.n_other} {self.other!r}: the class "
+            f"{self.same} are labelled so and {self.most} {self.other!r}: the class "
             "seems to be "
             "called otherwise in the feedback"
         )

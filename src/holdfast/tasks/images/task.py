@@ -130,12 +130,12 @@ def notices(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...
     )
 
 
-def score_rows(finish: ScoringRequest) -> ScoringResult:
+def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers; the hardest rows are shown."""
-    saved = load_saved_vision(finish.run / MODEL)
-    scored = shared.score_classifier(finish, lambda table: answer_images(saved, table), _forward)
+    saved = load_saved_vision(request.run / MODEL)
+    scored = shared.score_classifier(request, lambda table: answer_images(saved, table), _forward)
     hardest = {
-        name: [_shown(entry, finish.table) for entry in entries]
+        name: [_shown(entry, request.table) for entry in entries]
         for name, entries in scored.blocks["hardest"].items()
     }
     return replace(scored, blocks={**scored.blocks, "hardest": hardest})

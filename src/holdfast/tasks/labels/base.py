@@ -185,11 +185,11 @@ def listeners(training_plan: TrainingPlan, label_type: LabelType) -> tuple[HeadR
     seed = training_plan.recipe.seed
     first = bool(training_plan.recipe.methods["probe_first"])
 
-    def fit(features: Floats, labels: Floats, beside: ExtraRows | None = None) -> Probe:
-        if beside is not None:
+    def fit(features: Floats, labels: Floats, extra_rows: ExtraRows | None = None) -> Probe:
+        if extra_rows is not None:
             # What a teacher said of unlabelled rows, each of which counts as a row of the table.
-            features = np.concatenate([features, beside.features])
-            labels = np.concatenate([labels, beside.labels])
+            features = np.concatenate([features, extra_rows.features])
+            labels = np.concatenate([labels, extra_rows.labels])
         return label_type.fit_probe(features, labels, seed)
 
     return (HeadRefit(fit, first=first),)
