@@ -98,7 +98,7 @@ def test_a_rate_far_too_low_is_found_early_and_mended(prepared: PreparedData) ->
     began = mended.job.advisor.trials[0].step  # type: ignore[union-attr]
     assert began <= 0.25 * mended.training_plan.plan.steps
     assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss - 0.01
-    steps = mended.job.advisor.spent  # type: ignore[union-attr]
+    steps = mended.job.advisor.steps_taken  # type: ignore[union-attr]
     assert steps <= 1.3 * mended.training_plan.plan.steps
 
 
@@ -110,7 +110,7 @@ def test_a_rate_that_breaks_the_run_is_found_and_the_run_begins_again(
     mended = run_of(prepared, control__policy="adapt", **hot)
     assert tried(mended)[0] == ("the usual learning rate from the beginning", True)
     assert mended.best_evaluation.valid_loss < off.best_evaluation.valid_loss
-    assert mended.job.advisor.spent <= 1.3 * mended.training_plan.plan.steps  # type: ignore[union-attr]
+    assert mended.job.advisor.steps_taken <= 1.3 * mended.training_plan.plan.steps  # type: ignore[union-attr]
 
 
 class Blows:
@@ -141,7 +141,7 @@ def test_no_more_updates_are_taken_than_max_steps_allows(prepared: PreparedData)
         held = run_of(prepared, **slow, train__max_steps=most)
         assert tried(held), "as is meant"
         assert held.trained.examples_seen <= most * held.training_plan.plan.phases[-1].rows_per_step
-        assert held.job.advisor.spent <= most  # type: ignore[union-attr]
+        assert held.job.advisor.steps_taken <= most  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
@@ -299,7 +299,7 @@ def test_a_policy_that_never_has_enough_stays_within_the_updates_of_the_run(
     greedy = f"{tmp_path}/mine.py:Greedy"
     fitted = run_of(prepared, control__policy=greedy, train__epochs=3)
     assert tried(fitted)
-    planned, spent = fitted.training_plan.plan.steps, fitted.job.advisor.spent  # type: ignore[union-attr]
+    planned, spent = fitted.training_plan.plan.steps, fitted.job.advisor.steps_taken  # type: ignore[union-attr]
     assert planned < spent <= 1.3 * planned
     # What it says of itself is what it did: the rows of all branches.
     rows = fitted.training_plan.plan.phases[-1].rows_per_step

@@ -59,7 +59,7 @@ class Kills:
             for process in psutil.Process().children(recursive=True):
                 # One that ended, and that nobody waited for, has no command line any more.
                 with contextlib.suppress(psutil.ZombieProcess):
-                    if any("_carry_out" in part for part in process.cmdline()):
+                    if any("_run_in_worker" in part for part in process.cmdline()):
                         os.kill(process.pid, signal.SIGKILL)
         return None
 

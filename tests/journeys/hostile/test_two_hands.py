@@ -23,7 +23,7 @@ CODE = """
 import fcntl, sys, termios
 fcntl.ioctl(2, termios.TIOCSCTTY, 0)
 import holdfast.pipeline.main as main
-from holdfast.terminal.progress import Show
+from holdfast.terminal.progress import RunDisplay
 from holdfast.core.errors import Interrupted
 from holdfast.recipe import Recipe, override
 
@@ -35,7 +35,7 @@ class Wait:
             sys.stdin.readline()
 
 for name in ("first", "second", "third"):
-    show = Show(False)
+    show = RunDisplay(False)
     try:
         main.train(override(Recipe(), sys.argv[1:]), main.Path(name),
                    listeners=[Wait(), show], checkpoint_every_s=0.0)
