@@ -130,7 +130,7 @@ class FitAdditions:
         parts = parts_of({name: settings})
         return (*parts.listeners(), *parts.listeners_for(self._plan.loaded))
 
-    def told(self, notches: int) -> tuple[Decision | Finding, ...]:
+    def notch_decisions(self, notches: int) -> tuple[Decision | Finding, ...]:
         """What is known of rows enriched by so many notches more."""
         with record_decisions() as log:
             enrich_plan(*self._enrich_arguments(notches))

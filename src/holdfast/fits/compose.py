@@ -57,7 +57,7 @@ from holdfast.recipe.resolution import resolve_recipe as resolve_all
 from holdfast.tasks.classes.encoding import EncodedTexts
 from holdfast.tasks.classes.extra_features_selection import fitted_columns
 from holdfast.tasks.classes.row_weights import group_weights, source_weights
-from holdfast.tasks.generation.samples import told, watches
+from holdfast.tasks.generation.samples import sample_decisions, watches
 from holdfast.training.machine.machine import use_threads
 from holdfast.training.plan import Phase, Plan, check_phase, evaluation_points
 from holdfast.training.task import Examples, ExtendableExamples, GrowingExamples, TrainingTask
@@ -106,7 +106,7 @@ def make_training_plan(
             *row_notes[0],
             *machine_notes,
             *plan_notes,
-            *told(
+            *sample_decisions(
                 resolved, training_plan.watch, splits.train, len(plan.evaluate_at), plan.rows_passed
             ),
             *row_notes[1],

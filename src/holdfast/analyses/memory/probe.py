@@ -42,7 +42,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.tasks.generation.losses import ChunkedOutput
 from holdfast.tasks.lm.losses import TokenOutput
-from holdfast.tasks.seq2seq.losses import wanted_of
+from holdfast.tasks.seq2seq.losses import target_tokens
 from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
@@ -335,7 +335,7 @@ def _target_log_probabilities(
     if isinstance(output, ChunkedOutput):
         return -output.losses, output.right
     logits = (output.logits if isinstance(output, TokenOutput) else output).float()
-    targets = batch["expected"] if "expected" in batch else wanted_of(batch)
+    targets = batch["expected"] if "expected" in batch else target_tokens(batch)
     log_probabilities = logits.gather(1, targets[:, None])[:, 0] - logits.logsumexp(dim=1)
     return log_probabilities, logits.argmax(dim=1) == targets
 

@@ -236,10 +236,10 @@ def both_parts(model: TextModel, table: Table) -> Outputs:
     outputs = answer(model, table)
     if not isinstance(model, TextWithExtraFeatures):
         return outputs
-    return beside(model.layer, outputs, table, model.classes)
+    return add_extra_features(model.layer, outputs, table, model.classes)
 
 
-def beside(
+def add_extra_features(
     layer: ExtraFeaturesLayer, outputs: Outputs, table: Table, classes: tuple[str, ...]
 ) -> Outputs:
     """The text part's outputs with what the side columns of the rows say."""
@@ -255,7 +255,7 @@ def _with_layer(run: Path, model: TextModel) -> TextModel:
     return TextWithExtraFeatures(model, load_extra_features(run / FOLDER))
 
 
-def plain(run: Path) -> Any:
+def load_plain_model(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved(model_of(run), 1).network.model
 

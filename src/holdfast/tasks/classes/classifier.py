@@ -238,11 +238,13 @@ def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, O
     probe = training_plan.probe
     valid_logits = _valid_logits(request.fitted, temperature)
     _, probe_logits = request.fitted.measure(training_plan.train, probe)
-    valid_both = _beside(request.fitted, valid_logits, training_plan.splits.valid_rows.table)
+    valid_both = _add_extra_features(
+        request.fitted, valid_logits, training_plan.splits.valid_rows.table
+    )
     valid = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), valid_both)
     labels = labels_of(training_plan.train)[probe]
     rows = training_plan.splits.train_rows.table.take(probe)
-    probe_both = _beside(request.fitted, probe_logits / temperature, rows)
+    probe_both = _add_extra_features(request.fitted, probe_logits / temperature, rows)
     train = _outputs(training_plan.train.rows[probe], labels, probe_both)
     return valid, train
 
@@ -258,7 +260,7 @@ def tell(split_rows: SplitRows) -> dict[str, Any]:
         logits = _valid_logits(fitted, temperature)[split_rows.positions]
     else:
         logits = split_rows.measure()[1] / temperature
-    both = _beside(fitted, logits, table)
+    both = _add_extra_features(fitted, logits, table)
     outputs = _outputs(table.column("row"), table.column("label"), both)
     return class_columns(outputs, fitted.training_plan.task.classes)
 
@@ -274,7 +276,7 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
     return np.asarray(logits / temperature + shift)
 
 
-def _beside(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
+def _add_extra_features(fitted: FittedModel, logits: Floats, table: Table) -> Floats:
     """The calibrated logits of these rows, with what their side columns say."""
     layer = fitted.extra_features.layer if fitted.extra_features else None
     return logits if layer is None else layer.add(logits, table, fitted.training_plan.task.classes)

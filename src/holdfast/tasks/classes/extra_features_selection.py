@@ -80,7 +80,7 @@ class FoldLosses:
     permuted: tuple[Floats, ...]
 
 
-def wanted(given: tuple[str, ...] | bool | None) -> tuple[ColumnRequest, ...]:
+def requested_columns(given: tuple[str, ...] | bool | None) -> tuple[ColumnRequest, ...]:
     """The columns that ``data.features`` names: none for ``false`` and for ``auto``, which only
     proposes. Raises ``RecipeError`` for ``true``."""
     if given is True:
@@ -93,7 +93,7 @@ def fitted_columns(given: tuple[str, ...] | bool | None, rows: Table) -> tuple[C
     """The columns that ``data.features`` names, as the training ``rows`` say that they are read.
 
     Raises ``DataError`` for one that cannot be read so, ``RecipeError`` where there is none."""
-    requests = wanted(given)
+    requests = requested_columns(given)
     check_has_columns(rows, requests)
     return tuple(fit_column(one, column_cells(rows, one.name)) for one in requests)
 

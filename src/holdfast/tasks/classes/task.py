@@ -35,9 +35,9 @@ from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.answers import (
     LABEL_TYPES,
-    beside,
+    add_extra_features,
     label_kind_of,
-    plain,
+    load_plain_model,
     use_fitted,
     use_runs,
 )
@@ -48,7 +48,7 @@ from holdfast.tasks.classes.encoding import (
     encode,
     forward,
 )
-from holdfast.tasks.classes.extra_features_selection import proposals, wanted
+from holdfast.tasks.classes.extra_features_selection import proposals, requested_columns
 from holdfast.tasks.classes.row_weights import with_groups_to_weigh
 from holdfast.tasks.labels import base as problems
 from holdfast.tasks.labels.base import LabelType, LoadedText
@@ -85,7 +85,7 @@ def _with_sources(table: Table, source: str, data: DataPart, like: Table | None)
 def _with_side(table: Table, source: str, data: DataPart, like: Table | None) -> Table:
     """The table with the cells of the side columns that the recipe names, or with findings of the
     columns that could be some (``auto``)."""
-    requests = wanted(data.features)
+    requests = requested_columns(data.features)
     if not requests and data.features != (AUTO,):
         return table
     if table.columns.label_kind != "class":
@@ -158,15 +158,17 @@ def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> Encod
     return encode(table, loaded.tokenizer, loaded.max_length, labels)
 
 
-def settle(loaded: LoadedClassifier, rows: Table, examples: EncodedTexts) -> LoadedClassifier:
+def fit_loaded(loaded: LoadedClassifier, rows: Table, examples: EncodedTexts) -> LoadedClassifier:
     """The model with the unit of the training rows' numbers."""
     label_type = label_type_of(rows.columns.label_kind)
     if label_type is None or not isinstance(loaded, LoadedText):
         return loaded
-    return problems.settle(loaded, rows, label_type)
+    return problems.fit_loaded(loaded, rows, label_type)
 
 
-def side(examples: EncodedTexts, loaded: LoadedClassifier, rows: Table) -> EncodedTexts:
+def transform_examples(
+    examples: EncodedTexts, loaded: LoadedClassifier, rows: Table
+) -> EncodedTexts:
     """Rows with their labels as the loop learns them."""
     return problems.in_unit(examples, loaded) if isinstance(loaded, LoadedText) else examples
 
@@ -198,7 +200,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         if request.training_plan.recipe.train.matmul == "onednn":
             use_onednn(saved.network)
         plain.append(answer(saved, table))
-        return plain[0] if layer is None else beside(layer, plain[0], table, saved.classes)
+        return (
+            plain[0] if layer is None else add_extra_features(layer, plain[0], table, saved.classes)
+        )
 
     scored = shared.score_classifier(request, reloaded, _forward)
     if layer is not None:
@@ -208,10 +212,14 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     return scored
 
 
-def tell(split_rows: SplitRows) -> dict[str, Any]:
+def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     label_type = label_type_of(label_kind_of(split_rows.fitted.training_plan))
-    return shared.tell(split_rows) if label_type is None else problems.tell(split_rows, label_type)
+    return (
+        shared.tell(split_rows)
+        if label_type is None
+        else problems.prediction_columns(split_rows, label_type)
+    )
 
 
 def _forward(
@@ -222,7 +230,7 @@ def _forward(
     return forward(network, loaded.tokenizer, loaded.max_length, training_plan.task.classes, table)
 
 
-def notices(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
+def check_examples(examples: EncodedTexts, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     return shared.truncation(examples, loaded)
 
 
@@ -258,17 +266,17 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    check_examples=notices,
+    check_examples=check_examples,
     listeners=listeners,
     save=save,
     score=score_rows,
-    prediction_columns=tell,
-    load_plain_model=plain,
+    prediction_columns=prediction_columns,
+    load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=problems.find_metric,
-    fit_loaded=settle,
-    transform_examples=side,
+    fit_loaded=fit_loaded,
+    transform_examples=transform_examples,
     facts=facts,
     refuse=refuse,
 )

@@ -162,7 +162,7 @@ def _measured(metric: TextMetric | None, sample: Sample, texts: list[str]) -> di
     return {metric.name: float("nan") if value is None else value}
 
 
-def told(
+def sample_decisions(
     recipe: Recipe, watch: WrittenSamples | None, train: Examples, evaluations: int, work: int
 ) -> Decisions:
     """How written code is run, and what is written at the evaluation points."""

@@ -29,7 +29,7 @@ from holdfast.metrics.resample import (
 )
 from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.generation.losses import token_losses
-from holdfast.tasks.seq2seq.losses import wanted_of
+from holdfast.tasks.seq2seq.losses import target_tokens
 from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
 
@@ -162,7 +162,7 @@ def token_chances(
             for batch_rows in order:
                 batch = device_batch(task, examples, batch_rows, device)
                 output = task.forward(network, batch)
-                expected = batch["expected"] if "expected" in batch else wanted_of(batch)
+                expected = batch["expected"] if "expected" in batch else target_tokens(batch)
                 losses = token_losses(logits_of(output), expected)
                 parts.append(torch.exp(-losses).double().cpu().numpy())
                 owner.append(np.repeat(np.asarray(batch_rows), batch["counts"].cpu().numpy()))

@@ -108,7 +108,7 @@ def make_task(
     return ImageClassification(table.classes, shared.watched(metric, table.classes))
 
 
-def notices(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...]:
+def check_examples(examples: EncodedImages, loaded: LoadedVision) -> tuple[Finding, ...]:
     """Pictures that are decoded again for every batch, which takes longer."""
     if examples.pixels.cached or not len(examples):
         return ()
@@ -220,7 +220,7 @@ class ImagePredictor(SavedModels[VisionModel]):
         return network.model
 
 
-def plain(run: Path) -> Any:
+def load_plain_model(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved_vision(model_of(run)).network.model
 
@@ -291,12 +291,12 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    check_examples=notices,
+    check_examples=check_examples,
     listeners=shared.listeners,
     save=shared.save,
     score=score_rows,
     prediction_columns=shared.tell,
-    load_plain_model=plain,
+    load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
     given_splits=sides,

@@ -128,7 +128,7 @@ def loaded_for(recipe: Recipe, loaded: LoadedClassifier) -> LoadedText:
     )
 
 
-def settle(loaded: LoadedText, rows: Table, label_type: LabelType) -> LoadedText:
+def fit_loaded(loaded: LoadedText, rows: Table, label_type: LabelType) -> LoadedText:
     """The model with the unit of a fit's training rows."""
     scale = label_type.scale(rows)
     return replace(loaded, scale=scale, decisions=(*loaded.decisions, *label_type.decisions(scale)))
@@ -195,7 +195,9 @@ def listeners(training_plan: TrainingPlan, label_type: LabelType) -> tuple[HeadR
     return (HeadRefit(fit, first=first),)
 
 
-def ask(label_type: LabelType, saved: SavedClassifier, table: Table, scale: Scale) -> RawOutputs:
+def predict_rows(
+    label_type: LabelType, saved: SavedClassifier, table: Table, scale: Scale
+) -> RawOutputs:
     """The saved model's answers, in the form of the loop; labels are zeros where none are given."""
     outputs = len(saved.classes)
     examples, raw = run_texts(saved.network, saved.tokenizer, saved.max_length, outputs, table)
@@ -220,7 +222,7 @@ def score_rows(request: ScoringRequest, label_type: LabelType) -> ScoringResult:
     if training_plan.recipe.train.matmul == "onednn":
         use_onednn(saved.network)
     outputs = label_type.score_inputs(
-        ask(label_type, saved, table, scale), training_plan.recipe, scale
+        predict_rows(label_type, saved, table, scale), training_plan.recipe, scale
     )
     test = label_type.score(outputs, names)
     score_s = time.perf_counter() - start
@@ -262,7 +264,7 @@ def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any
     }
 
 
-def tell(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
+def prediction_columns(split_rows: SplitRows, label_type: LabelType) -> dict[str, Any]:
     """What the kept state says of training or validation rows."""
     training_plan, examples, table = (
         split_rows.fitted.training_plan,

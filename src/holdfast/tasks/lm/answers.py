@@ -104,7 +104,7 @@ class CausalLMPredictor(GenerationPredictor):
         return score_tokens(self.measure(self.encoded(table)[0], table))
 
 
-def plain(run: Path) -> Any:
+def load_plain_model(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved_causal(model_of(run))[0].plain
 

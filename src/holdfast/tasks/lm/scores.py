@@ -335,7 +335,7 @@ def _predictions(
     return _columns(table, examples, losses, written)
 
 
-def tell(split_rows: SplitRows) -> dict[str, Any]:
+def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedTokens)

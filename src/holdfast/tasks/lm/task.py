@@ -24,10 +24,10 @@ from holdfast.plan.defaults import model_size
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks.generation.base import find_text_metric, save_plain
 from holdfast.tasks.generation.samples import text_metric_of, watched_positions
-from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, plain, use_fitted, use_runs
+from holdfast.tasks.lm.answers import EVERY_TOKEN, LOSS, load_plain_model, use_fitted, use_runs
 from holdfast.tasks.lm.generation import answer_length, closing, stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
-from holdfast.tasks.lm.scores import answers_of, sample_of, score_rows, tell, watched
+from holdfast.tasks.lm.scores import answers_of, prediction_columns, sample_of, score_rows, watched
 
 if TYPE_CHECKING:
     from holdfast.models.base import LoadedModel
@@ -112,7 +112,7 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
     return encode(table, loaded.tokenizer, loaded.max_length)
 
 
-def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
+def transform_examples(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
     """Raises ``DataError`` where nothing is left to learn from."""
     if len(rows) and not len(examples):
         raise DataError(
@@ -124,7 +124,7 @@ def side(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedT
     return examples
 
 
-def watch(
+def choose_samples(
     loaded: LoadedCausal, splits: EncodedSplits, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
@@ -159,7 +159,7 @@ def make_task(
     return CausalLM(pad_id=pad, pack=recipe.train.pack, chunk=chunk_size(recipe, loaded))
 
 
-def notices(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Finding, ...]:
+def check_examples(examples: EncodedTokens, loaded: LoadedModel) -> tuple[Finding, ...]:
     """Training rows that were cut, or of which no answer is left."""
     findings = []
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
@@ -201,16 +201,16 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    check_examples=notices,
+    check_examples=check_examples,
     save=save_plain,
     score=score_rows,
-    prediction_columns=tell,
-    load_plain_model=plain,
+    prediction_columns=prediction_columns,
+    load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_text_metric,
-    choose_samples=watch,
+    choose_samples=choose_samples,
     general=general,
-    transform_examples=side,
+    transform_examples=transform_examples,
     refuse=refuse,
 )

@@ -215,7 +215,9 @@ class SequenceToSequence:
         them."""
         inputs = {name: value for name, value in batch.items() if name != "counts"}
         if self.chunk is not None:
-            row_losses = network.losses_at(expected=wanted_of(batch), together=self.chunk, **inputs)
+            row_losses = network.losses_at(
+                expected=target_tokens(batch), together=self.chunk, **inputs
+            )
             return ChunkedOutput(*row_losses)
         logits: torch.Tensor = network.logits_at(**inputs)
         return logits
@@ -225,7 +227,7 @@ class SequenceToSequence:
         tokens = (
             output.losses
             if isinstance(output, ChunkedOutput)
-            else token_losses(output, wanted_of(batch))
+            else token_losses(output, target_tokens(batch))
         )
         return mean_of_each(tokens, batch["counts"])
 
@@ -242,7 +244,7 @@ class SequenceToSequence:
         """Target tokens, and those that were the likeliest, of each row [batch, 2]."""
         if isinstance(output, ChunkedOutput):
             return right_of_each(output.right, batch["counts"])
-        return right_tokens(output, wanted_of(batch), batch["counts"])
+        return right_tokens(output, target_tokens(batch), batch["counts"])
 
     def measure(
         self, losses: Floats, kept: Floats, examples: EncodedPairs, positions: Sequence[int] | Ints
@@ -251,6 +253,6 @@ class SequenceToSequence:
         return measure_tokens(losses, kept)
 
 
-def wanted_of(batch: Batch) -> torch.Tensor:
+def target_tokens(batch: Batch) -> torch.Tensor:
     """The target tokens of a batch, row by row [targets]."""
     return batch["labels"].flatten()[batch["where"]]

@@ -248,7 +248,7 @@ def _predictions(sample: SampledRows, outputs: TokenOutputs, texts: list[str]) -
     return texts_column_block(sample.table, sample.examples, outputs.losses, written)
 
 
-def tell(split_rows: SplitRows) -> dict[str, Any]:
+def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
     """The losses of training or validation rows by the kept state; no text is written."""
     examples, table = split_rows.examples, split_rows.table
     assert isinstance(examples, EncodedPairs)

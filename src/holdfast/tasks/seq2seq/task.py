@@ -65,9 +65,9 @@ from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, enco
 from holdfast.tasks.seq2seq.scores import (
     SampledRows,
     encode_rows,
+    prediction_columns,
     score_rows,
     scores_of,
-    tell,
     writing_of,
 )
 
@@ -96,17 +96,17 @@ def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     return load_seq2seq(model.name, load_options(recipe), max_target_length=model.max_target_length)
 
 
-def settle(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
+def fit_loaded(loaded: LoadedSeq2Seq, rows: Table, examples: EncodedPairs) -> LoadedSeq2Seq:
     """The model with the length that the training targets ask for."""
     return limit_by_targets(loaded, examples.target_sizes)
 
 
-def side(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
+def transform_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq, rows: Table) -> EncodedPairs:
     """Rows with their targets cut at that length."""
     return examples.limited(loaded.max_target_length, loaded.n_end_tokens)
 
 
-def watch(
+def choose_samples(
     loaded: LoadedSeq2Seq, splits: EncodedSplits, recipe: Recipe, probe_rows: int
 ) -> WrittenSamples:
     """The rows for which texts are written while the run learns, or at its end."""
@@ -141,7 +141,7 @@ def make_task(
     return SequenceToSequence(int(loaded.tokenizer.pad_token_id), chunk)
 
 
-def notices(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
+def check_examples(examples: EncodedPairs, loaded: LoadedSeq2Seq) -> tuple[Finding, ...]:
     """Sources and targets that were cut, and rows without anything to learn, all counted."""
     n = max(1, len(examples))
     limits = (
@@ -269,7 +269,7 @@ class Seq2SeqPredictor(GenerationPredictor):
         return scores_of(outputs, generated, recipe.seed, extra=extra_metrics(recipe))
 
 
-def plain(run: Path) -> Any:
+def load_plain_model(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved_seq2seq(model_of(run))[0].plain
 
@@ -310,15 +310,15 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    check_examples=notices,
+    check_examples=check_examples,
     save=save_plain,
     score=score_rows,
-    prediction_columns=tell,
-    load_plain_model=plain,
+    prediction_columns=prediction_columns,
+    load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_text_metric,
-    choose_samples=watch,
-    fit_loaded=settle,
-    transform_examples=side,
+    choose_samples=choose_samples,
+    fit_loaded=fit_loaded,
+    transform_examples=transform_examples,
 )

@@ -198,7 +198,7 @@ class TagPredictor(SavedModels[TextModel]):
         return examples, word_outputs(model.network, examples, task)[:, order]
 
 
-def plain(run: Path) -> Any:
+def load_plain_model(run: Path) -> Any:
     """The model of a finished run."""
     return load_saved_tagger(model_of(run)).network.model
 

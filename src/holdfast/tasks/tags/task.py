@@ -43,7 +43,7 @@ from holdfast.tasks.classes.baseline import MAJORITY, PROBE
 from holdfast.tasks.classes.classifier import classifier, probe_network
 from holdfast.tasks.tags.answers import (
     calibrated,
-    plain,
+    load_plain_model,
     task_of,
     unread_tag,
     use_fitted,
@@ -142,7 +142,7 @@ def find_metric(name: str) -> Metric:
     )
 
 
-def notices(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
+def check_examples(examples: EncodedWords, loaded: LoadedClassifier) -> tuple[Finding, ...]:
     """Words of training sentences that are not read, and tags that no training word has."""
     findings: list[Finding] = []
     names = loaded.network.classes
@@ -294,7 +294,7 @@ def _other_rows(request: ScoringRequest, temperature: float, unread: int) -> dic
     return {name: scored(*split_inputs).to_json() for name, split_inputs in inputs.items()}
 
 
-def tell(split_rows: SplitRows) -> dict[str, Any]:
+def prediction_columns(split_rows: SplitRows) -> dict[str, Any]:
     """What the kept state says of training or validation sentences, calibrated."""
     fitted, examples = split_rows.fitted, words_in(split_rows.examples)
     training_plan, names = fitted.training_plan, fitted.training_plan.task.classes
@@ -385,12 +385,12 @@ DEFINITION = TaskDefinition(
     load=load,
     encode=encode_rows,
     make_task=make_task,
-    check_examples=notices,
+    check_examples=check_examples,
     listeners=listeners,
     save=save,
     score=score_rows,
-    prediction_columns=tell,
-    load_plain_model=plain,
+    prediction_columns=prediction_columns,
+    load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
     find_metric=find_metric,
