@@ -173,7 +173,7 @@ def _searched(call: ast.Call, by: str) -> str:
     said, home = ast.unparse(call), by.rpartition(".")[0]
     if said.startswith("importlib.import_module(f'{__name__}."):
         return f"{by}."
-    if not said.startswith("modules_of("):
+    if not said.startswith("import_modules("):
         return ""
     if "rpartition" in said:
         return f"{home}."

@@ -69,7 +69,7 @@ def _failsafe(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             self._disabled = True
             output = functools.partial(self._output, *arguments)
-            self._guard.disable(name, error, self._watch or watch, output)
+            self._guard.step_aside(name, error, self._watch or watch, output)
             return default
 
     return call

@@ -176,7 +176,7 @@ class Guard:
             self._log(f"{left_out.what}: {left_out.chosen} ({left_out.because})")
         return write_report(self._watch.folder)
 
-    def add_decision(self, decision: Decision) -> None:
+    def promise(self, decision: Decision) -> None:
         """A choice made before the run has a folder; written when it begins."""
         self._pending_decisions.append(decision)
 
@@ -210,7 +210,7 @@ class Guard:
         path = self.report()
         self._log(f"{self.verdict.label.replace('_', ' ')}; report: {path}")
 
-    def disable(
+    def step_aside(
         self, hook: str, error: Exception, watch: TrainerRun | None, output: Callable[[], Path]
     ) -> None:
         """Tell a failure of the guard's own in ``hook``, and note it in ``events.jsonl``: of the

@@ -130,7 +130,7 @@ class ModuleRows:
         because = "a LightningModule's loss lies in there"
         if logits:
             because = "given to lightning_callback"
-        guard.add_decision(Decision("losses of rows", loss_source, because))
+        guard.promise(Decision("losses of rows", loss_source, because))
         self.classes = 0
         self.formula: Formula | None = None
         self._trainer, self._module, self._logits = trainer, module, logits

@@ -215,7 +215,7 @@ class TrainerRows:
         if isinstance(sets, dict):
             name = next(iter(sets))
             because = f"the trainer has several sets: {', '.join(sets)}"
-            guard.add_decision(Decision("evaluation rows", str(name), because))
+            guard.promise(Decision("evaluation rows", str(name), because))
         loader = trainer.get_eval_dataloader(name)
         n_valid = count_rows(loader.dataset, "the evaluation rows")
         if not n_valid:
@@ -235,7 +235,7 @@ class TrainerRows:
         loss_source = (
             f"the formula for {self.formula.name}" if self.formula else "the trainer's own"
         )
-        guard.add_decision(Decision("losses of rows", loss_source, because))
+        guard.promise(Decision("losses of rows", loss_source, because))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def setfit_run(guard: GuardHandle, owner: Any, steps: int, pairs: int) -> Foreig
     """A run of SetFit's ``Trainer``; ``pairs`` are its rows of an epoch."""
     rows = EmbeddedRows(guard, owner)
     body = owner.model.model_body
-    guard.add_decision(
+    guard.promise(
         Decision(
             "losses of rows",
             f"a {type(rows.head).__name__} on the embeddings",

@@ -125,7 +125,7 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             f"{len(held_out)} of {len(training) + len(held_out)} training rows held out"
         )
         because = f"the trainer had none (hold_out={share:g}); exact copies stay on one side"
-        guard.add_decision(Decision("evaluation rows", held_out_words, because))
+        guard.promise(Decision("evaluation rows", held_out_words, because))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer, checkpoint = calling_trainer(self)
