@@ -154,7 +154,7 @@ def _rows(n: int, wrong: int, name: str, other: str) -> tuple[list[Any], list[An
 def test_a_class_that_people_call_otherwise_is_told_from_one_that_is_often_wrong() -> None:
     known = _rows(100, 8, "spam", "ham")
     (one,) = renamed_classes(known, _rows(80, 79, "spam", "ham"))
-    assert (one.name, one.other, one.n, one.n_same, one.n_other) == ("spam", "ham", 80, 1, 79)
+    assert (one.name, one.other, one.n, one.same, one.most) == ("spam", "ham", 80, 1, 79)
     # Wrong in most of its answers is no other name; nor is what was never right.
     assert renamed_classes(known, _rows(80, 60, "spam", "ham")) == ()
     assert renamed_classes(_rows(100, 70, "spam", "ham"), _rows(80, 79, "spam", "ham")) == ()
