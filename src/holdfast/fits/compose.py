@@ -138,18 +138,8 @@ def _training_plan(
 ) -> TrainingPlan:
     """What the network computes and writes, whether that has room here, and what of it is kept."""
     prepared, loaded, splits = parts.prepared, parts.loaded, parts.splits
-    definition, network, learnt, plan = (
-        prepared.definition,
-        loaded.network,
-        splits.training_examples,
-        forms.plan,
-    )
-    general = method_parts(recipe).add_general_rows
-    if general is not None and splits.general_rows is not None:
-        general_rows = splits.general_rows
-        plan = _map_finetuning(
-            plan, lambda one: replace(one, source=general(one.source, general_rows))
-        )
+    definition, network, learnt = prepared.definition, loaded.network, splits.training_examples
+    plan = _with_general_rows(forms.plan, splits, recipe)
     # Asked before anything is passed through the network.
     refuse_clearly_too_large(network, plan.phases, shards=_shards(recipe))
     _check_half(recipe, plan)
@@ -336,6 +326,16 @@ def _map_finetuning(plan: Plan, change: Callable[[Phase], Phase]) -> Plan:
     """The plan with its fine-tuning changed."""
     phases = (change(one) if one.name == FINETUNE else one for one in plan.phases)
     return replace(plan, phases=tuple(phases))
+
+
+def _with_general_rows(plan: Plan, splits: EncodedSplits, recipe: ResolvedRecipe) -> Plan:
+    """The plan whose fine-tuning passes general rows too, where a method holds on to them so."""
+    add_general, general_rows = method_parts(recipe).add_general_rows, splits.general_rows
+    if add_general is None or general_rows is None:
+        return plan
+    return _map_finetuning(
+        plan, lambda one: replace(one, source=add_general(one.source, general_rows))
+    )
 
 
 def _with_teacher(plan: Plan, parts: _FitParts, recipe: ResolvedRecipe, task: TrainingTask) -> Plan:

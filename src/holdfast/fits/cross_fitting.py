@@ -154,13 +154,7 @@ def cross_fit(
             file = fold_file(checkpoints, place, fold.number)
             state = file.load(*UNUSED) if place.resume else None
             if state is None:
-                of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
-                fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
-                with decisions_to(None):
-                    run = replace(
-                        _run_fold(fold_data, of_fold, training_plan, accelerator),
-                        held_out=fold.held_out,
-                    )
+                run = _answer_fold(prepared, extend, rows, fold, training_plan, accelerator)
                 file.save(run.to_state())
             else:
                 run = FoldRun.from_state(state)
@@ -170,6 +164,14 @@ def cross_fit(
         return join_folds(runs, training_plan.plan, len(rows))
 
     fitted = run_fit(training_plan, start, into=into, listeners=listeners, folds=evaluate_folds)
+    return _with_fold_costs(fitted, runs, earlier_seconds)
+
+
+def _with_fold_costs(
+    fitted: FittedModel, runs: Sequence[FoldRun], earlier_seconds: float
+) -> FittedModel:
+    """The fit with what its folds cost added to its own: rows passed, seconds of looking and of
+    judging, and ``earlier_seconds``, of the folds that were finished before it was continued."""
     trained = fitted.trained
     fold_totals = {name: sum(getattr(run, name) for run in runs) for name in TOTAL_KEYS}
     totals = {name: getattr(trained, name) + value for name, value in fold_totals.items()}
@@ -196,6 +198,23 @@ def _refuse_averages(training_plan: TrainingPlan) -> None:
 def fold_seed(prepared: PreparedData) -> int:
     """Of the folds."""
     return derive_seed(prepared.recipe.seed, "cross-fit")
+
+
+def _answer_fold(
+    prepared: PreparedData,
+    extend: Extend | None,
+    rows: Ints,
+    fold: Fold,
+    full_plan: TrainingPlan,
+    accelerator: Accelerator,
+) -> FoldRun:
+    """The run that answers a ``fold``, whose places are among ``rows``, on what ``extend`` prepares
+    for it; nobody is told what is decided in it."""
+    of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
+    fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
+    with decisions_to(None):
+        run = _run_fold(fold_data, of_fold, full_plan, accelerator)
+    return replace(run, held_out=fold.held_out)
 
 
 def _run_fold(

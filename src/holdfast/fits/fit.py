@@ -287,17 +287,11 @@ def make_job(
     """The loop's job, on a network that may learn now; and the listeners that its kind of task
     brought."""
     place = place or FitPlace()
-    task_listeners, network = (
-        training_plan.definition.listeners(training_plan),
-        training_plan.loaded.network,
-    )
+    network = training_plan.loaded.network
+    task_listeners = training_plan.definition.listeners(training_plan)
     additions = FitAdditions(training_plan)
     choose, advisor = deciders(training_plan, task_listeners, additions)
-    if training_plan.recipe.train.shard == "full":
-        shard_network(network, accelerator, training_plan.recipe.train.precision)
-    else:
-        network.to(accelerator.device)
-        detach_trainable(network, training_plan.prepared.loaded.network)
+    _place_network(training_plan, accelerator)
     job = Job(
         network=network,
         task=training_plan.task,
@@ -331,6 +325,17 @@ def make_job(
         overhead_s=_other_seconds(training_plan, place.test_rows, network, accelerator.device),
     )
     return job, task_listeners
+
+
+def _place_network(training_plan: TrainingPlan, accelerator: Accelerator) -> None:
+    """Bring the fit's network to where it learns, spread over the processes or whole; what learns
+    shares no memory with the network that was prepared."""
+    network = training_plan.loaded.network
+    if training_plan.recipe.train.shard == "full":
+        shard_network(network, accelerator, training_plan.recipe.train.precision)
+    else:
+        network.to(accelerator.device)
+        detach_trainable(network, training_plan.prepared.loaded.network)
 
 
 def _listeners(training_plan: TrainingPlan, accelerator: Accelerator) -> Iterator[Any]:

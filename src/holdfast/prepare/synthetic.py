@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from holdfast.core.records import Decision, Floats, Ints, softmax
 from holdfast.core.seeds import generator
 from holdfast.data.labels.spelling import label_words
 from holdfast.data.source import read_source
-from holdfast.data.table import Table, added_texts
+from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, fit_probe, stratified_folds
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.recipe.parts import SynthesizePart
@@ -36,6 +36,24 @@ FOLDS = 5
 # So many are made for each that may be learned from: most are refused.
 SPARE = 4
 SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _SiftedTexts:
+    """The new texts that were ``made``, the ``accepted`` ones of them, and how many were
+    ``refused`` for which reason."""
+
+    made: Sequence[NewText] = ()
+    accepted: Sequence[NewText] = ()
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> str:
+        """How many there were and what became of them, in words."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
+        return (
+            f"{len(self.made)} were made, {len(self.accepted)} passed ({reasons or 'none refused'})"
+        )
 
 
 def with_synthetic(
@@ -59,66 +77,32 @@ def with_synthetic(
     candidates = _make_candidates(options, prepared, texts, labels, folds)
     all_texts = [text for table in known for text in table.column("text")]
     if not candidates:
-        return _with_summary(
-            prepared, "none", "nothing could be made of these rows", candidates, [], {}, None
-        )
+        because = "nothing could be made of these rows"
+        return _with_summary(prepared, "none", because, _SiftedTexts(), None)
     row_vectors = last_layer_vectors(prepared, prepared.examples)
-    candidate_rows = added_texts(
-        rows, [m.text for m in candidates], [m.label for m in candidates], origin="synthetic"
-    )
-    candidate_vectors = last_layer_vectors(
-        prepared, prepared.definition.encode(candidate_rows.table, prepared.loaded, prepared.recipe)
-    )
-    classes = len(rows.classes)
+    candidate_vectors = _vectors_of_new(prepared, candidates)
     probabilities = _candidate_probabilities(
-        candidates, candidate_vectors, row_vectors[train], labels, folds, classes, seed
+        candidates, candidate_vectors, row_vectors[train], labels, folds, len(rows.classes), seed
     )
-    selection = sift(
-        candidates,
-        all_texts,
-        candidate_vectors,
-        probabilities,
-        max(1, int(options.share * len(train))),
-    )
+    most = max(1, int(options.share * len(train)))
+    selection = sift(candidates, all_texts, candidate_vectors, probabilities, most)
     accepted = [candidates[i] for i in selection.kept]
-    counts = (
-        f"{len(candidates)} were made, {len(accepted)} passed "
-        f"({_rejection_text(selection.refused)})"
-    )
+    sifted = _SiftedTexts(candidates, accepted, selection.refused)
     if not accepted:
-        return _with_summary(
-            prepared, "none", counts, candidates, accepted, selection.refused, None
-        )
+        return _with_summary(prepared, "none", sifted.counts, sifted, None)
+    accepted_vectors = candidate_vectors[selection.kept]
     gain = _measure_gain(
-        prepared,
-        row_vectors,
-        candidate_vectors[selection.kept],
-        accepted,
-        train,
-        valid,
-        options.weight,
+        prepared, row_vectors, accepted_vectors, accepted, train, valid, options.weight
     )
-    gain_text = (
-        f"the probe's log loss on the {gain.n} validation rows falls by {gain.value:+.4f} "
-        f"({gain.low:+.4f} to {gain.high:+.4f})"
+    because = (
+        f"{sifted.counts}; the probe's log loss on the {gain.n} validation rows falls by "
+        f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
     )
     if not gain.low > 0:
-        because = f"{counts}; {gain_text}, which may be chance"
-        return _with_summary(
-            prepared, "none", because, candidates, accepted, selection.refused, gain
-        )
-    more = added_texts(
-        rows,
-        [one.text for one in accepted],
-        [one.label for one in accepted],
-        origin="synthetic",
-        weights=options.weight,
-    )
-    prepared = prepared.extended(more)
-    because = f"{counts}; {gain_text}"
-    return _with_summary(
-        prepared, f"{len(accepted)}", because, candidates, accepted, selection.refused, gain
-    )
+        because = f"{because}, which may be chance"
+        return _with_summary(prepared, "none", because, sifted, gain)
+    extended = prepared.extended(_added_rows(rows, accepted, options.weight))
+    return _with_summary(extended, f"{len(accepted)}", because, sifted, gain)
 
 
 def _make_candidates(
@@ -174,6 +158,19 @@ def read_templates(path: str, classes: Sequence[str]) -> dict[int, list[str]]:
     return templates
 
 
+def _added_rows(like: Table, new_texts: Sequence[NewText], weight: float = 1.0) -> AddedRows:
+    """New texts as rows beside those of ``like``."""
+    texts, labels = [one.text for one in new_texts], [one.label for one in new_texts]
+    return added_texts(like, texts, labels, origin="synthetic", weights=weight)
+
+
+def _vectors_of_new(prepared: PreparedData, new_texts: Sequence[NewText]) -> Floats:
+    """The features [m, width] of new texts, by the untouched model."""
+    table = _added_rows(prepared.rows, new_texts).table
+    encoded = prepared.definition.encode(table, prepared.loaded, prepared.recipe)
+    return last_layer_vectors(prepared, encoded)
+
+
 def _candidate_probabilities(
     candidates: Sequence[NewText],
     candidate_vectors: Floats,
@@ -222,32 +219,26 @@ def _measure_gain(
     return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))
 
 
-def _rejection_text(rejected: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "none refused"
-
-
 def _with_summary(
     prepared: PreparedData,
     count_text: str,
     because: str,
-    candidates: Sequence[NewText],
-    accepted: Sequence[NewText],
-    rejected: Mapping[str, int],
+    sifted: _SiftedTexts,
     gain: Difference | None,
 ) -> PreparedData:
     """What is prepared, with what was decided and the first of the rows that passed."""
     classes = prepared.rows.classes
     block: dict[str, Any] = {
-        "made": dict(Counter(one.by for one in candidates)),
-        "passed": len(accepted),
-        "refused": dict(rejected),
+        "made": dict(Counter(one.by for one in sifted.made)),
+        "passed": len(sifted.accepted),
+        "refused": dict(sifted.refused),
         "used": count_text != "none",
         "gain": None
         if gain is None
         else {"value": gain.value, "low": gain.low, "high": gain.high, "n": gain.n},
         "rows": [
             {"text": one.text, "label": classes[one.label], "by": one.by}
-            for one in accepted[:SHOWN]
+            for one in sifted.accepted[:SHOWN]
         ],
     }
     notify(Decision("synthetic rows", count_text, because, prominent=True))

@@ -42,36 +42,19 @@ def study_block(
     search: SearchLoop, search_verdict: SearchVerdict, context: SearchContext, where: str
 ) -> dict[str, Any]:
     """Everything that a search found, in plain values; ``where`` its study lies."""
-    results, plan, expected, best = (
-        search.results,
-        search.plan,
-        search_verdict.expected,
-        search_verdict.winner,
-    )
-    # Of every form of the model among the whole trials, measured once.
-    forms = {
-        str(_model_settings(result)): _model_settings(result)
-        for result in results
-        if result.is_fully_scored
-    }
-    times = {key: latency_ms(context, settings) for key, settings in forms.items()}
+    results, plan, best = search.results, search.plan, search_verdict.winner
+    scored = [result for result in results if result.is_fully_scored]
+    times = _form_times(context, scored)
     stored = search.trials.study.get_trials(deepcopy=False)
     return {
         "trials": len(results),
         "best": best.number,
         "metric": plan.metric,
         "higher_is_better": plan.metric == "accuracy",
-        "expected_test": _interval(expected),
+        "expected_test": _interval(search_verdict.expected),
         "optimism": _interval(search_verdict.optimism),
         "noise": search_verdict.noise,
-        "evidence": {
-            "trial": search_verdict.most_promising.number,
-            "expected_gain": search_verdict.gain,
-            "p_value": search_verdict.p_value,
-            "p_average": search_verdict.p_average,
-            "level": LEVEL,
-            "test": "one-sided paired t-tests, Holm's correction for all trials and their average",
-        },
+        "evidence": _evidence(search_verdict),
         "because": search_verdict.because,
         "settings": dict(best.settings),
         "seen": _number(best.value(plan.metric)),
@@ -94,13 +77,27 @@ def study_block(
             for result in results
         ],
         "importance": importance(stored, plan.seed),
-        "pareto": _pareto(
-            [result for result in results if result.is_fully_scored],
-            search_verdict,
-            plan.metric,
-            times,
-        ),
+        "pareto": _pareto(scored, search_verdict, plan.metric, times),
         "seconds": round(sum(result.seconds for result in results), 3),
+    }
+
+
+def _form_times(context: SearchContext, scored: Sequence[TrialResult]) -> dict[str, float]:
+    """The time of an answer of every form of the model among the whole trials, each measured
+    once."""
+    forms = {str(_model_settings(one)): _model_settings(one) for one in scored}
+    return {form: latency_ms(context, settings) for form, settings in forms.items()}
+
+
+def _evidence(search_verdict: SearchVerdict) -> dict[str, Any]:
+    """Whether any trial is better than the default, and by which test."""
+    return {
+        "trial": search_verdict.most_promising.number,
+        "expected_gain": search_verdict.gain,
+        "p_value": search_verdict.p_value,
+        "p_average": search_verdict.p_average,
+        "level": LEVEL,
+        "test": "one-sided paired t-tests, Holm's correction for all trials and their average",
     }
 
 
