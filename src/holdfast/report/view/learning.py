@@ -96,19 +96,9 @@ def learning(
         scripted=scripted,
         left=_discarded_curves(stretches, LOSS_KEYS),
     )
-    accuracy = replace(
-        loss,
-        key=f"{key}-{rate}",
-        title=f"{metric_name(rate)} over the run",
-        metric=rate,
-        series=_with_values(rates),
-        left=_discarded_curves(
-            stretches, {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}
-        ),
-    )
     return LearningView(
         loss=draw_curves(loss),
-        accuracy=draw_curves(accuracy),
+        accuracy=draw_curves(_rate_chart(f"{key}-{rate}", loss, rate, rates, stretches)),
         legend=tuple((s.style, s.name) for s in shown),
         evaluations=tuple(
             _evaluation_line(evaluation, [*losses, *rates], i, best)
@@ -139,6 +129,25 @@ def _lines(
         for style in LOSS_KEYS
     ]
     return losses, rates
+
+
+def _rate_chart(
+    key: str,
+    loss: CurvesChart,
+    rate: str,
+    rates: list[ChartSeries],
+    stretches: list[list[Mapping[str, object]]],
+) -> CurvesChart:
+    """The chart of the rate, over the same steps as that of the ``loss``."""
+    left = {"train": ("train_metrics", rate), "valid": ("valid_metrics", rate)}
+    return replace(
+        loss,
+        key=key,
+        title=f"{metric_name(rate)} over the run",
+        metric=rate,
+        series=_with_values(rates),
+        left=_discarded_curves(stretches, left),
+    )
 
 
 def gap(run: RunFiles) -> GapView:

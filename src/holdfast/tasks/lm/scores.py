@@ -90,11 +90,8 @@ class _Sample:
 def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, and the untuned model beside it."""
     start = time.perf_counter()
-    training_plan, table, device = (
-        request.training_plan,
-        request.table,
-        request.fitted.job.accelerator.device,
-    )
+    training_plan, table = request.training_plan, request.table
+    device = request.fitted.job.accelerator.device
     saved, tokenizer = load_saved_causal(request.run / MODEL)
     length, task = training_plan.loaded.max_length, training_plan.task
     assert length is not None
@@ -113,7 +110,6 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
         written = {
             split: _answers(training_plan, saved, tokenizer, s) for split, s in samples.items()
         }
-    tuned = {split: list(made.texts) for split, made in written.items()}
     after = right_sentences(saved, tokenizer, device)
     saved.cpu()
     valid, probe = _other_rows(request)
@@ -122,21 +118,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     )
     assert isinstance(untuned, CausalNetwork)
     before = _measured(request, untuned, examples, groups)
-    first: dict[str, GeneratedTexts | None] = dict.fromkeys(samples)
-    # A learnt prompt stands before every call of the model, and generation calls it for each token.
-    if not has_prompt(untuned):
-        with stage("generating texts by the base model"):
-            first.update(
-                {
-                    split: _answers(training_plan, untuned, tokenizer, s)
-                    for split, s in samples.items()
-                }
-            )
+    first = _base_answers(training_plan, untuned, tokenizer, samples)
     generated = {
-        split: _generated(
-            samples[split], tuned[split], None if base_texts is None else list(base_texts.texts)
-        )
-        for split, base_texts in first.items()
+        split: _generated(sample, written[split], first[split]) for split, sample in samples.items()
     }
     with stage("asking the base model with examples"):
         few = _few_shot(request, untuned, tokenizer, outputs, samples["test"])
@@ -148,7 +132,9 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     split_scores = {"valid": score_tokens(valid), "train_probe": score_tokens(probe)}
     blocks = _blocks(request, tests, brief(score_tokens(before)), test, split_scores)
     seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    predictions = _predictions(table, examples, losses, samples["test"], tuned["test"])
+    predictions = _predictions(
+        table, examples, losses, samples["test"], list(written["test"].texts)
+    )
     return ScoringResult(blocks, _left_out(examples), seconds, predictions=predictions)
 
 
@@ -259,6 +245,23 @@ def _answers(
     )
 
 
+def _base_answers(
+    training_plan: TrainingPlan,
+    untuned: CausalNetwork,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Mapping[str, _Sample],
+) -> Mapping[str, GeneratedTexts | None]:
+    """The start model's texts for each sample, none where it has a learnt prompt."""
+    # A learnt prompt stands before every call of the model, and generation calls it for each token.
+    if has_prompt(untuned):
+        return dict.fromkeys(samples)
+    with stage("generating texts by the base model"):
+        return {
+            split: _answers(training_plan, untuned, tokenizer, sample)
+            for split, sample in samples.items()
+        }
+
+
 def _ends(
     sample: _Sample, tuned: GeneratedTexts, base_texts: GeneratedTexts | None
 ) -> tuple[Bools | None, Bools | None]:
@@ -315,12 +318,19 @@ def _few_shot(
     )
 
 
-def _generated(sample: _Sample, tuned: list[str], untuned: list[str] | None) -> Generated:
+def _generated(
+    sample: _Sample, tuned: GeneratedTexts, base_texts: GeneratedTexts | None
+) -> Generated:
     rows = np.asarray(sample.table.column("row"), dtype=np.int64)
     groups = sample.table.column("group") if sample.table.has_groups else None
-    prompts = sample.prompts
     return Generated(
-        rows, prompts.sources, prompts.references, tuned, untuned, groups, sample.tables
+        rows,
+        sample.prompts.sources,
+        sample.prompts.references,
+        list(tuned.texts),
+        None if base_texts is None else list(base_texts.texts),
+        groups,
+        sample.tables,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +80,8 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     """Score the saved folder, reloaded in plain Transformers, beside the untuned model."""
     start = time.perf_counter()
     training_plan, recipe = request.training_plan, request.training_plan.recipe
-    loaded, task, device = (
-        training_plan.loaded,
-        training_plan.task,
-        request.fitted.job.accelerator.device,
-    )
+    loaded, task = training_plan.loaded, training_plan.task
+    device = request.fitted.job.accelerator.device
     assert isinstance(loaded, LoadedSeq2Seq)
     assert isinstance(task, SequenceToSequence)
     pad, samples = task.pad_id, _sampled_splits(request)
@@ -121,18 +118,31 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     extra = extra_metrics(recipe)
     tested = scores_of(outputs, generated["test"], recipe.seed, extra=extra)
     started = scores_of(before, generated["test"], recipe.seed, untuned=True, extra=extra)
-    blocks = {
+    blocks = _blocks(request, tests, tested, started, others, writing)
+    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
+    predictions = _predictions(test, outputs, list(written["test"].texts))
+    return ScoringResult(blocks, (), seconds, predictions=predictions)
+
+
+def _blocks(
+    request: ScoringRequest,
+    tests: WrittenTests,
+    test: Scores,
+    untuned: Scores,
+    others: Mapping[str, object],
+    writing: GenerationOptions,
+) -> dict[str, Any]:
+    """Those of ``result.json``: the test rows by the model and by the ``untuned`` one, and the
+    ``others``."""
+    return {
         "classes": None,
-        "test": {**tested.to_json(), "opened_at": request.opened_at},
+        "test": {**test.to_json(), "opened_at": request.opened_at},
         **others,
-        **_writer_blocks(request, tests, started.to_json(), writing),
+        **_writer_blocks(request, tests, untuned.to_json(), writing),
         "hardest": None,
         "model_facts": _facts(request.fitted),
         "careless": None,
     }
-    seconds = {"score_s": score_s, "baseline_s": time.perf_counter() - start - score_s}
-    predictions = _predictions(test, outputs, list(written["test"].texts))
-    return ScoringResult(blocks, (), seconds, predictions=predictions)
 
 
 def _writer_blocks(

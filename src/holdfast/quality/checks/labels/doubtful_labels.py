@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from holdfast.core.records import Severity
+from holdfast.core.records import Floats, Severity
 from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.normalise import content_keys
@@ -196,17 +197,6 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
             np.isin(labels, list(pair)) & (p >= MIN_AMBIGUOUS_PROBABILITY)
         )
     rows = np.unique(np.concatenate([labelled[at] for at in ambiguous.values()]))
-    shown = "; ".join(
-        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "
-        f"{confusion_rates[b, a]:.0%} "
-        "the other way"
-        for a, b in pairs[:PAIRS_SHOWN]
-    )
-    more = (
-        f"; and {count_phrase(len(pairs) - PAIRS_SHOWN, 'more pair')}"
-        if len(pairs) > PAIRS_SHOWN
-        else ""
-    )
     ids = view.rows.ids
     examples = tuple(
         CheckExample(int(ids[labelled[at]]), f"{classes[a]!r} or {classes[b]!r}")
@@ -215,10 +205,25 @@ def overlapping_classes(view: Embedded) -> CheckResult | None:
     )
     return result(
         ids[rows],
-        f"{shown}{more}: {count_phrase(len(rows), 'row')} could be of either class",
+        f"{_describe_pairs(pairs, confusion_rates, classes)}: "
+        f"{count_phrase(len(rows), 'row')} could be of either class",
         "Join the classes, or say in words what tells them apart and label the rows again.",
         score=float(in_pair.sum() / n),
         severity="info",
         count=int(in_pair.sum()),
         examples=examples,
     )
+
+
+def _describe_pairs(
+    pairs: list[tuple[int, int]], confusion_rates: Floats, classes: Sequence[str]
+) -> str:
+    """How often each class of the first pairs is taken for the other, and how many pairs follow."""
+    shown = "; ".join(
+        f"{confusion_rates[a, b]:.0%} of {classes[a]!r} are taken for {classes[b]!r} and "
+        f"{confusion_rates[b, a]:.0%} the other way"
+        for a, b in pairs[:PAIRS_SHOWN]
+    )
+    if len(pairs) <= PAIRS_SHOWN:
+        return shown
+    return f"{shown}; and {count_phrase(len(pairs) - PAIRS_SHOWN, 'more pair')}"

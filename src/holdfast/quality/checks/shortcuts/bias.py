@@ -163,18 +163,7 @@ def _rate_differences(
     view: Embedded, slices: list[tuple[str, Bools]], given_content: bool = False
 ) -> CheckResult | None:
     labels, classes = view.rows.labels, view.rows.table.classes
-    labelled = labels >= 0
-    gaps: list[_RateGap] = []
-    for name, rows in slices:
-        inside, outside = labels[rows & labelled], labels[~rows & labelled]
-        if min(len(inside), len(outside)) < _LEAST_ROWS:
-            continue
-        if not given_content and np.bincount(inside).max() >= _LEAKAGE_SHARE * len(inside):
-            continue
-        # Of two classes the second says it all.
-        for label in range(len(classes) == 2, len(classes)):
-            hits, other_hits = int((inside == label).sum()), int((outside == label).sum())
-            gaps.append(_RateGap(name, rows, label, hits, len(inside), other_hits, len(outside)))
+    gaps = _rate_gaps(view, slices, given_content)
     if not gaps:
         return None
     adjusted = holm(np.array([one.p_value for one in gaps]))
@@ -213,6 +202,27 @@ def _rate_differences(
         count=len({one.name for one in significant}),
         examples=examples,
     )
+
+
+def _rate_gaps(
+    view: Embedded, slices: list[tuple[str, Bools]], given_content: bool
+) -> list[_RateGap]:
+    """Each slice against the other rows, class by class, where both have rows enough; without those
+    slices that give the label away, unless ``given_content``."""
+    labels, classes = view.rows.labels, view.rows.table.classes
+    labelled = labels >= 0
+    gaps: list[_RateGap] = []
+    for name, rows in slices:
+        inside, outside = labels[rows & labelled], labels[~rows & labelled]
+        if min(len(inside), len(outside)) < _LEAST_ROWS:
+            continue
+        if not given_content and np.bincount(inside).max() >= _LEAKAGE_SHARE * len(inside):
+            continue
+        # Of two classes the second says it all.
+        for label in range(len(classes) == 2, len(classes)):
+            hits, other_hits = int((inside == label).sum()), int((outside == label).sum())
+            gaps.append(_RateGap(name, rows, label, hits, len(inside), other_hits, len(outside)))
+    return gaps
 
 
 def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[str, int], str]:

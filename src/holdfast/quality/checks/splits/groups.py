@@ -9,6 +9,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase
+from holdfast.data.table import Table
 from holdfast.quality.check import CheckExample, CheckResult, check, result
 from holdfast.quality.checks.splits.leaks import split_column
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE
@@ -52,28 +53,15 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         shares.append(rows / len(other_groups))
         sentences.append(
             f"{count_phrase(len(shared), 'group')} with {count_phrase(rows, 'row')} of "
-            f"{table.source} "
-            f"({shares[-1]:.1%})"
+            f"{table.source} ({shares[-1]:.1%})"
         )
-        ids, other = copied.rows.ids, table.column("row")
-        examples += [
-            CheckExample(
-                int(ids[source_groups.index(g)]),
-                f"both of group {g!r}",
-                int(other[other_groups.index(g)]),
-                table.source,
-            )
-            for g in [group for group in dict.fromkeys(source_groups) if group in shared][
-                :MAX_EXAMPLES
-            ]
-        ]
+        examples += _group_examples(copied, table, shared)
     if not sentences:
         return None
     return result(
         copied.rows.ids[any_shared][:MAX_ROWS_LISTED],
         f"{count_phrase(int(any_shared.sum()), 'row')} "
-        f"{'is' if any_shared.sum() == 1 else 'are'} of "
-        "groups "
+        f"{'is' if any_shared.sum() == 1 else 'are'} of groups "
         f"({source.columns.group!r}) that stand in another file too: {'; '.join(sentences)}",
         "Put each group into one file: a model that knows the group answers its rows better than "
         "those of a new one. train --test FILE --group leaves such rows out of the training part.",
@@ -82,6 +70,23 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         count=int(any_shared.sum()),
         examples=examples[:MAX_EXAMPLES],
     )
+
+
+def _group_examples(copied: TableCopies, other: Table, shared: set[str]) -> list[CheckExample]:
+    """The first row of either table for each of the first ``shared`` groups."""
+    source_groups: list[str] = copied.all_rows.tables["source"].column("group")
+    other_groups: list[str] = other.column("group")
+    ids, other_ids = copied.rows.ids, other.column("row")
+    first_groups = [group for group in dict.fromkeys(source_groups) if group in shared]
+    return [
+        CheckExample(
+            int(ids[source_groups.index(group)]),
+            f"both of group {group!r}",
+            int(other_ids[other_groups.index(group)]),
+            other.source,
+        )
+        for group in first_groups[:MAX_EXAMPLES]
+    ]
 
 
 # Fewer values divide rows into slices; nearly one a row groups nothing.
