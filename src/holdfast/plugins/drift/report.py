@@ -221,27 +221,20 @@ def compare_rows(
     ``errors`` [n] (1 or 0, NaN where no label is known) adds the accuracy on labelled rows.
     """
     sample = np.sort(generator(0, "rows of drift").permutation(len(new))[:MAX_CLASSIFIER_ROWS])
-    reference_rows, names = reference.rows, reference.classes
+    reference_rows = reference.rows
     numbers = [name for name in reference_rows.numbers if name in new.numbers]
     error = ERROR_LEVEL / (len(numbers) + 2)
     comparison, changed = None, []
     if reference_rows.vectors is not None and new.vectors is not None:
         comparison = compare_vectors(reference_rows.vectors, new.vectors[sample])
-        # One-sided, at another level than the interval that is shown.
-        if (
-            comparison
-            and (rank_area(comparison.old_scores, comparison.scores, 1 - 2 * error).low or 0) > 0.5
-        ):
-            changed.append("inputs")
-    shares: list[dict[str, Any]] = []
-    if reference_rows.answers is not None and new.answers is not None and names:
-        then, now = (
-            np.bincount(answers[answers >= 0], minlength=len(names))
-            for answers in (reference_rows.answers, new.answers)
-        )
-        shares = _class_shares(names, then, now)
-        if proportions_p_value(then, now) < error:
-            changed.append("classes")
+        if comparison is not None:
+            # One-sided, at another level than the interval that is shown.
+            area = rank_area(comparison.old_scores, comparison.scores, 1 - 2 * error)
+            if (area.low or 0) > 0.5:
+                changed.append("inputs")
+    shares, p_value = _compare_answers(reference, new)
+    if p_value < error:
+        changed.append("classes")
     facts = {
         name: _compare_statistic(reference_rows.numbers[name], new.numbers[name], 1 - error)
         for name in numbers
@@ -269,6 +262,19 @@ def compare_rows(
         examples,
         DriftMonitor.of_reference(reference, between).add(new),
     )
+
+
+def _compare_answers(reference: Reference, new: DriftRows) -> tuple[list[dict[str, Any]], float]:
+    """How often each class is answered, and the p-value of the shares being alike; none and 1 where
+    answers are not classes."""
+    names, old_answers, new_answers = reference.classes, reference.rows.answers, new.answers
+    if old_answers is None or new_answers is None or not names:
+        return [], 1.0
+    then, now = (
+        np.bincount(answers[answers >= 0], minlength=len(names))
+        for answers in (old_answers, new_answers)
+    )
+    return _class_shares(names, then, now), proportions_p_value(then, now)
 
 
 def _class_shares(names: Sequence[str], then: Ints, now: Ints) -> list[dict[str, Any]]:

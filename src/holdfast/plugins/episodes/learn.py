@@ -116,22 +116,11 @@ def learn(
     that was killed and goes on from what ``store`` has ends as one that was not.
     """
     network, head = reader.network, method.head
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(method, reader, plan.learning_rate), weight_decay=DECAY
-    )
-    optimizer.register_step_pre_hook(_clip_gradients)
+    optimizer = _clipping_optimizer(method, reader, plan.learning_rate)
     parts = {"network": network, "optimizer": optimizer, "head": head}
-    training, step, sums, clock = MethodResult(), 0, 0.0, time.perf_counter()
+    clock = time.perf_counter()
     saved = store.load()
-    if saved is not None:
-        training, step, sums = (
-            MethodResult.from_plain(saved["learned"]),
-            saved["step"],
-            saved["sums"],
-        )
-        for name, part in parts.items():
-            if part is not None:
-                part.load_state_dict(saved[name])
+    training, step, sums = _progress(saved, parts)
     seconds_before = training.evaluations[-1].seconds if training.evaluations else 0.0
     evaluated = {evaluation.step for evaluation in training.evaluations}
 
@@ -168,6 +157,30 @@ def learn(
         save()
     network.load_state_dict(training.state)
     return training
+
+
+def _progress(
+    saved: Mapping[str, Any] | None, parts: Mapping[str, Any]
+) -> tuple[MethodResult, int, float]:
+    """What was learned by ``saved``, its step, and the sum of the losses since its last evaluation;
+    ``parts`` are put into their states of then. Without ``saved``, the beginning."""
+    if saved is None:
+        return MethodResult(), 0, 0.0
+    training = MethodResult.from_plain(saved["learned"])
+    step, sums = saved["step"], saved["sums"]
+    for name, part in parts.items():
+        if part is not None:
+            part.load_state_dict(saved[name])
+    return training, step, sums
+
+
+def _clipping_optimizer(
+    method: StartMethod, reader: FeatureReader, rate: float
+) -> torch.optim.Optimizer:
+    groups = _parameter_groups(method, reader, rate)
+    optimizer = torch.optim.AdamW(groups, weight_decay=DECAY)
+    optimizer.register_step_pre_hook(_clip_gradients)
+    return optimizer
 
 
 def _clip_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:

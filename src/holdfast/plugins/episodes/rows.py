@@ -95,6 +95,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     recipe, treatments = resolve_cleaning(recipe)
     meta = recipe.meta
     table, given_tables, _, cleaning_decisions = clean_texts(*_read(recipe), (), treatments)
+    decisions = (*task_decisions, *table.decisions, *cleaning_decisions)
     tables = (table, *given_tables.values())
     parts = [_tasks_and_classes(one, meta.task_column) for one in tables]
     tasks = np.concatenate([part[0] for part in parts])
@@ -103,13 +104,9 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     joined, _ = concatenate(*tables)
     by, unit = ("task", tasks) if len(set(tasks)) > 1 else ("class", classes)
     shape, shape_decisions = _shape(meta, tasks, classes)
-    groups = np.asarray(
-        combine_tables(table, given_tables, recipe.seed).duplicates.groups, dtype=np.int64
-    )
-    all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
-    large_enough = {
-        name for task in all_tasks for name in ((task.name,) if by == "task" else task.classes)
-    }
+    duplicates = combine_tables(table, given_tables, recipe.seed).duplicates
+    groups = np.asarray(duplicates.groups, dtype=np.int64)
+    large_enough = _large_enough_units(tasks, classes, shape, by)
     unit_names = _usable_units(unit, source_index, large_enough, by)
     divisions, split_decision = _split_units(unit_names, recipe, shape, by, table.source)
     split_of_unit = {name: at for at, part in enumerate(divisions) for name in part}
@@ -123,13 +120,7 @@ def _load_tasks(recipe: Recipe) -> MetaRows:
     names = tuple(
         f"{t}/{c}" if by == "task" else str(c) for t, c in zip(tasks, classes, strict=True)
     )
-    decisions = (
-        *task_decisions,
-        *table.decisions,
-        *cleaning_decisions,
-        *shape_decisions,
-        split_decision,
-    )
+    decisions = (*decisions, *shape_decisions, split_decision)
     findings = (*table.findings, *copy_findings, *size_findings)
     notify(*decisions, *findings)
     return MetaRows(
@@ -239,6 +230,14 @@ def _shape(meta: MetaPart, tasks: Names, classes: Names) -> tuple[Shape, tuple[D
         because = f"at most {WAYS}, and no more than every side has classes for"
         decisions.append(Decision("meta.ways", str(ways), because))
     return Shape(ways, meta.shots, queries), tuple(decisions)
+
+
+def _large_enough_units(tasks: Names, classes: Names, shape: Shape, by: str) -> set[str]:
+    """The tasks or classes that episodes could be drawn from if all rows were on one side."""
+    all_tasks = _pool(tasks, classes, np.ones(len(tasks), dtype=bool), shape).tasks
+    if by == "task":
+        return {task.name for task in all_tasks}
+    return {name for task in all_tasks for name in task.classes}
 
 
 def _usable_units(

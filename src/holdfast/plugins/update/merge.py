@@ -180,19 +180,11 @@ class _FeedbackJoin:
         usable, duplicate_group, replaced = self._usable_rows(table, train)
         gate_mask = self._gate_rows(table, positions, usable, duplicate_group, gate_share)
         # Nothing is learned from that copies a row of the gate.
-        train_mask, model_labelled = (
-            usable & ~np.isin(duplicate_group, duplicate_group[gate_mask]),
-            feedback.model_labelled[positions],
-        )
-        train_mask = self._cap_model_labels(train_mask, model_labelled, max_model_share, len(train))
-        used = int(train_mask.sum())
-        if not used or not gate_mask.any():
-            raise DataError(
-                feedback.where,
-                "leaves too few rows: an update needs some to learn from and some to be judged by",
-                f"{used} to learn from, {int(gate_mask.sum())} to judge by",
-                MORE_FEEDBACK,
-            )
+        learnable = usable & ~np.isin(duplicate_group, duplicate_group[gate_mask])
+        model_labelled = feedback.model_labelled[positions]
+        train_mask = self._cap_model_labels(learnable, model_labelled, max_model_share, len(train))
+        used, held = int(train_mask.sum()), int(gate_mask.sum())
+        self._refuse_too_few(used, held)
         before = self._origins_before()
         deleted = self._deleted_rows(train, before)
         old = self._replay_sample(train, {*replaced, *deleted}, used)
@@ -213,13 +205,23 @@ class _FeedbackJoin:
             "source": feedback.where,
             "n": len(feedback),
             "used": used,
-            "held": int(gate_mask.sum()),
+            "held": held,
             **self._feedback_block(int((train_mask & model_labelled).sum()), max_model_share),
             "replayed": {"n": len(old), "of": len(train)},
             "deleted_since": len(deleted),
         }
         findings, decisions = tuple(self._findings), tuple(self._decisions)
         return JoinedRows(self._updated_recipe(), tables, block, len(deleted), findings, decisions)
+
+    def _refuse_too_few(self, used: int, held: int) -> None:
+        """Raise ``DataError`` where no row is left to learn from, or none for the gate."""
+        if not used or not held:
+            raise DataError(
+                self._feedback.where,
+                "leaves too few rows: an update needs some to learn from and some to be judged by",
+                f"{used} to learn from, {held} to judge by",
+                MORE_FEEDBACK,
+            )
 
     def unseen(self) -> Table:
         """Rows that were drawn evenly, labelled by people, and on no side of the run."""

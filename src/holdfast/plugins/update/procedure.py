@@ -198,27 +198,16 @@ class UpdateLearner:
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed
         fresh = served.labelled(str(folder / f"{GATE}.parquet")).table
-        served_old, served_new = (
-            _GatePredictions.predict(served, valid),
-            _GatePredictions.predict(served, fresh),
-        )
-        updated_old, updated_new = (
-            _GatePredictions.predict(new, valid),
-            _GatePredictions.predict(new, fresh),
-        )
+        served_old = _GatePredictions.predict(served, valid)
+        served_new = _GatePredictions.predict(served, fresh)
+        updated_old = _GatePredictions.predict(new, valid)
+        updated_new = _GatePredictions.predict(new, fresh)
         old = [_gate_rows(OLD, valid, updated_old, served_old, seed)]
         first = first_run_of(self._run)
         if first != self._run:
-            description, first_predictor = f"{OLD}, beside the first model", Predictor.load(first)
-            old.append(
-                _gate_rows(
-                    description,
-                    valid,
-                    updated_old,
-                    _GatePredictions.predict(first_predictor, valid),
-                    seed,
-                )
-            )
+            first_old = _GatePredictions.predict(Predictor.load(first), valid)
+            description = f"{OLD}, beside the first model"
+            old.append(_gate_rows(description, valid, updated_old, first_old, seed))
         columns = SourceColumns(self._recipe.data)(valid)
         subgroups, unknown_subgroups = subgroups_of_run(
             FinishedRun(self._run).result, valid, columns
