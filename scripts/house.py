@@ -389,7 +389,7 @@ finally:
 """
 ROWS = 160
 # The function that takes one evaluation of a run.
-POINT = "_evaluation_point"
+POINT = "_evaluate"
 
 
 def runs(root: Path) -> dict[str, Any]:
