@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Literal, get_args
 
 Label = Literal[
@@ -19,6 +19,20 @@ Label = Literal[
     "inconclusive",
 ]
 VERDICTS: tuple[Label, ...] = get_args(Label)
+# How a sentence about a run begins with its verdict.
+TITLES: Mapping[str, str] = {
+    "learning": "Still learning",
+    "healthy": "Healthy",
+    "underfit": "Underfitting",
+    "overfit": "Overfitting",
+    "memorizing": "Memorizing",
+    "miscalibrated": "Miscalibrated",
+    "diverging": "Diverging",
+    "leaking": "Data leakage",
+    "noisy_labels": "Noisy labels",
+    "forgetting": "Forgetting",
+    "inconclusive": "Inconclusive",
+}
 
 # A yes-or-no question about overfitting (``--fail-on overfit``, alerts, stopping) means both.
 OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
