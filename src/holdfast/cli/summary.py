@@ -71,7 +71,11 @@ def _verdict(verdict: VerdictJson, scope: str) -> str:
     title = TITLES.get(verdict["label"], verdict["label"])
     doubt = " (not confirmed by the test rows)" if verdict.get("test_agrees") is False else ""
     cause = f" Likely cause: {verdict['cause']}." if verdict.get("cause") else ""
-    return f"{title}{scope}{doubt}: {verdict['because']}{cause}"
+    because = str(verdict["because"])
+    # "Overfitting: the loss rose …", but "AUC 0.6 …" and "R² 0.4 …" stay.
+    if because[1:2].islower():
+        because = f"{because[:1].lower()}{because[1:]}"
+    return f"{title}{scope}{doubt}: {because}{cause}"
 
 
 def _next_step(verdict: VerdictJson) -> Iterator[tuple[str, str]]:

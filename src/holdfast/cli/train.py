@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase
-from holdfast.terminal.layout import entries, format_seconds, millions
+from holdfast.terminal.layout import entries, format_seconds, short_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,8 @@ def _plan(plan: Mapping[str, Any], columns: int) -> str:
     """The plan in a dozen lines; the findings that need attention were printed before it."""
     split, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
     classes, steps = len(plan["classes"] or ()), plan["evaluate_at"]
-    share = f"{millions(parameters['trainable'])} of {millions(parameters['total'])} parameters"
+    trainable, total = short_count(parameters["trainable"]), short_count(parameters["total"])
+    share = f"{trainable} of {total} parameters"
     at = f"at {'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}"
     parts = ", ".join(
         f"{name} {memory[name]:,.0f}"

@@ -66,17 +66,12 @@ def run_lines(run: Path) -> list[str]:
     return [f"  {name:<{COLUMN - 2}}{place}" for name, place in places.items()]
 
 
-def millions(count: int) -> str:
-    """``10.8 million``, ``7.2 billion``, ``912,345``."""
-    return " ".join(filter(None, in_unit(count)))
-
-
-def in_unit(count: int) -> tuple[str, str]:
-    """A count as a number and its unit; the unit is empty below a million."""
-    for size, name in ((10**9, "billion"), (10**6, "million")):
+def short_count(count: int) -> str:
+    """``10.8M``, ``7.2B``, ``912,345``."""
+    for size, unit in ((10**9, "B"), (10**6, "M")):
         if count >= size:
-            return f"{count / size:.1f}", name
-    return f"{count:,}", ""
+            return f"{count / size:.1f}{unit}"
+    return f"{count:,}"
 
 
 def number(value: float) -> str:

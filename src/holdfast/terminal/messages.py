@@ -11,7 +11,7 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
 from holdfast.core.wording import count_phrase, has_or_have
 from holdfast.terminal.colour import coloured
-from holdfast.terminal.layout import entries, in_unit, millions, number, width, wrap
+from holdfast.terminal.layout import entries, number, short_count, width, wrap
 from holdfast.terminal.streams import notify
 
 if TYPE_CHECKING:
@@ -126,21 +126,15 @@ def row_lines(part: RowsOutline, columns: int) -> list[str]:
 
 def model_lines(part: ModelOutline, columns: int) -> list[str]:
     """The trainable parameters, and the plan in numbers."""
-    learning = f"{_share_of_parameters(part.learning, part.parameters)} parameters are trained"
+    total = short_count(part.parameters)
+    share = "all" if part.learning == part.parameters else f"{short_count(part.learning)} of"
+    learning = f"{share} {total} parameters trained"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
     steps = f"{count_phrase(part.steps, 'step')}{phases} of {count_phrase(part.rows_a_step, 'row')}"
     epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
     evaluations = count_phrase(part.looks, "evaluation")
     model, plan = f"{part.name}, {part.task}: {learning}", f"{steps} ({epochs}), {evaluations}"
     return entries([("Model", model), ("Plan", plan)], columns)
-
-
-def _share_of_parameters(part: int, total: int) -> str:
-    """``10.8 of 22.6 million``, ``all 22.6 million``."""
-    if part == total:
-        return f"all {millions(total)}"
-    (some_number, some_unit), (_, unit) = in_unit(part), in_unit(total)
-    return f"{some_number if some_unit == unit else millions(part)} of {millions(total)}"
 
 
 def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
