@@ -139,7 +139,7 @@ def test_where_nothing_can_be_promised_that_is_said(told: Any) -> None:
 def test_a_row_completed_to_the_word_is_said_even_where_losses_tell_nothing(told: Any) -> None:
     block = {"verdict": "not shown", "extraction": {"n": 50, "completed": 3}}
     (line,) = told({"probes": {"memorization": block}}).lines
-    assert line.text == "It completes 3 training rows word for word."
+    assert line.text == "It completes 3 training rows verbatim."
 
 
 @pytest.mark.parametrize("broken", [{}, {"slices": {}, "fairness": {}, "probes": {}}])
@@ -157,7 +157,7 @@ def test_page_and_card_say_the_same_and_the_page_leads_to_its_sections(
     top = source[source.index('<header id="verdict"') : source.index("</header>")]
     assert "Before you rely on it" in top
     links = re.findall(r'<a href="#(\w+)">([\w ]+)</a>', top)
-    assert ("memory", "What it remembers") in links
+    assert ("memory", "Memorization") in links
     assert all(f'<section id="{link}"' in source for link, _ in links)
     assert "<b>x</b>" not in source
     card = write_card(run).read_text("utf-8")

@@ -382,9 +382,7 @@ def _too_few(gap: Floats, n_groups: int | None, binary: bool) -> str | None:
     if n_groups is not None and n_groups < MIN_GROUPS:
         return f"the rows are of {n_groups} group(s), too few to show how much groups differ"
     if not binary and n_groups is None and len(gap) < MIN_VALUES:
-        return (
-            f"the interval of such numbers is unreliable with fewer than {MIN_VALUES} rows"
-        )
+        return f"the interval of such numbers is unreliable with fewer than {MIN_VALUES} rows"
     return None
 
 
