@@ -148,7 +148,7 @@ def refuse_task(task: str, valid: Predictions, request: ThresholdRequest) -> Non
             "holdfast threshold",
             f"is not available for {what}: their predictions are not simply correct or wrong",
             None,
-            "It needs classes, multiple labels, tags or images.",
+            "It needs classes, several labels, tags or images.",
         )
     if request.cost and not _one_class(valid):
         raise RecipeError(

@@ -231,8 +231,9 @@ def _why(
             f"{least} rows or more, even without an error"
         )
     at = min(starts[0][0], len(ranked)) - 1
+    are = "is" if mistakes[at] == 1 else "are"
     return (
-        f"{int(mistakes[at])} of the {at + 1} validation rows with the highest confidence are "
+        f"{int(mistakes[at])} of the {at + 1} validation rows with the highest confidence {are} "
         f"wrong: too many for a precision of {target:g}"
     )
 
