@@ -186,7 +186,8 @@ def bootstrap_notes(units: ResampledUnits) -> list[str]:
 
 
 def parts_in(alone: Floats) -> list[int]:
-    """How many units affect each number: those whose part alone [units, numbers] is defined."""
+    """How many units affect each number: those for which it is defined ``alone`` [units,
+    numbers]."""
     return [int(count) for count in np.isfinite(alone).sum(axis=0)]
 
 

@@ -35,7 +35,7 @@ def distilled(run: RunFiles) -> Document | None:
         _comparison_row("Student minus teacher", raw.block("against_teacher"), "difference"),
     ]
     if "value" in alone:
-        alike = "as the student"
+        alike = "same as the student"
         score = number(alone.number("value"))
         lines.append(("Student without a teacher", score, alike, alike))
         comparisons.append(_comparison_row("With a teacher minus without", alone, "difference"))

@@ -60,7 +60,8 @@ def neighbours_block(before: Floats, after: Floats, seed: int) -> dict[str, Any]
     n = len(overlap)
     interval = paired_bootstrap(overlap, np.zeros(n), seed=generator(seed, "neighbours"))
     chance = NEAREST / (n - 1)
-    span = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}; by chance {100 * chance:.0f} %"
+    limits = f"95 % CI {100 * interval.low:.0f}–{100 * interval.high:.0f}"
+    span = f"{limits}; by chance {100 * chance:.0f} %"
     because = (
         f"On {n} general texts, {100 * interval.value:.0f} % of each text's {NEAREST} nearest "
         f"neighbours in the base model's features are the same after training ({span})."

@@ -132,8 +132,8 @@ class MembershipProbe:
             return f"Not tested: it needs {MIN_ROWS} rows of each set, and there are {rows}."
         if sets_differ(blind):
             return (
-                "Inconclusive: the two sets differ. A classifier that does not use the model tells "
-                f"them apart (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
+                "Inconclusive: the two sets differ. A classifier that does not use the model "
+                f"separates them (AUC {blind.value:.2f}, 95 % CI {blind.low:.2f}–{blind.high:.2f}; "
                 "chance 0.50)."
             )
         finding = (
@@ -186,7 +186,7 @@ def _strength(area: float, low: float | None) -> str:
 def probe_membership(
     members: SetScores, others: SetScores, seed: int, risks: Risks | None = None
 ) -> MembershipProbe:
-    """Test how well ``members`` can be told from ``others``, which the model never saw.
+    """Test how well ``members`` can be separated from ``others``, which the model never saw.
 
     Rows that are duplicates or of one group were split together, and are not independent: one row
     of each unit is drawn, in both sets. If the sets still differ, the baseline without the model
