@@ -114,10 +114,10 @@ def _memorized(run: RunFiles) -> str | None:
     auc, n_completed = block.estimate("auc"), block.block("extraction").whole("completed")
     if block["verdict"] == "memorized":
         known = auc.low is not None and auc.high is not None
-        limits = f" (95 % CI {number(auc.low)}–{number(auc.high)})" if known else ""
+        limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
             "It memorized training rows: membership inference finds them with AUC "
-            f"{number(auc.value)}{limits} (chance 0.5)"
+            f"{number(auc.value)} ({limits}chance 0.5)"
         )
     if n_completed:
         return f"It completes {plural(n_completed, 'training row')} verbatim"

@@ -35,7 +35,7 @@ def slices(run: RunFiles) -> Document | None:
     if undecided:
         lines = tuple(_line(one, name, one.text("because")) for one in undecided)
         table = _table("Inconclusive slices", measure, "What would decide it", lines)
-        title = f"Show the {plural(len(undecided), 'slice')} with inconclusive test results"
+        title = f"Show {plural(len(undecided), 'slice')} with inconclusive test results"
         parts.append(Details(title, (table,)))
     if alarms := _alarms(block.block("false_alarm_rate")):
         parts.append(Passage(alarms, "quiet"))
@@ -43,7 +43,8 @@ def slices(run: RunFiles) -> Document | None:
 
 
 def _table(caption: str, measure: str, last: str, lines: tuple[SliceLine, ...]) -> DocumentTable:
-    columns = ("Slice", "Test rows", measure.capitalize(), "Others", last)
+    value = "Error rate" if measure == WRONG else measure.capitalize()
+    columns = ("Slice", "Test rows", value, "Other rows", last)
     return DocumentTable(caption, columns, lines, ("name", "n", "n", "n", ""), "quiet")
 
 
