@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_told_in_pythons_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         audit(tmp_path / "none.csv")
     rows = write(tmp_path / "rows.csv", [{"text": sentence(n), "label": n % 2} for n in range(9)])
-    with pytest.raises(RecipeError, match="against: names the file that is audited"):
+    with pytest.raises(RecipeError, match="against: names the audited file"):
         audit(rows, against=rows)
 
 

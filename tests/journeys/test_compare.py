@@ -51,7 +51,7 @@ def test_a_run_against_answers_that_are_wrong(
     assert found["rows_to_settle"] is None
     example = found["differ"]["a_better"][0]
     assert example["a"] == example["label"] == labels[example["row"]]
-    assert any("is not known" in one for one in found["warnings"])
+    assert any("is unknown" in one for one in found["warnings"])
     turned = _compared(holdfast, tmp_path / "b.jsonl", finished_run, fresh)
     assert turned["verdict"] == "worse"
     assert turned["difference"]["high"] == pytest.approx(-found["difference"]["low"])
@@ -194,7 +194,7 @@ def test_models_of_two_tasks_are_refused(holdfast: Any, old_runs: Path, name: st
     runs, data = old_runs / "runs", old_runs / "rows" / f"{name}-new.jsonl"
     done = holdfast("compare", runs / name, runs / "classes", data)
     assert done.code == 2
-    assert "answers with texts or classes, and the labels of DATA are" in done.err
+    assert "predicts texts or classes, but the labels of DATA are" in done.err
     done = holdfast("compare", runs / "classes", runs / name, old_runs / "rows/classes-new.jsonl")
     assert done.code == 2
     assert "the labels of DATA are classes" in done.err
