@@ -118,10 +118,11 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
     limits = f"{gap['low'] * factor:+.3g} to {gap['high'] * factor:+.3g}"
     margin = f"{block['margin'] * factor:.3g}{unit}"
     margin = margin.removesuffix("s") if margin == "1 points" else margin
-    interval = f"95 % CI of A − B {limits}{unit}"
     if verdict.verdict in ("better", "worse"):
         below_margin = ", less than the margin" if abs(verdict.value) < verdict.margin else ""
-        return f"A is {verdict.verdict} than B by {size} ({interval}){below_margin}"
+        return (
+            f"A is {verdict.verdict} than B by {size} (A − B: 95 % CI {limits}{unit}){below_margin}"
+        )
     if verdict.verdict == "equivalent":
         return f"A and B are equivalent: they differ by less than {margin}"
     rows = (
@@ -131,7 +132,8 @@ def verdict_sentence(verdict: PairedVerdict, pairs: PairedRows) -> str:
         "power of 80 %"
     )
     return (
-        f"inconclusive: the {interval}, excludes neither 0 nor a difference above {margin}; {rows}"
+        f"inconclusive: the 95 % CI of A − B ({limits}{unit}) excludes neither 0 nor a difference "
+        f"above {margin}; {rows}"
     )
 
 

@@ -125,7 +125,7 @@ WORDS = {
     "A − B": "with − without teacher",
     "A is": "the student is",
     "than B": "than without its teacher",
-    "A and B are": "the student with and without its teacher is",
+    "A and B are": "the students with and without a teacher are",
 }
 
 
