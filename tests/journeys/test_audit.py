@@ -58,7 +58,7 @@ def test_the_whole_command(files, tmp_path: Path, holdfast) -> None:
     # In the order of the files of the checks, which no folder changes.
     assert [*found["looked_at"]][:3] == ["label_slices", "identity_rates", "start_model_bias"]
     images = {"image_artefacts", "image_giveaway", "image_source", "near_images", "blank_images"}
-    assert {found["not_looked_at"][name] for name in images} == {"these are texts"}
+    assert {found["not_looked_at"][name] for name in images} == {"the rows are texts"}
     for finding in found["findings"]:
         assert finding["check"] in found["looked_at"] or finding["fixed"]
         assert finding["cannot_see"].endswith(".")
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_told_in_pythons_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         audit(tmp_path / "none.csv")
     rows = write(tmp_path / "rows.csv", [{"text": sentence(n), "label": n % 2} for n in range(9)])
-    with pytest.raises(RecipeError, match="against: names the file that is audited"):
+    with pytest.raises(RecipeError, match="against: names the audited file"):
         audit(rows, against=rows)
 
 

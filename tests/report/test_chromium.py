@@ -138,7 +138,7 @@ def test_who_has_ten_seconds_reads_answer_advice_and_what_to_know_without_scroll
     assert box is not None
     assert box["y"] + box["height"] <= 800
     assert rely.locator("li").count() == 4
-    rely.locator("a", has_text="What it remembers").click()
+    rely.locator("a", has_text="Memorization").click()
     assert page.url.endswith("#memory")
 
 

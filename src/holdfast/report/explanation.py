@@ -120,7 +120,7 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
     reasons = [one for row in document["rows"] for one in row["reasons"]]
     shown = sum(bool(one["shown"]) for one in reasons)
     if not reasons:
-        empty = any("writes nothing" in str(row["because"]) for row in document["rows"])
+        empty = any("generates no text" in str(row["because"]) for row in document["rows"])
         why = "what the model writes is empty" if empty else "no row has anything to read"
         return f"Nothing was explained: {why}."
     if not document["worth_showing"] or not shown:
