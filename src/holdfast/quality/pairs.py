@@ -50,7 +50,7 @@ def pair_examples(
     max_examples: int = MAX_PAIRS_SHOWN,
 ) -> tuple[CheckExample, ...]:
     """The first ``max_examples`` pairs as examples. ``ids`` and ``other_ids`` are the source rows
-    of the positions; ``similarity_format`` (``cosine similarity {:.2f}``) follows a pair's note."""
+    of the positions; ``similarity_format`` (``similarity {:.2f}``) follows a pair's note."""
     return tuple(
         CheckExample(
             int(ids[pairs.first[n]]),

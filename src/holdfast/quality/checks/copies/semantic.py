@@ -10,7 +10,7 @@ from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples
 from holdfast.quality.single import excerpt
 from holdfast.quality.views import Embedded, TableRows
 
-_LIKENESS = "cosine similarity {:.2f}"
+_LIKENESS = "similarity {:.2f}"
 _CANNOT_SEE = (
     "What the encoder cannot read: languages that it was not trained on, and words beyond its "
     "token limit. Of sentences translated to another language and back it lists a third."
@@ -23,9 +23,10 @@ _ERROR_RATE = (
 
 @check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
 def semantic_copies(view: Embedded) -> CheckResult | None:
-    """Lists paraphrases: pairs of rows whose similarity (``duplicates/semantic.py``) is 0.92 or
-    more and that are neither duplicates nor near-duplicates by words. Each row is compared with its
-    ten nearest rows. Score: the share of rows in such pairs."""
+    """Lists paraphrases: pairs of rows with an adjusted cosine similarity of 0.92 or more that are
+    neither duplicates nor near-duplicates by words. The adjustment makes it 0 for random rows of
+    the table and 1 for equal texts (``duplicates/semantic.py``). Each row is compared with its ten
+    nearest rows. Score: the share of rows in such pairs."""
     pairs = view.paraphrases
     if not len(pairs):
         return None
@@ -35,9 +36,9 @@ def semantic_copies(view: Embedded) -> CheckResult | None:
     return result(
         ids[rows],
         f"{count_phrase(len(rows), 'row is a paraphrase', 'rows are paraphrases')} of other rows "
-        f"({count_phrase(len(pairs), 'pair')} with cosine similarity ≥ {MIN_AGREEMENT} in the "
-        f"vectors of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} and "
-        f"{excerpt(texts[b])}",
+        f"({count_phrase(len(pairs), 'pair')} with adjusted cosine similarity ≥ {MIN_AGREEMENT} "
+        f"in the vectors of {view.encoder}), e.g. rows {ids[a]} and {ids[b]}: {excerpt(texts[a])} "
+        f"and {excerpt(texts[b])}",
         "Give paraphrases of one question a common group (--group) so that no split tests what "
         "another was trained on. Paraphrases teach less than as many independent rows.",
         score=len(rows) / len(view.rows.table),
@@ -87,7 +88,7 @@ def semantic_leaks(view: Embedded) -> CheckResult | None:
             "rows",
             "a paraphrase of a row",
             "paraphrases of rows",
-            f" (cosine similarity ≥ {MIN_AGREEMENT} in the vectors of {view.encoder})",
+            f" (adjusted cosine similarity ≥ {MIN_AGREEMENT} in the vectors of {view.encoder})",
         ),
         "Split by group (--group) so that all forms of one text are in one file: a score on "
         "paraphrases of training rows says little about new rows.",
