@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.core.records import Finding, Severity
+from holdfast.core.wording import count_phrase
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CHAIN_SHARE, SMALLEST_CHAIN, CombinedRows, Duplicates
 from holdfast.split.outcome import SplitOutcome
@@ -255,10 +256,11 @@ def _cuts(copies: Duplicates, assignment: Assignment) -> Iterator[Finding]:
             min(1.0, texts / max(1, len(copies))),
             texts,
             (),
-            f"{len(copies.cuts)} chains of near-duplicates, with {texts} texts in total, were "
-            f"longer than max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts) and were cut into "
-            f"groups around one text each; this separated {links} pairs of near-duplicates, of "
-            f"which {_parted_pairs(copies, assignment)} are in different splits",
+            f"{count_phrase(len(copies.cuts), 'chain')} of near-duplicates, with {texts} texts in "
+            f"total, exceeded max({SMALLEST_CHAIN}, {CHAIN_SHARE:.0%} of the texts). Holdfast cut "
+            f"them into groups around one text each; this separated {links} pairs of "
+            f"near-duplicates, of which {_parted_pairs(copies, assignment)} are in different "
+            "splits",
             "If these rows come from a few sources, give the source column with --group.",
             fixed=True,
         )

@@ -23,7 +23,7 @@ import pyarrow as pa
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
@@ -425,7 +425,7 @@ def refuse_shared_copies(
         if crossing.any():
             raise SplitError(
                 f"{split_names[one]} and {split_names[other]}",
-                f"share {int(crossing.sum())} pairs of near-duplicates",
+                f"share {count_phrase(int(crossing.sum()), 'pair')} of near-duplicates",
                 None,
                 _REMEDY,
             )

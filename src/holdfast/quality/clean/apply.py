@@ -135,7 +135,7 @@ def count_skipped(
 
 
 def describe_skipped(counts: Mapping[str, int]) -> str:
-    """The phrase ``skipped: 3 (no capital letter), 1 (program code)``."""
+    """The phrase ``skipped: 3 (no capital letter), 1 (a program)``."""
     return "skipped: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
 
 

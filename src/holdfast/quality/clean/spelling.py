@@ -83,13 +83,13 @@ def skip_reason(text: str) -> str:
     if not _WORD.search(text):
         return ""
     if PROGRAM.search(text):
-        return "program code"
+        return "a program"
     if not CAPITAL.search(text):
         return "no capital letter"
     words = [word.lower() for word in _ANY.findall(text)]
     known = dictionary().words
     if sum(word in known or len(word) < 3 for word in words) < ENGLISH * len(words):
-        return "fewer than 70 % English words"
+        return "fewer than seven words in ten are English"
     return ""
 
 

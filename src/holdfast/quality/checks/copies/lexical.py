@@ -179,7 +179,7 @@ def loose_copies(copied: TableCopies) -> CheckResult | None:
     pairs = sort_by_similarity(pairs)
     row_positions = [row for row in ranked_rows(pairs) if row < span.stop]
     across = len(np.unique(pairs.first[pairs.second >= span.stop]))
-    files = f"; {across} of these rows differ so from a row of another file" if across else ""
+    files = f"; for {across} of them that row is in another file" if across else ""
     examples = []
     for n in range(min(MAX_EXAMPLES, len(pairs))):
         name = all_rows.table_name(int(pairs.second[n]))
