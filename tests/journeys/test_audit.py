@@ -270,7 +270,7 @@ def test_what_a_cleaning_step_did_not_look_at_is_counted(tmp_path: Path, holdfas
     done = holdfast(*asked)
     assert done.code == 0, done.err
     told = " ".join(done.out.split())
-    assert "spelling 10; spelling, not looked at: 10 (no capital letter)" in told
+    assert "spelling, skipped: 10 (no capital letter)" in told
     found = json.loads(holdfast(*asked, "--json").out)["fixed"]
     assert found["not_looked_at"] == {"spelling": {"no capital letter": 10}}
 

@@ -123,7 +123,7 @@ def test_a_metric_is_refused_before_the_audit(holdfast: Any, marked_csv: Path) -
     done = holdfast("train", marked_csv, "--set", "train.metric=acuracy")
     assert done.code == 2
     assert "Did you mean 'accuracy'" in done.err
-    assert "division" not in done.err
+    assert "70/15/15" not in done.err
 
 
 WRONG = [

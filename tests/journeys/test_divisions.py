@@ -26,7 +26,7 @@ def sides(run: Path) -> list[str]:
 
 def division(run: Path) -> str:
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return next(e["because"] for e in events if e.get("what") == "division")
+    return next(e["because"] for e in events if e.get("what") == "split")
 
 
 def test_runs_by_time_source_and_topic(
@@ -76,7 +76,7 @@ def test_a_stable_run_keeps_its_rows_where_they_were_when_rows_come(
         )
         assert done.code == 0, done.err
         found[name] = dict(zip((row[0] for row in part), sides(tmp_path / name), strict=True))
-        assert "rows that are added move none" in division(tmp_path / name)
+        assert "new rows do not move existing ones" in division(tmp_path / name)
     assert all(found["new"][text] == side for text, side in found["old"].items())
     # A run's own recipe repeats it.
     again = holdfast("train", tmp_path / "old" / "recipe.yaml", "--out", "again")

@@ -172,5 +172,5 @@ def test_a_missing_test_file_is_told_before_the_rows_are_looked_at(
     assert done.code == 2
     assert "tset.csv" in done.err
     assert "does not exist" in done.err
-    assert "division" not in done.err
+    assert "70/15/15" not in done.err
     assert "text column" not in done.err

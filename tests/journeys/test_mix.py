@@ -65,7 +65,7 @@ def test_each_source_is_divided_and_scored_by_itself_and_copies_stay_together(ru
     page = (run / "report.html").read_text("utf-8")
     assert f"Source shop, {result['sources']['shop']['n']} rows" in page.replace("\u00a0", " ")
     told = {one["what"]: one for one in result["decisions"]}
-    assert "class and source" in told["division"]["because"]
+    assert "class and source" in told["split"]["because"]
     assert told["weights of sources"]["chosen"].startswith("post 1.6, shop 0.8")
 
 

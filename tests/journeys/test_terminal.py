@@ -56,7 +56,7 @@ def test_little_is_said_before_the_first_step_and_nothing_is_lost(
     noted = {event["what"]: event["because"] for event in events if event["event"] == "note"}
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     made = {d["what"]: d["because"] for d in result["decisions"]}
-    assert {"text column", "division", "train.threads", "temperature", "baseline"} <= set(made)
+    assert {"text column", "split", "train.threads", "temperature", "baseline"} <= set(made)
     assert {what: noted.get(what) for what in made} == made
     report = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert [what for what in made if what not in report] == []

@@ -118,4 +118,4 @@ def test_what_was_decided_is_heard_and_written(marked_csv, quick, tmp_path: Path
     heard = {item.what for item in told if hasattr(item, "what")}
     written = {item["what"] for item in result["decisions"]}
     assert heard <= written
-    assert {"text column", "division", "train.threads", "evaluation points"} <= heard
+    assert {"text column", "split", "train.threads", "evaluation points"} <= heard

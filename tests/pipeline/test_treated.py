@@ -85,7 +85,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
     (decision,) = decisions
     assert decision.chosen == "1 text treated"
     assert decision.because.endswith(
-        "; not looked at: 1 (a program), 1 (fewer than seven words in ten are English), "
+        "; skipped: 1 (a program), 1 (fewer than seven words in ten are English), "
         "2 (no capital letter)"
     )
     # Where nothing was changed it is said too.
@@ -118,15 +118,15 @@ def test_copies_leave_the_training_rows_alone(tmp_path: Path) -> None:
     records = treated.splits.records.to_pylist()
     dropped = [one for one in records if one["split"] == "dropped"]
     assert len(dropped) == len(train) - len(kept)
-    assert all(one["note"].startswith("treat.copies: copies row") for one in dropped)
+    assert all(one["note"].startswith("treat.copies: duplicates row") for one in dropped)
 
 
 @pytest.mark.parametrize(
     ("setting", "rule"),
     [
-        ("treat.encodings=true", "unknown treatment"),
+        ("treat.encodings=true", "unknown cleaning step"),
         ("treat.mask.onyl=[email]", "not a setting"),
-        ("treat.mask.only=[mail]", "no kind of personal data"),
+        ("treat.mask.only=[mail]", "not a type of personal data"),
         ("treat.boilerplate=true", "writes into a file"),
         ("treat.copies.count=n", "writes into a file"),
         ("treat.copies.same=alike", "not one of the known values"),
