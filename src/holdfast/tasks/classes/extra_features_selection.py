@@ -12,8 +12,8 @@ A column therefore counts by what it adds to the text.
    columns. If some columns are pure noise, one or more of them is kept in ``ALPHA`` of all runs at
    most; a weak column may be left out. The kept columns are fitted again.
 2. The gain must hold out of fold (paired, the lower end of a 95 % interval above 0), and the mean
-   loss of the validation rows must fall with the trained network's own logits. Otherwise the columns
-   are not used, and the run says so.
+   loss of the validation rows must fall with the trained network's own logits. Otherwise the
+   columns are not used, and the run says so.
 """
 
 from __future__ import annotations
