@@ -234,7 +234,7 @@ def _write_curves(
             figures = {name: getattr(evaluation, name) for name in EVALUATION_FIELDS}
             journal.note(
                 evaluation.step,
-                f"{candidate.name} look",
+                f"{candidate.name} evaluation",
                 "a method that was not selected",
                 **figures,
             )
