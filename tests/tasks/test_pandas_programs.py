@@ -253,7 +253,7 @@ REASONS = {
     "df.columns = 3": "only names and columns",
     "'{}'.format(3)": "the attribute format",
     "f'{df._x}'": "the attribute _x",
-    "[0 for df['x'] in [1]]": "a comprehension goes over names",
+    "[0 for df['x'] in [1]]": "a comprehension iterates over names",
     "_call(3)": "the name _call",
     "x: int = 3": "AnnAssign",
     "(x := 3)": "NamedExpr",

@@ -103,7 +103,7 @@ def start_model(
             f"the unquantised base model needs about {need:,.0f} MB of memory, and "
             f"{free:,.0f} MB are free; the quantised one is used instead"
         )
-        return untuned, {}, {"unquantised base model": why}
+        return untuned, {}, {"unquantised start model": why}
     references = {QUANTIZED: Prompting(measure(untuned), tuned, judged=False)}
     untuned.cpu()
     unquantized = {"quantize": "none", "quant_type": None, "double_quant": None}

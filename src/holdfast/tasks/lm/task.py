@@ -72,7 +72,7 @@ def refuse(recipe: Recipe) -> None:
     smoothing = recipe.train.label_smoothing
     if smoothing:
         raise RecipeError(
-            "train.label_smoothing", "does not exist for causal-lm", smoothing, "Leave it out."
+            "train.label_smoothing", "does not apply to causal-lm", smoothing, "Leave it out."
         )
 
 
