@@ -152,7 +152,7 @@ def test_what_keeps_it_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         runner, "missing_fence_parts", lambda: {"landlock": "too old", "seccomp": None}
     )
     said = isolation("sql", unsafe=True)
-    assert said.startswith("the kernel does not keep it in (landlock: too old)")
+    assert said.startswith("the kernel does not isolate it (landlock: too old)")
     with pytest.raises(MachineError, match=r"landlock.*too old"):
         isolation("sql")
 

@@ -231,7 +231,7 @@ REASONS = {
     "[0 for pd in [1]]": "the name pd keeps",
     "df = {'a': 1}": "the name of a table keeps",
     "t = df\nt = 3\ndf = [t]": "the name of a table keeps",
-    "f = pd.crosstab": "crosstab is called or not named",
+    "f = pd.crosstab": "crosstab may only be called",
     "f = df.query": "query gives a method",
     "df.agg('sum', expr='1')": "the keyword expr",
     "df.groupby('team').mean(engine='x')": "the keyword engine",

@@ -30,8 +30,9 @@ def export(
 
     Parameters
     ----------
-    run : a finished run, or its folder. to : ``onnx`` or ``openvino`` (classifiers and taggers),
-    ``gguf`` (language models). quiet : no progress on standard error.
+    run : a finished run, or its folder.
+    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
+    quiet : no progress on standard error.
 
     The others are the options of the command. Raises ``holdfast.core.errors.InputError`` where the
     command would exit with 2.

@@ -60,10 +60,10 @@ def export(
 
     Raises
     ------
-    RecipeError : an unknown format, or one that does not support the run's task. RunError : no
-    finished run; ``out`` exists; nobody is logged in to upload. ModelError : the model has no form
-    in this format, or its file computes something else. MachineError : a package is missing, the
-    disk or the hub refuses.
+    RecipeError : an unknown format, or one that does not support the run's task.
+    RunError : no finished run; ``out`` exists; nobody is logged in to upload.
+    ModelError : the model has no form in this format, or its file computes something else.
+    MachineError : a package is missing, the disk or the hub refuses.
     """
     finished_run = FinishedRun(run)
     task = str(finished_run.result["task"])

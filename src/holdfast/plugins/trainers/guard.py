@@ -60,31 +60,30 @@ class Guard:
     policy : ``"stop"`` stops the run and restores its best checkpoint; ``"off"`` only observes;
         ``"adapt"``, or a policy of your own (``holdfast.control.policy.Policy``), also acts as far
         as the trainer allows: learning rates and weight decay of ``transformers.Trainer`` and of
-        trainers built on it. It cannot go back to an earlier state, so it acts on the current one.
-    patience : evaluations without improvement of the (calibrated) validation loss after which
-        the run stops; ``None``: it stops only when it diverges or overfits.
+        trainers built on it. It cannot return to an earlier state, so it acts on the current one.
+    patience : evaluations without improvement of the (calibrated) validation loss after which the
+        run stops; ``None``: it stops only when it diverges or overfits.
     hold_out : share of the training rows to evaluate on where the trainer has no evaluation rows,
         in (0, 1); exact duplicates stay in one split. Without it such a trainer is refused.
     probe_rows : rows of the training sample; by default as many as there are evaluation rows, at
-    least
-        50 and at most 500.
-    looks : number of evaluations by the guard itself, where the trainer has none. folder : where
-    its files go; by default ``holdfast`` in the trainer's output folder, with a
+        least 50 and at most 500.
+    looks : number of evaluations by the guard itself, where the trainer has none.
+    folder : where its files go; by default ``holdfast`` in the trainer's output folder, with a
         number where that is taken.
-    seed : of the training sample and of held-out rows. advisor : replaces the guard's decisions;
-    see ``holdfast.core.events.Advisor``. choose : a function from a history to the position of the
-    best checkpoint, in place of
-        the lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must return
-        the newest or the one that it returned before.
-    say : receives the changes of verdict and the guard's decisions, a line each; by default they go
-        to standard error. ``lambda line: None`` silences it.
+    seed : of the training sample and of held-out rows.
+    advisor : replaces the guard's decisions; see ``holdfast.core.events.Advisor``.
+    choose : a function from a history to the position of the best checkpoint, in place of the
+        lowest calibrated validation loss (``control.choice.lowest_calibrated``); it must return the
+        newest position or the one that it returned before.
+    say : receives the changes of verdict and the guard's decisions, a line each; by default they
+        go to standard error. ``lambda line: None`` silences it.
 
     Examples
     --------
-    >>> guard = holdfast.Guard()                                          # doctest: +SKIP >>>
-    trainer = transformers.Trainer(..., callbacks=[guard.callback()]) # doctest: +SKIP >>>
-    trainer.train()                                                   # doctest: +SKIP >>>
-    guard.verdict.label, guard.best_step                              # doctest: +SKIP
+    >>> guard = holdfast.Guard()                                          # doctest: +SKIP
+    >>> trainer = transformers.Trainer(..., callbacks=[guard.callback()]) # doctest: +SKIP
+    >>> trainer.train()                                                   # doctest: +SKIP
+    >>> guard.verdict.label, guard.best_step                              # doctest: +SKIP
     """
 
     def __init__(

@@ -4,11 +4,13 @@ A trainer knows the mean loss of a batch; the guard needs the loss of every row.
 is not guessed from its name: among the formulas that fit the shapes, ``find_formula`` takes the one
 whose weighted mean is the model's own loss on the same batch; it says so where there is none.
 
-| formula | logits, labels | loss of a row | its weight in the mean | |---|---|---|---| |
-``classes`` | [n, C], [n] whole | cross-entropy | 1 | | ``several`` | [n, C], [n, C] | mean binary
-cross-entropy over the C labels | 1 | | ``number`` | [n] or [n, k], the same | mean squared error |
-1 | | ``next tokens`` | [n, T, V], [n, T] | mean cross-entropy, logit before the label | its tokens
-| | ``tokens`` | [n, T, V], [n, T] | mean cross-entropy, each logit at its label | its tokens |
+| formula | logits, labels | loss of a row | its weight in the mean |
+|---|---|---|---|
+| ``classes`` | [n, C], [n] whole | cross-entropy | 1 |
+| ``several`` | [n, C], [n, C] | mean binary cross-entropy over the C labels | 1 |
+| ``number`` | [n] or [n, k], the same | mean squared error | 1 |
+| ``next tokens`` | [n, T, V], [n, T] | mean cross-entropy, logit before the label | its tokens |
+| ``tokens`` | [n, T, V], [n, T] | mean cross-entropy, each logit at its label | its tokens |
 
 Tokens whose label is −100 take no part; a row without any has the loss 0 and the weight 0. Losses
 are float32, in nats except for ``number``.

@@ -52,7 +52,8 @@ def evaluation_steps(steps: int, count: int) -> frozenset[int]:
 def count_rows(dataset: Any, name: str) -> int:
     """The number of rows; refuses a data set that has no length or is not read by position.
 
-    >>> count_rows([1, 2, 3], "the training rows") 3
+    >>> count_rows([1, 2, 3], "the training rows")
+    3
     """
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         rule = "stream, so that no fixed sample of them can be measured repeatedly"

@@ -55,10 +55,10 @@ class TrainerRun:
 
     Parameters
     ----------
-    folder : where ``events.jsonl`` goes; created at the first evaluation. foreign_run : the module
-    that learns, how its rows are measured, its known facts. choose : a function from a history to
-    the position of the best checkpoint. advisor : decides about stopping, or ``None``: the guard
-    then only observes, keeps no copy of
+    folder : where ``events.jsonl`` goes; created at the first evaluation.
+    foreign_run : the module that learns, how its rows are measured, its known facts.
+    choose : a function from a history to the position of the best checkpoint.
+    advisor : decides about stopping, or ``None``: the guard then only observes, keeps no copy of
         the weights and changes nothing.
     say : receives each change of verdict and each decision, as one line.
     """
