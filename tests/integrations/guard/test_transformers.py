@@ -422,7 +422,7 @@ def test_a_loss_of_the_users_own_is_asked_row_by_row_and_that_is_said(
     guard = Guard(policy="off", looks=1, say=lines.append)
     made = trainer(guard.callback(), compute_loss_func=focal, max_steps=3, eval_strategy="no")
     made.train()
-    assert any("compute_loss_func" in line and "alone" in line for line in lines)
+    assert any("compute_loss_func" in line and "by itself" in line for line in lines)
     plain = np.array(alone(made, made.eval_dataset))
     expected = (1 - np.exp(-plain)) ** 2 * plain
     assert guard.history[-1].valid_losses == pytest.approx(expected, abs=1e-5)

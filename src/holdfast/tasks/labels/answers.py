@@ -195,7 +195,7 @@ class MultiLabelType:
         }
 
     def decisions(self, scale: Scale) -> tuple[Decision, ...]:
-        because = "every label is predicted independently, with a loss that favours calibrated probabilities"
+        because = "each label has its own prediction, with a loss that favours calibration"
         return (Decision("threshold", "0.5", because),)
 
 
