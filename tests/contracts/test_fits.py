@@ -300,7 +300,7 @@ def test_a_fit_cannot_set_what_was_prepared(
     with pytest.raises(RecipeError, match="prepared") as raised:
         fit(prepared, np.arange(8), np.arange(8, 14), settings)
     assert raised.value.what == next(iter(settings))
-    assert "anew" in raised.value.remedy
+    assert "Prepare them again" in raised.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -305,8 +305,8 @@ def test_messages_without_a_template_end_with_the_remedy(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("train.metric=f1_macro", "is not measured at the snapshots"),
-        ("train.label_smoothing=0.1", "does not exist for causal-lm"),
+        ("train.metric=f1_macro", "is not a metric"),
+        ("train.label_smoothing=0.1", "does not apply to causal-lm"),
         ("model.max_length=20", "no row with an answer within 20 tokens"),
     ],
 )

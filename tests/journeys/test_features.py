@@ -60,7 +60,7 @@ def test_a_column_that_tells_half_of_the_label_is_kept_and_noise_is_not(run: Pat
     whole = result["test"]["metrics"]["accuracy"]["value"]
     alone = result["plain_part"]["test"]["metrics"]["accuracy"]["value"]
     assert whole > alone + 0.2
-    (said,) = [one for one in result["decisions"] if one["what"] == "side columns"]
+    (said,) = [one for one in result["decisions"] if one["what"] == "feature columns"]
     assert "shop" in said["chosen"]
     about = json.loads((run / "features" / "features.json").read_text("utf-8"))
     assert {column["name"] for column in about["columns"]} == kept

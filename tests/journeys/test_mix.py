@@ -133,7 +133,7 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
     # In silence they would change nothing.
     for given in (({"a": 2.0}, None), (None, 2.0)):
         bare = replace(table, rows=table.rows.remove_columns("source"))
-        with pytest.raises(RecipeError, match="which source each row is of is not known"):
+        with pytest.raises(RecipeError, match="the source of each row"):
             source_weights(bare, *given)
 
 

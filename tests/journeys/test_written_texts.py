@@ -150,8 +150,8 @@ def test_execution_accuracy_decides_and_stands_at_every_look(
     assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     assert "execution_accuracy" in result["baseline"]["test"]["metrics"]
     told = {d["what"]: d for d in result["decisions"]}
-    assert "network" in told["written code"]["because"]
-    assert "of the training's work" in told["texts at evaluation points"]["because"]
+    assert "network" in told["generated code"]["because"]
+    assert "of the training's work" in told["generated texts at evaluations"]["because"]
     scored = [line["step"] for line in looks]
     assert scored == sorted(scored)
 

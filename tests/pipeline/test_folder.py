@@ -134,7 +134,7 @@ def test_what_another_process_wrote_before_it_let_go_is_seen(
 
     monkeypatch.setattr(folder, "locked", late)
     with (
-        pytest.raises(RunError, match="already holds something"),
+        pytest.raises(RunError, match="is not empty"),
         claim_folder(tmp_path / "r", False),
     ):
         pass

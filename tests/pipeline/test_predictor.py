@@ -84,7 +84,7 @@ def test_a_row_without_an_answer_says_why(old_runs: Path, tmp_path: Path) -> Non
     found = run.predictions([str(good), str(tmp_path / "broken.png")])
     assert found[0].because is None
     assert found[0].probabilities is not None
-    assert found[1].because == "the picture cannot be read"
+    assert found[1].because == "the image cannot be read"
     assert (found[1].prediction, found[1].confidence, found[1].probabilities) == (None, None, None)
 
 

@@ -199,7 +199,7 @@ def test_it_is_judged_against_the_unquantised_model_and_the_quantised_one_stands
     worth = json.loads((tmp_path / "small" / "result.json").read_text())["worth"]
     assert worth["start"]["zero_shot"]["loss"] == pytest.approx(beside["loss"], rel=1e-5)
     assert "quantized" not in worth["start"]
-    assert "the quantised one stands in its place" in worth["left_out"]["unquantised start model"]
+    assert "the quantised one is used instead" in worth["left_out"]["unquantised start model"]
 
 
 @pytest.mark.parametrize(("bits", "precision"), [("4bit", "bfloat16"), ("8bit", "float32")])

@@ -47,7 +47,7 @@ def writes(result: dict[str, Any]) -> None:
     counts = {"n": 30, "training_answer": 7, "empty": 2}
     result["generations"] = {
         "settings": {"beams": 4},
-        "meaning": {"training_answer": "word for word a training answer"},
+        "meaning": {"training_answer": "identical to a training target"},
         "scores": {"test": {"rouge_l": score(0.321)}, "test_untuned": {"rouge_l": score(0.123)}},
         "counts": {"train": counts, "test": counts | {"training_answer": 5}},
         "test": [row(n) for n in range(7)],
@@ -89,7 +89,7 @@ def test_texts_and_counts_of_both_sides_are_shown_and_escaped(run: Path, read_pa
     for n in range(7):
         assert f"written {n}" in text
         assert f"before {n}" in text
-    assert "word for word a training answer" in text
+    assert "identical to a training target" in text
     assert "with 4 beams" in text
     assert "<b>reference 100</b>" not in page.read_text("utf-8")
 

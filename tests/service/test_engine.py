@@ -553,4 +553,4 @@ def test_pictures_that_are_too_much_together_are_refused_before_one_is_decoded(
     Image.new("RGB", (224, 224)).save(small, "PNG")
     row = {"image": base64.b64encode(small.getvalue()).decode()}
     read = form.read([row] * 5 + [{"image": "AAAA"}])
-    assert (len(read.table), read.because) == (5, {5: "the picture cannot be read"})
+    assert (len(read.table), read.because) == (5, {5: "the image cannot be read"})

@@ -92,7 +92,7 @@ def test_a_good_update_is_taken_and_scored_once(
         assert not learned & set(texts(out / f"{judge}.parquet"))
     assert "May it take over?" in (out / "report.html").read_text()
     again = run(served, "--feedback", feedback, "--out", out)
-    assert (again.exit_code, "never overwritten" in again.stderr) == (2, True)
+    assert (again.exit_code, "never overwrites" in again.stderr) == (2, True)
 
 
 def test_too_little_evidence_exits_3_with_every_file_complete(
