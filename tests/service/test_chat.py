@@ -392,7 +392,10 @@ def test_more_than_the_model_reads_is_refused_with_both_lengths(
         assert answer.json()["error"]["code"] == "context_length_exceeded"
         assert "256 tokens" in answer.json()["error"]["message"]
     prompt = ask_tokens(chats, "red?")
-    assert f"{prompt} tokens and an answer of up to 250" in many.json()["error"]["message"]
+    assert (
+        f"the prompt has {prompt}, which leaves no room for an answer of up to 250"
+        in many.json()["error"]["message"]
+    )
 
 
 def ask_tokens(chats: Chats, text: str) -> int:

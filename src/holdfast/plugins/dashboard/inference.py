@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
 
 
-# Maximum waiting requests; each takes a second or so, of generative models longer.
+# Maximum waiting requests; each takes about a second, with generative models longer.
 MAX_WAITING = 4
 # An unused model is unloaded after this time [s].
 IDLE_S = 600.0

@@ -1,4 +1,4 @@
-"""Templates → pages: every page of the dashboard is rendered here, from values alone."""
+"""Templates → pages: every page of the dashboard is rendered here, only from values."""
 
 from __future__ import annotations
 

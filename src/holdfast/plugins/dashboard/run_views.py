@@ -263,7 +263,7 @@ def overlaid_curves(runs: Sequence[RunFiles]) -> tuple[tuple[str, Markup], ...]:
 
 def paired_views(names: Sequence[str], paths: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
     """The paired test of the first run against each other one, on common stored test predictions:
-    ``verdict`` is "" where it could not be made, and ``because`` says why."""
+    ``verdict`` is "" where the test is not possible; ``because`` gives the reason."""
     return tuple(
         _paired_view(names[0], paths[0], name, path)
         for name, path in zip(names[1:], paths[1:], strict=True)

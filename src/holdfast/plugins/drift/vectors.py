@@ -244,7 +244,7 @@ class VectorWatch:
         }
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> VectorWatch:
-        """This watch, of the same reference, with what ``to_json`` wrote down."""
+        """This watch, with the same reference, in the state that ``to_json`` stored."""
         directions, centres = (
             decode_floats(one).reshape(self.sums.shape) for one in saved["learned"]
         )

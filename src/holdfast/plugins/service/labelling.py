@@ -80,7 +80,7 @@ class LabelTask:
 class Progress:
     """Labels so far, each row once: how many by draw method, rows with several annotators and with
     disagreement, skipped rows, and for each model the accuracy on rows drawn uniformly. ``rows``
-    are those within the window whose text is kept."""
+    are those within the window whose text is stored."""
 
     rows: int
     labelled: int

@@ -173,7 +173,7 @@ def _checked_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _local_only(application: Asgi) -> Asgi:
-    """``application`` for clients of this machine alone: Ray decides where the proxies listen, and
+    """``application`` only for clients of this machine: Ray decides where the proxies listen, and
     other clients need a token."""
 
     async def answer(scope: Scope, receive: Any, send: Any) -> None:

@@ -39,8 +39,8 @@ class PairEvidence:
     ``served_run`` is the folder of the served model.
 
     ``gate`` is the update's gate with ``from`` (the run that was updated), ``None`` where the run
-    is no update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference`` are
-    about the new run; ``None`` where the two were never compared in this store.
+    is not an update. ``live`` is the comparison that counts, whose ``verdict`` and ``difference``
+    are about the new run; ``None`` where the two were never compared in this store.
     """
 
     model: str
@@ -130,8 +130,8 @@ class PairEvidence:
 
 
 def may_replace(decision: str | None, verdict: str | None) -> bool:
-    """Whether a run may take the place of the served one without ``--force``, by what its gate
-    decided (``None``: it is no update) and what the live comparison that counts found (``None``:
+    """Whether a run may replace the served one without ``--force``, by its gate's decision
+    (``None``: it is not an update) and the verdict of the live comparison that counts (``None``:
     there is none).
 
     >>> [may_replace("undecided", one) for one in (None, "equivalent", "better")]

@@ -42,7 +42,7 @@ class FeedbackOptions:
         typer.Option(metavar="FILE|URL", help="Labelled rows, or the store of the service."),
     ] = None
     every: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Repeat every 6h or 1d; needs --out.")
+        str | None, typer.Option(metavar="TIME", help="Repeat on a schedule (6h, 1d); needs --out.")
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.")] = None
 

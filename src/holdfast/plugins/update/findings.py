@@ -144,8 +144,8 @@ def effective_classes(labels: Sequence[Any]) -> float | None:
     """exp(−Σ p log p) over the classes; with several labels per row, over all labels. ``None``
     without labels.
 
-        >>> effective_classes(["a", "b", "a", "b"])
-        2.0
+    >>> effective_classes(["a", "b", "a", "b"])
+    2.0
     """
     flat = [one for row in labels for one in (row if isinstance(row, list) else [row])]
     if not flat:

@@ -387,7 +387,7 @@ class _FeedbackJoin:
             usable & self._fair_sample(positions) & self._unseen & (draw[duplicate_group] < share)
         )
         sampling = (
-            "the file does not record how its rows were drawn, so they are taken as a random "
+            "the file does not record how its rows were drawn, so they are treated as a random "
             "sample of the model's traffic"
             if feedback.uniform is None
             else f"{int(feedback.uniform[positions].sum())} rows were drawn uniformly at "

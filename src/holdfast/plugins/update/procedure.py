@@ -112,14 +112,14 @@ class UpdateProcedure:
     name: str = "update"
 
     def checked_recipe(self, recipe: Recipe) -> Recipe:
-        """See ``Procedure.asked``."""
+        """See ``Procedure.checked_recipe``."""
         if self.margin is not None:
             check_margin(self.margin)
         check_start(self.start, warm_start_obstacle(Path(self.run), recipe, self.deleted))
         return recipe
 
     def describe(self) -> Mapping[str, Any]:
-        """See ``Procedure.described``."""
+        """See ``Procedure.describe``."""
         return {key: value for key, value in to_json(self).items() if key != "name"}
 
     @classmethod

@@ -104,7 +104,8 @@ class RequestQueue:
     def add(self, request: WaitingRequest, now: float, pace: float) -> None:
         """Let a request wait. Raises ``QueueFull`` where too much is waiting already, or where the
         request would miss its deadline in the queue; ``DeadlineExceeded`` where it would miss it
-        even alone. A retry helps only in the first case. ``pace`` is seconds per token."""
+        even with an empty queue. A retry helps only in the first case. ``pace`` is in seconds per
+        token."""
         self.refuse(len(request.costs), pace)
         tokens = sum(request.costs)
         if now + tokens * pace > request.deadline:

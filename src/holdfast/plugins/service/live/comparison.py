@@ -81,7 +81,7 @@ class ComparisonState:
 
 def load_comparison(store: Store, setup: ComparisonSetup, now: float) -> ComparisonState:
     """The stored comparison, or a new one. The first replica stores when it began: users who came
-    before were answered by the shown model alone."""
+    before were answered only by the shown model."""
     if (stored := store.state(setup.key)) is not None:
         return replace(ComparisonState.of(stored), setup=setup)
 

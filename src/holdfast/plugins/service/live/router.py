@@ -95,7 +95,7 @@ class EngineRouter:
 
     @contextmanager
     def _counting(self, choose: Callable[[], ServiceEngine]) -> Iterator[ServiceEngine]:
-        # Counted before anything is awaited: ``retire`` waits for these requests alone.
+        # Counted before anything is awaited: ``retire`` waits only for these requests.
         with self._lock:
             engine = choose()
             self._open_requests[id(engine)] += 1
