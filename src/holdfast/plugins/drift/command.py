@@ -128,7 +128,7 @@ def _accuracy(block: Mapping[str, Any]) -> str:
 
 def _labels(block: Mapping[str, Any]) -> str:
     powered, harm = block["accuracy"]["powered"], block["harm"]
-    labels_text = f"{block['accuracy']['labels']:,} labels: accuracy {_percent(powered)}"
+    labels_text = f"accuracy {_percent(powered)} on {block['accuracy']['labels']:,} labelled rows"
     labels_text += f", {powered.get('note') or 'from labels and predictions (PPI++)'}"
     if harm is None:
         return labels_text
