@@ -103,7 +103,7 @@ def test_too_little_evidence_exits_3_with_every_file_complete(
     short = ("--set", "train.max_steps=1", "--start", "warm", "--hold", "0.3")
     done = run(served, "--feedback", path, "--out", out, *short)
     assert done.exit_code == 3, done.output
-    assert done.stdout.splitlines()[1].startswith("The update is inconclusive: not shown to be")
+    assert done.stdout.splitlines()[1].startswith("The update is inconclusive: ")
     assert "the update is inconclusive, so the exit code is 3" in done.stderr
     assert f"--challenger {out}" in " ".join(done.stdout.split())
     result = read(out)
@@ -130,7 +130,7 @@ def test_a_renamed_class_is_rejected(
     assert gate["decision"] == "kept_aside"
     (one,) = gate["renamed"]
     assert (one["name"], one["other"], one["same"]) == ("no", "yes", 0)
-    assert "seems to be called otherwise" in gate["because"]
+    assert "seems to be renamed" in gate["because"]
     # Its recipe repeats the training, if not the gate.
     from holdfast.pipeline.main import train
     from holdfast.recipe import read_recipe
@@ -288,8 +288,8 @@ def test_an_update_that_was_killed_is_continued(
         (("--feedback", "BARE"), "has no column 'label'"),
         (("--feedback", "FEW"), "leaves too few rows"),
         (("--feedback", "FILE", "--every", "soon", "--out", "x"), "must be a time"),
-        (("--resume", "--out", "nowhere"), "is not an update that could be continued"),
-        (("--resume", "--out", "RUN", "--json"), "is not an update that could be continued"),
+        (("--resume", "--out", "nowhere"), "is not an update that can be continued"),
+        (("--resume", "--out", "RUN", "--json"), "is not an update that can be continued"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(
