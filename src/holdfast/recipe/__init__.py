@@ -9,6 +9,7 @@ from holdfast.recipe.parts import DataPart
 from holdfast.recipe.recipe import (
     Recipe,
     as_settings,
+    key_names,
     known_keys,
     override,
     parse,
@@ -21,6 +22,7 @@ __all__ = [
     "Recipe",
     "resolve_paths",
     "as_settings",
+    "key_names",
     "known_keys",
     "override",
     "parse",

@@ -36,6 +36,12 @@ from holdfast.recipe.parts import (
     TrainPart,
     accepted_types,
 )
+from holdfast.recipe.plain_names import (
+    PLAIN_NAMES,
+    plain_key,
+    settings_with_stored_keys,
+    with_stored_keys,
+)
 from holdfast.recipe.values import NUMBER, check_free_value
 
 LIST_KEYS = (
@@ -120,13 +126,20 @@ class Recipe(Part):
 
 
 def parse(plain: object, where: str) -> Recipe:
-    """A recipe from plain values; ``where`` is named in an error."""
+    """A recipe from plain values; ``where`` is named in an error. Each key may have its plain
+    name (``plain_names.py``)."""
     if not isinstance(plain, dict):
         raise RecipeError(where, "is not a table of settings", plain, "Write `key: value` lines.")
+    return _validated(*with_stored_keys(plain, where), where)
+
+
+def _validated(plain: Mapping[Any, Any], by_plain_name: Iterable[str], where: str) -> Recipe:
+    """A recipe from values under their stored keys. An error names each key of ``by_plain_name``
+    as the user wrote it."""
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
-        raise _first_error(error, where) from None
+        raise _first_error(error, where, by_plain_name) from None
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -147,7 +160,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     ``2024``, a commit ``1234e56``, a template ``summarize: {dialogue}``.
     """
     plain = recipe.model_dump()
-    for setting in settings:
+    renamed, by_plain_name = settings_with_stored_keys(settings)
+    for setting in renamed:
         name, equals, text = setting.partition("=")
         if not equals:
             raise RecipeError("--set", "needs KEY=VALUE", setting, "E.g. --set train.epochs=5.")
@@ -157,7 +171,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             key,
             _parse_text_value(text, key) if is_text_key(key) else _parse_value(text, key),
         )
-    return parse(plain, "--set")
+    return _validated(plain, by_plain_name, "--set")
 
 
 def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
@@ -224,6 +238,12 @@ def _unsupported_value(key: str, value: object) -> RecipeError:
 @functools.cache
 def _all_keys() -> tuple[str, ...]:
     return tuple(known_keys(optional=True))
+
+
+@functools.cache
+def key_names() -> tuple[str, ...]:
+    """Every dotted key that a recipe may hold, and the plain names of those that have one."""
+    return (*_all_keys(), *PLAIN_NAMES.values())
 
 
 def known_keys(
@@ -297,7 +317,7 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
     *path, last = key.split(".")
     is_free = key.partition(".")[0] in FREE_SECTIONS
     if not is_free and key not in _all_keys():
-        raise RecipeError("--set", "names an unknown key", key, suggest_name(key, _all_keys()))
+        raise RecipeError("--set", "names an unknown key", key, suggest_name(key, key_names()))
     if len(path) > MAX_DEPTH:
         raise RecipeError(
             "--set",
@@ -375,9 +395,12 @@ def _is_path(value: str) -> bool:
     return value.startswith(("./", "../")) or value.lower().endswith(DATA_FILE_ENDINGS)
 
 
-def _first_error(error: ValidationError, where: str) -> RecipeError:
+def _first_error(
+    error: ValidationError, where: str, by_plain_name: Iterable[str] = ()
+) -> RecipeError:
     fault = error.errors()[0]
     key = ".".join(str(step) for step in fault["loc"] if step not in METHOD_TYPES)
+    key = plain_key(key, by_plain_name)
     if fault["loc"][-1:] and fault["loc"][-1] in METHOD_TYPES:
         rule = "is neither true nor false nor a table of settings"
         remedy = f"Set {key}=true, or one of its settings: docs/recipe.md."
@@ -386,9 +409,7 @@ def _first_error(error: ValidationError, where: str) -> RecipeError:
         rule, remedy = "says how to search settings", "`holdfast tune` reads it; else take it out."
         return RecipeError(f"{where}: {key}", rule, None, remedy)
     if fault["type"] == "extra_forbidden":
-        known_names = (
-            sorted({*Recipe.model_fields, *known_keys()}) if "." not in key else known_keys()
-        )
+        known_names = key_names() if "." in key else sorted({*Recipe.model_fields, *key_names()})
         return RecipeError(where, "names an unknown key", key, suggest_name(key, known_names))
     if fault["type"] == "literal_error":
         # pydantic hands the choices on as one sentence.

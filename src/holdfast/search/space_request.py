@@ -24,7 +24,8 @@ from holdfast.core.yaml_values import from_yaml, read_yaml
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
 from holdfast.models.adapters.adapter import LOW_RANK
-from holdfast.recipe import Recipe, as_settings, known_keys, override
+from holdfast.recipe import Recipe, as_settings, key_names, known_keys, override
+from holdfast.recipe.plain_names import settings_with_stored_keys, with_stored_keys
 from holdfast.recipe.recipe import parse, resolve_paths
 from holdfast.recipe.values import NUMBER
 from holdfast.search.space import (
@@ -106,7 +107,8 @@ def read_search_recipe(path: Path) -> tuple[Recipe, dict[str, Any], Any]:
     if not isinstance(content, dict):
         content = {} if content is None else content
         return parse(content, str(path)), {}, None
-    rest, ranges = without_ranges(content)
+    renamed, _ = with_stored_keys(content, str(path))
+    rest, ranges = without_ranges(renamed)
     search_section = rest.pop(SECTION, None)
     recipe = resolve_paths(parse(rest, str(path)), Path(os.path.realpath(path)).parent)
     return recipe, ranges, search_section
@@ -144,7 +146,8 @@ def split_settings(
     recipe_settings: list[str] = []
     ranges: dict[str, Any] = {}
     search_settings: dict[str, Any] = {}
-    for setting in as_settings(settings):
+    renamed, _ = settings_with_stored_keys(as_settings(settings))
+    for setting in renamed:
         name, equals, text = setting.partition("=")
         key = name.strip()
         value: Any = text if equals else None
@@ -214,7 +217,8 @@ def _check_key(key: str) -> None:
         if inside:
             rule = "is a part of several settings"
             raise RecipeError(f"search space: {key}", rule, None, f"Search one: {inside[0]}.")
-        raise RecipeError("search space", "names an unknown key", key, suggest_name(key, known))
+        remedy = suggest_name(key, key_names())
+        raise RecipeError("search space", "names an unknown key", key, remedy)
 
 
 def _parse_range(where: str, key: str, table: Mapping[str, Any]) -> Dimension:
