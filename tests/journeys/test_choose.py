@@ -73,7 +73,7 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     # A path has no place to be broken.
     assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
     assert "Left out: nowhere/at-all" in done.out
-    assert "a probe (best on layer" in " ".join(done.err.split())
+    assert "(best layer: " in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []
     told = json.loads(
         holdfast("choose", marked_csv, "--models", models, *sets(quick[1:]), "--json").out
@@ -346,5 +346,5 @@ def test_what_cannot_be_adapted_is_refused(
     assert "token-classification" in done.err
     done = holdfast(*base, "--extend", "5", "--out", "x")
     assert done.code == 2
-    assert "no word that the model takes apart" in " ".join(done.err.split())
+    assert "--extend: finds no word" in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []

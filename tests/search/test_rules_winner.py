@@ -104,9 +104,9 @@ def test_a_clear_winner_is_taken_and_told_with_what_will_last() -> None:
     assert 0.05 < found.gain < 0.2
     assert found.p_value < 0.001
     gap = 100 * (right["t1"].mean() - right["base"].mean())
-    assert f"{gap:+.1f} points more of the validation rows are correct" in found.because
+    assert f"validation accuracy {gap:+.1f} points" in found.because
     more = 100 * (np.exp(-losses["t1"]) - np.exp(-losses["base"])).mean()
-    assert found.because.startswith(f"it gives the labels {more:+.1f} points more probability")
+    assert f"by {more:+.1f} points (" in found.because
 
 
 def test_the_evidence_is_paired_t_tests_corrected_for_all_trials_and_their_average() -> None:

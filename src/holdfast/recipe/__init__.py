@@ -1,8 +1,8 @@
 """The one place for configuration: a frozen recipe, read from YAML, unknown keys refused.
 
-A recipe that a user writes may leave almost everything out; ``None`` means "work it out". The
-recipe that a run writes is the same type with every value filled in, so that it repeats the run.
-Inner code never sees a recipe: it takes flat arguments.
+A recipe that a user writes may leave out almost everything; ``None`` means "Holdfast chooses". The
+recipe that a run writes has the same type with every value filled in, and repeats the run. Inner
+code never sees a recipe: it takes flat arguments.
 """
 
 from holdfast.recipe.parts import DataPart
