@@ -38,7 +38,7 @@ def test_the_nearest_name_or_the_missing_folder_is_named(name: str, tmp_path: Pa
     with pytest.raises(InputError, match=r"folder .*absent does not exist either"):
         DOORS[name](tmp_path / "absent" / name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"the folder .*empty holds nothing"):
+    with pytest.raises(InputError, match=r"the folder .*empty holds no similar name"):
         DOORS[name](tmp_path / "empty" / name)
 
 

@@ -194,7 +194,7 @@ def test_pictures_are_asked_about(tmp_path: Path, closed: None) -> None:
     assert only.frozen.layer.score > 0.8
     assert only.facts.tokens_per_word is None
     assert only.facts.max_length is None
-    assert "the only one" in found.because
+    assert "only usable candidate" in found.because
 
 
 def check(found: Choice) -> None:
@@ -339,7 +339,7 @@ def test_what_cannot_be_adapted_is_refused(
 ) -> None:
     base = ["choose", marked_csv, "--models", tiny_model]
     assert "Add --out" in holdfast(*base, "--extend", "5").err
-    assert "nothing says how" in holdfast(*base, "--out", "x").err
+    assert "no adaptation is requested" in holdfast(*base, "--out", "x").err
     assert holdfast(*base, "--out", "x", "--extend", "-1").code == 2
     done = holdfast(*base, "--task", "token-classification", "--extend", "5", "--out", "x")
     assert done.code == 2

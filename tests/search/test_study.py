@@ -398,6 +398,6 @@ def test_a_database_that_does_not_answer_is_refused_without_the_password() -> No
     assert "s3cret" not in str(refused.value)
     assert "ann:***" in str(refused.value)
     assert refused.value.__cause__ is None
-    with pytest.raises(RunError, match="is no URL of a database") as refused:
+    with pytest.raises(RunError, match="is not the URL of a database") as refused:
         open_storage("postgresql://ann:s3cret@host:port/db")
     assert "s3cret" not in str(refused.value)
