@@ -145,7 +145,7 @@ def test_a_judge_and_a_classifier_may_be_named(
     [
         ("probes.judge=./nothing", "is not a folder"),
         ("probes.classifier=./nothing", "is not a folder"),
-        ("probes.judge=embedded", "writes no text"),
+        ("probes.judge=embedded", "cannot generate text"),
     ],
 )
 def test_a_judge_that_is_not_there_is_refused_before_anything_is_trained(

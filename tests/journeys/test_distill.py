@@ -259,7 +259,7 @@ def test_a_teacher_that_left_no_row_to_score_on_is_refused(
     monkeypatch.setattr(made, "open_run", lambda _: whole)
     done = holdfast("distill", finished_run, "--layers", 1, "--out", tmp_path / "no")
     assert done.code == 2
-    assert "no row is left to score a student on" in done.err
+    assert "no test rows are left for a student" in done.err
     assert "holdfast cv --test FILE" in done.err
     assert not (tmp_path / "no").exists()
 

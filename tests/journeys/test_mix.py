@@ -142,6 +142,6 @@ def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_pa
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
     both = {"path": ["a.csv"], "mix": [{"path": "b.csv"}]}
-    with pytest.raises(RecipeError, match="give one of them"):
+    with pytest.raises(RecipeError, match="give only one of them"):
         Recipe().with_changes(data=both)
     assert not (tmp_path / "r").exists()

@@ -324,7 +324,11 @@ def test_a_study_file_is_continued_and_that_of_another_space_refused(
 
 @pytest.mark.parametrize(
     ("study", "rule"),
-    [("", "is a folder"), ("none/s.journal", "no such folder"), ("rows.csv", "is no study")],
+    [
+        ("", "is a folder"),
+        ("none/s.journal", "folder does not exist"),
+        ("rows.csv", "is not an Optuna study"),
+    ],
 )
 def test_a_study_that_is_none_is_refused_before_rows_are_read(
     tmp_path: Path, run: Run, study: str, rule: str

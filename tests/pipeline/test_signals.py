@@ -133,7 +133,7 @@ def test_faults_of_names_and_descriptions_are_refused(tmp_path: Path) -> None:
     source = rows_of(tmp_path / "rows.csv")
     with pytest.raises(RecipeError, match="no row has"):
         signals(prepared_of(source, names={"lost_cart": "lost card"}), np.arange(60))
-    with pytest.raises(RecipeError, match="words for each label"):
+    with pytest.raises(RecipeError, match="a text for each label"):
         prepared_of(source, names={"lost_card": 3})
     told = tmp_path / "told.csv"
     told.write_text("name,words\nlost_card,a card\n")

@@ -285,9 +285,9 @@ def search_recipe_rows(run: Path) -> list[Any]:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["train.folds=3"], "divides each fit"),
-        (["model.layers=1"], "which is asked here"),
-        (["data.split.test=0", "data.split.train=0.8", "data.split.valid=0.2"], "chose nothing"),
+        (["train.folds=3"], "train.folds"),
+        (["model.layers=1"], "number of blocks"),
+        (["data.split.test=0", "data.split.train=0.8", "data.split.valid=0.2"], "needs test rows"),
         (["model.adapter.kind=ia3"], "has no smaller form"),
     ],
 )

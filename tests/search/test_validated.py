@@ -360,7 +360,7 @@ def test_too_few_rows_of_a_class_are_refused_with_the_remedy(
 def test_the_verdicts_are_one_sentence() -> None:
     found = [{"label": "overfit", "since_step": step} for step in (30, 40, 60, 40)]
     told = verdict_counts([*found, {"label": "healthy", "since_step": None}])
-    assert told["sentence"] == "4 of 5 folds overfit from step 40 on (the median), 1 healthy."
+    assert told["sentence"] == "4 of 5 folds overfit since step 40 (the median), 1 healthy."
     assert told["labels"] == {"overfit": 4, "healthy": 1}
 
 

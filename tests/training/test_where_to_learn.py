@@ -334,7 +334,7 @@ class Odd(nn.Module):
 
 def test_a_matrix_that_nobody_knows_how_to_draw_is_named() -> None:
     odd: Any = Odd()
-    with pytest.raises(ModelError, match="how these weights are drawn"):
+    with pytest.raises(ModelError, match="no initialisation for these weights"):
         reinitialize(odd, [Layer("block.0", (odd,))], 0)
 
 

@@ -224,10 +224,10 @@ def suggestion(name: str, known: list[str], settable: bool) -> str:
 
 def _keys_like(name: str) -> Iterator[str]:
     """Recipe keys whose last part equals the option's name or is close to it."""
-    from holdfast.recipe.recipe import known_keys
+    from holdfast.recipe import key_names
 
     key_name = _option_as_key(name)
-    keys = {key.rpartition(".")[2]: key for key in known_keys()}
+    keys = {key.rpartition(".")[2]: key for key in key_names()}
     for last in difflib.get_close_matches(key_name, keys, n=2, cutoff=0.8):
         yield keys[last]
 

@@ -39,6 +39,6 @@ OVERFITTED: frozenset[Label] = frozenset({"overfit", "memorizing"})
 
 
 def is_requested(label: Label, requested: Container[str]) -> bool:
-    """Whether a verdict is one of those that somebody asked to be told of: ``overfit`` asks for
-    ``memorizing`` too."""
+    """Whether a verdict is among those that the user asked to be alerted of: ``overfit`` includes
+    ``memorizing``."""
     return label in requested or (label in OVERFITTED and "overfit" in requested)

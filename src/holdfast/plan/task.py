@@ -113,7 +113,7 @@ def _with_decided_task(
 def _not_generative_error(name: str, task: str, because: str) -> RecipeError:
     return RecipeError(
         "model.name",
-        f"is an encoder, which writes no text, and the task worked out is {task}: {because}",
+        f"is an encoder, which cannot generate text, but the inferred task is {task}: {because}",
         name,
         f"Name a model that writes: {SUITABLE_MODELS[task]}. If the rows have classes, name their "
         "column: --task text-classification --label COLUMN.",

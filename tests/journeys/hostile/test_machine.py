@@ -133,7 +133,7 @@ def test_a_model_that_cannot_be_read_for_lack_of_memory_is_not_called_damaged(
         ({"RANK": "-1"}, "RANK: is no whole number"),
         # It would be taken for a second process: nothing would be locked.
         ({"RANK": "1"}, "are not the number of a process among several (found: '1 of 1')"),
-        ({"WORLD_SIZE": "0"}, "are not the number of a process among several"),
+        ({"WORLD_SIZE": "0"}, "number of a process among several"),
         ({"WORLD_SIZE": "3"}, "stands without MASTER_ADDR and MASTER_PORT"),
     ],
 )

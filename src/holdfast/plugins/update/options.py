@@ -39,6 +39,7 @@ from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
+from holdfast.recipe.plain_names import stored_key
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import read_search_start
 from holdfast.terminal.watch import train_with_progress
@@ -152,7 +153,7 @@ def scale_for_rows(
     ``train.max_steps`` becomes ⌈steps · after ÷ before⌉, so that the number of passes stays the
     same. With an equal number of rows nothing changes.
     """
-    set_keys = {setting.partition("=")[0].strip() for setting in settings}
+    set_keys = {stored_key(setting.partition("=")[0].strip()) for setting in settings}
     if before == after or before < 1:
         return recipe, ()
     rows = f"{count_phrase(after, 'training row')} instead of {before:,}"
