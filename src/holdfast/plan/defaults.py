@@ -124,9 +124,9 @@ DEFAULT_METHODS = ("contrast", "probe_first")
 # The fewest rows for contrast by default: fewer rarely hold two rows of each of two classes.
 MIN_ROWS_FOR_CONTRAST = 4
 # No warmup for generative models: Adam's first steps are its largest, and a short run needs them.
-# On summaries, after 76 steps, warmup over a tenth of them gave a loss 0.020 nats higher, over three
-# steps 0.017: the full gap to a trainer without one. Classifiers are unstable on few rows without
-# warmup (2006.04884).
+# On summaries, after 76 steps, warmup over a tenth of them gave a loss 0.020 nats higher, and over
+# three steps 0.017: the full gap to a trainer without one. Classifiers are unstable on few rows
+# without warmup (2006.04884).
 WARMUP, GENERATIVE_WARMUP = 0.1, 0.0
 PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
