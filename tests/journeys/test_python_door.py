@@ -127,11 +127,11 @@ def test_what_cannot_be_trained_on_leaves_nothing_behind(tmp_path: Path, frame: 
     with pytest.raises(DataError):
         holdfast.train(frame.assign(label="one"), out=tmp_path / "r", text="text", quiet=True)
     assert not (tmp_path / "r").exists()
-    with pytest.raises(DataError, match="came without labels"):
+    with pytest.raises(DataError, match="have no labels"):
         holdfast.train(["a text", "another"])
     with pytest.raises(DataError, match="are 2, and there are 1 labels"):
         holdfast.train(["a text", "another"], ["x"])
-    with pytest.raises(DataError, match="belong to a list of texts"):
+    with pytest.raises(DataError, match="only be given with a list of texts"):
         holdfast.train("rows.csv", ["x"])
     with pytest.raises(DataError, match="several tables"):
         holdfast.train({"train": frame, "test": frame})

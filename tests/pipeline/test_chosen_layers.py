@@ -166,7 +166,7 @@ def test_a_run_stores_what_was_chosen_and_its_repeat_and_resume_follow_it(
     told = [one for one in result["decisions"] if one["what"] == "layers by evidence"]
     assert [one["chosen"].split(":")[0] for one in told] == ["embeddings", "block.0", "block.1"]
     assert all("relative gradient" in one["because"] for one in told)
-    assert all("a probe on what it gives" in one["because"] for one in told)
+    assert all("out of fold, a linear probe" in one["because"] for one in told)
     kept = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))["model"]["freeze"]
     named = [one["chosen"].split(":")[0] for one in told if one["chosen"].endswith("stays")]
     assert kept == (",".join(named) or "words")
@@ -183,6 +183,6 @@ def test_an_adapter_leaves_nothing_to_choose(
     marked_csv: Path, quick: list[str], tmp_path: Path
 ) -> None:
     sets = [f"data.path={marked_csv}", *quick, "model.freeze=auto", "model.adapter.kind=lora"]
-    with pytest.raises(RecipeError, match="learns in their place"):
+    with pytest.raises(RecipeError, match="trained in their place"):
         train(override(Recipe(), sets), tmp_path / "run")
     assert not (tmp_path / "run").exists()

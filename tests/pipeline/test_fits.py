@@ -39,7 +39,7 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 def available(mb: float) -> Any:
     """The machine has so many MB."""
     return patch(
-        "holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "what the machine has free")
+        "holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "the free memory of the machine")
     )
 
 
@@ -96,7 +96,7 @@ def test_a_group_s_limit_is_more_by_the_files_that_it_gives_back(
 
     monkeypatch.setattr(memory, "resident_mb", lambda: 400.0)
     monkeypatch.setattr(memory, "file_pages_mb", lambda: 150.0)
-    assert told().description == "what the machine has free"
+    assert told().description == "the free memory of the machine"
     group = told(MemoryLimit(300.0, "memory.max", 500.0))
     assert group.left_mb == 650.0
     assert group.description == "memory.max, beside 150 MB of program files"

@@ -74,7 +74,7 @@ def test_a_teacher_says_of_a_row_what_its_run_says(taught: Any, finished_run: Pa
 
 def test_without_what_teachers_say_a_fit_is_refused(taught: Any) -> None:
     kept, _, _ = taught
-    with pytest.raises(RecipeError, match="a fold or a trial would need teachers of its own"):
+    with pytest.raises(RecipeError, match="a fold or a trial would need its own teachers"):
         make_training_plan(replace(kept, lessons=None), np.arange(9), np.arange(9, 14))
 
 

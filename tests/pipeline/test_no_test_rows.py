@@ -179,7 +179,7 @@ def test_a_class_too_small_for_the_outer_folds_is_told_of_them(
     path = write_csv(tmp_path / "rare.csv", rows)
     with pytest.raises(SplitError, match=rf"class 'rare'.*of 5 sides.*{told}") as caught:
         learning(path, quick, "train.folds=5")
-    assert "leave data.split.test out" in caught.value.remedy
+    assert "remove data.split.test" in caught.value.remedy
 
 
 def test_a_killed_run_repeats_no_outer_fold(

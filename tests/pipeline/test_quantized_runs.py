@@ -227,8 +227,8 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
 @pytest.mark.parametrize(
     ("settings", "key", "remedy"),
     [
-        (["model.quantize=4bit"], "no adapter learns", "model.adapter.kind=lora"),
-        (["model.quantize=8bit"], "no adapter learns", "model.adapter.kind=lora"),
+        (["model.quantize=4bit"], "without an adapter nothing would be trained", "model.adapter.kind=lora"),
+        (["model.quantize=8bit"], "without an adapter nothing would be trained", "model.adapter.kind=lora"),
         (["model.quant_type=nf4"], "model.quant_type", "model.quantize=4bit"),
         (
             [*FOUR, "model.quantize=8bit", "model.double_quant=true"],
@@ -345,8 +345,8 @@ def test_a_chunked_run_is_the_run_with_all_logits(base: list[str], tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may read them"),
-        (["control.policy=adapt"], "control.policy=adapt may read them"),
+        (["methods.rdrop=true", "model.dropout=0.1"], "rdrop may need them"),
+        (["control.policy=adapt"], "control.policy=adapt may need them"),
         (["model.adapter.kind=prompt"], "cannot be used for causal-lm with this model"),
     ],
 )
@@ -379,7 +379,7 @@ def test_large_logits_are_chunked_unasked_and_less_memory_is_foretold(
 def test_what_a_teacher_says_is_held_against_all_logits() -> None:
     loaded: Any = SimpleNamespace(network=SimpleNamespace(chunks=True))
     recipe: Any = Recipe().with_changes(distill={"teacher": ("run",)})
-    with pytest.raises(RecipeError, match=r"distill\.teacher may read them"):
+    with pytest.raises(RecipeError, match=r"distill\.teacher may need them"):
         chunks.choose_chunk_loss(recipe.with_changes(train={"chunk_loss": "on"}), loaded, None, ())
 
 

@@ -94,7 +94,7 @@ def test_names_that_the_rows_do_not_bear_out_are_left_out(tmp_path: Path) -> Non
     found = signals(prepared, np.arange(60))
     chosen, because = decided(found)["class names"]
     assert chosen == "left out"
-    assert "do not bear them out" in because
+    assert "do not agree with the names" in because
     assert found.added is None
     assert found.recipe.data.names is False
     # Asked for, they are learned from all the same.

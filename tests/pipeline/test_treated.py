@@ -83,7 +83,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
     )
     assert source.column("text") == ["I did not receive the parcel", *texts[1:]]
     (decision,) = decisions
-    assert decision.chosen == "1 text treated"
+    assert decision.chosen == "1 text cleaned"
     assert decision.because.endswith(
         "; not looked at: 1 (a program), 1 (fewer than seven words in ten are English), "
         "2 (no capital letter)"
@@ -127,8 +127,8 @@ def test_copies_leave_the_training_rows_alone(tmp_path: Path) -> None:
         ("treat.encodings=true", "unknown treatment"),
         ("treat.mask.onyl=[email]", "not a setting"),
         ("treat.mask.only=[mail]", "no kind of personal data"),
-        ("treat.boilerplate=true", "writes into a file"),
-        ("treat.copies.count=n", "writes into a file"),
+        ("treat.boilerplate=true", "only works on a file"),
+        ("treat.copies.count=n", "only works on a file"),
         ("treat.copies.same=alike", "not one of the known values"),
     ],
 )

@@ -280,11 +280,11 @@ REFUSED: dict[str, tuple[str, Make]] = {
         packed("r.json.gz", (b'{"text": [[]', 1), (b",[]" * 1_000, 2_100), (b"]}", 1)),
     ),
     "a column of 600,000 ones": (
-        "more of them than bytes",
+        "more rows than bytes",
         packed("r.json.gz", (b'{"text": [1', 1), (b",1" * 1_000, 600), (b"]}", 1)),
     ),
     "ten million rows of nothing": (
-        "more of them than bytes",
+        "more rows than bytes",
         columns(
             "n.parquet",
             pa.table({"text": pa.nulls(10**7, pa.string()), "label": pa.nulls(10**7, pa.string())}),
@@ -363,7 +363,7 @@ ENCODINGS = (
 
 @pytest.mark.parametrize("name", ENCODINGS, ids=[ascii(name)[:20] for name in ENCODINGS])
 def test_what_is_no_encoding_of_files_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not an encoding of text files"):
+    with pytest.raises(DataError, match="not a text encoding"):
         load(file("good.csv", csv())(tmp_path), encoding=name)
 
 
