@@ -132,7 +132,7 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
     assert "gradient 0.00e+00" in told[3].because
     shown = {one.chosen.split(":")[0]: one.because for one in told[1:]}
     for name in ("embeddings", "block.0"):
-        right = int(shown[name].split("% right")[0].split(" ")[-1])
+        right = int(shown[name].partition("accuracy ")[2].partition("%")[0])
         theirs = LogisticRegression().fit(x[:150].numpy(), labels[:150])
         assert right == pytest.approx(100 * theirs.score(x.numpy(), labels), abs=5)
     # Of nothing but zeros a probe gives the commonest class.

@@ -108,7 +108,7 @@ def test_nothing_frozen_is_nothing_said(tiny_model: Path, what: Any) -> None:
 def test_off_is_obeyed(tiny_model: Path) -> None:
     found = asked(tiny_model, "off")
     assert (found.setting, found.prefix) == ("off", None)
-    assert found.decisions[0].because.startswith("set by you")
+    assert found.decisions[0].because.startswith("set in the recipe")
 
 
 def test_too_large_is_declined_and_where_asked_for_refused(

@@ -132,7 +132,7 @@ def test_a_teacher_that_knew_a_row_that_scores_its_student_is_refused(
             lessons.refuse_known_rows(Path("teacher"), None)  # type: ignore[arg-type]
         return decisions_and_findings(log)[1]
 
-    with pytest.raises(RunError, match="1 row to learn from"):
+    with pytest.raises(RunError, match="1 test row of this student"):
         ask(test=[1 if side == "train" else 2])
     assert ask(test=[3, 4], valid=[2, 5]) == ()
     (finding,) = ask(test=[3], valid=[1, 5])

@@ -248,7 +248,7 @@ def test_what_cannot_be_quantised_is_refused_with_the_key_and_the_remedy(
 
 def test_a_task_that_is_not_quantised_is_refused(marked_csv: Path, quick: list[str]) -> None:
     recipe = override(Recipe(), [f"data.path={marked_csv}", *quick, *FOUR])
-    with pytest.raises(RecipeError, match="not built for text-classification"):
+    with pytest.raises(RecipeError, match="not supported for text-classification"):
         make_training_plan(*prepare_divided(recipe, load_and_divide(recipe).splits))
 
 
@@ -317,7 +317,7 @@ def in_halves(run: Path) -> Any:
         (["model.adapter.kind=dora"], "small updates are lost"),
         (["model.adapter.kind=lora", "model.quantize=4bit"], "contradicts model.quantize"),
         (["model.adapter.kind=lora", "train.precision=float32"], "contradicts train.precision"),
-        (["model.adapter.kind=lora", "task=text-classification"], "not built for text-class"),
+        (["model.adapter.kind=lora", "task=text-classification"], "not supported for text-class"),
     ],
 )
 def test_halves_that_would_learn_or_contradict_are_refused(settings: list[str], rule: str) -> None:

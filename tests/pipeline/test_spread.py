@@ -77,7 +77,7 @@ def test_the_launcher_is_followed_and_no_process_gets_empty_weights(
 ) -> None:
     shard, told = chosen()
     assert shard == "full"
-    assert "accelerate launch asks for FSDP 2: each of 2 processes" in told
+    assert "accelerate launch requests FSDP 2: each of 2 processes" in told
     assert os.environ[LOADING] == "false"
     assert chosen("train.shard=off")[0] == "off"
 
@@ -86,8 +86,8 @@ def test_the_launcher_is_followed_and_no_process_gets_empty_weights(
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (["task=text-classification"], "not built for text-classification"),
-        (["task=seq2seq"], "not built for seq2seq"),
+        (["task=text-classification"], "not supported for text-classification"),
+        (["task=seq2seq"], "not supported for seq2seq"),
         (["model.adapter.kind=dora"], "model.adapter.kind"),
         (["model.adapter.kind=prompt"], "model.adapter.kind"),
         (["model.quantize=4bit"], "model.quantize"),

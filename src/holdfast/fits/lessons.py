@@ -369,8 +369,8 @@ def refuse_known_rows(run: Path, divided: Divided) -> None:
     if shared.any():
         raise RunError(
             str(run),
-            f"used {count_phrase(int(shared.sum()), 'row')} for training or validation that "
-            "are test rows of this student",
+            f"used {count_phrase(int(shared.sum()), 'test row')} of this student for training or "
+            "validation",
             None,
             "Teacher and student need the same test rows: train both on one split "
             "(data.split.seed), or with the same --test FILE.",
