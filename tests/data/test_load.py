@@ -172,7 +172,10 @@ def test_an_ambiguous_column_is_asked_for_by_name(load: Load) -> None:
     with pytest.raises(DataError, match=r"(?s)several columns of texts.*uno, due.*--text uno"):
         load(two_texts)
     two_labels = objects(text=many(), color=["r", "g"] * 6, size=["s", "l"] * 6)
-    with pytest.raises(DataError, match=r"(?s)several columns that could be the label.*'color'.*'size'.*--label color"):
+    with pytest.raises(
+        DataError,
+        match=r"(?s)several columns that could be the label.*'color'.*'size'.*--label color",
+    ):
         load(two_labels)
     assert load(two_labels, label="size").classes == ("l", "s")
 

@@ -76,10 +76,7 @@ def test_tags_without_a_type_are_one_type(tmp_path: Path) -> None:
     assert table.names == ("O", "B", "I")
     assert table.classes == ("_",)
     (told,) = [made for made in table.decisions if made.what == "scheme of the tags"]
-    assert (told.chosen, told.because) == (
-        "IOB2",
-        "one unnamed entity type in 24 words",
-    )
+    assert (told.chosen, told.because) == ("IOB2", "one unnamed entity type in 24 words")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.conll"])

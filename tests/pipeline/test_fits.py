@@ -39,7 +39,8 @@ def make(marked_csv: Path, quick: list[str]) -> Make:
 def available(mb: float) -> Any:
     """The machine has so many MB."""
     return patch(
-        "holdfast.plan.memory.tightest_limit", lambda: MemoryLimit(mb, "the free memory of the machine")
+        "holdfast.plan.memory.tightest_limit",
+        lambda: MemoryLimit(mb, "the free memory of the machine"),
     )
 
 

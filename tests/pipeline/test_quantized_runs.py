@@ -227,8 +227,16 @@ def test_merged_it_is_a_plain_model_that_gives_the_scored_losses(
 @pytest.mark.parametrize(
     ("settings", "key", "remedy"),
     [
-        (["model.quantize=4bit"], "without an adapter nothing would be trained", "model.adapter.kind=lora"),
-        (["model.quantize=8bit"], "without an adapter nothing would be trained", "model.adapter.kind=lora"),
+        (
+            ["model.quantize=4bit"],
+            "without an adapter nothing would be trained",
+            "model.adapter.kind=lora",
+        ),
+        (
+            ["model.quantize=8bit"],
+            "without an adapter nothing would be trained",
+            "model.adapter.kind=lora",
+        ),
         (["model.quant_type=nf4"], "model.quant_type", "model.quantize=4bit"),
         (
             [*FOUR, "model.quantize=8bit", "model.double_quant=true"],

@@ -92,7 +92,7 @@ def test_texts_that_a_treatment_does_not_look_at_are_counted() -> None:
     *_, decisions = clean_texts(
         table_from_texts(texts[1:2]), {}, (), plan_cleaning({"spelling": True})
     )
-    assert [one.chosen for one in decisions] == ["no text treated"]
+    assert [one.chosen for one in decisions] == ["no text cleaned"]
 
 
 def test_it_can_be_forbidden(tmp_path: Path) -> None:
