@@ -137,7 +137,7 @@ def test_each_layer_is_told_with_its_probe_and_nothing_is_left_behind() -> None:
         assert right == pytest.approx(100 * theirs.score(x.numpy(), labels), abs=5)
     # Of nothing but zeros a probe gives the commonest class.
     commonest = max(labels.mean(), 1 - labels.mean())
-    assert f"{commonest:.0%} right" in shown["block.1"]
+    assert f"accuracy {commonest:.0%}" in shown["block.1"]
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, before[name])
         assert parameter.data_ptr() == memory[name]
