@@ -313,7 +313,7 @@ def test_a_fit_cannot_set_what_was_prepared(
         ([], [9, 10], "whole numbers", "no row"),
         (range(9), [], "whole numbers", "no row"),
         ([0, 1, -1], [9, 10], "not among the 14", -1),
-        (range(9), [8, 9, 10], "to be judged by", 8),
+        (range(9), [8, 9, 10], "for training and for validation", 8),
     ],
 )
 def test_positions_that_are_none_are_refused(

@@ -69,7 +69,7 @@ def test_a_student_that_nothing_was_kept_of_is_said_to_be_untaught(
     assert "discarded" not in result_of(student)["distilled"]["because"]
     page = (tmp_path / "w" / "report.html").read_text("utf-8")
     assert "Fine-tuning was discarded" in page
-    (state,) = [d for d in run.result["decisions"] if d["what"] == "kept state"]
+    (state,) = [d for d in run.result["decisions"] if d["what"] == "best checkpoint"]
     assert "added rows" in state["chosen"]
 
 

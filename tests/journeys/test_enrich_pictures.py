@@ -83,7 +83,7 @@ def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     level: Path, sided: Path, model: Path, tmp_path: Path
 ) -> None:
     lines = told(go(level, model, tmp_path / "level", "enrich.usual=true"))
-    assert set(lines) == {"usual", "pictures are mirrored"}
+    assert set(lines) == {"usual", "images are mirrored"}
     lines = told(go(sided, model, tmp_path / "sided", "enrich.usual=true"))
     assert set(lines) == {"usual", "images are not mirrored"}
     assert "in a mirror" in lines["images are not mirrored"]

@@ -234,7 +234,7 @@ def test_one_record_is_not_taken_for_its_names(run: holdfast.TrainedRun) -> None
 def test_what_is_no_table_is_refused_in_the_words_of_python(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"text": ["a", "b"] * 20, "label": ["x", "y"] * 20})
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (rows.to_iterable_dataset(), {}, "cannot be divided"),
+        (rows.to_iterable_dataset(), {}, "cannot be split"),
         (datasets.DatasetDict({"train": rows}), {}, "several tables"),
         (rows, {"settings": 5}, "neither a dict nor a list"),
         (rows, {"settings": {"train.epochs": "x"}}, "^settings: train.epochs"),

@@ -134,7 +134,7 @@ def test_what_is_no_file_is_not_opened(kind: str, tmp_path: Path) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(UnreadableImage, match="no regular file"):
+    with pytest.raises(UnreadableImage, match="not a regular file"):
         read_image(path)
 
 

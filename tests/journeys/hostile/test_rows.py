@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
     },
     "gzip of gzip": ("gzip", file("r.csv.gz", gzip.compress(gzip.compress(csv().encode())))),
     "gzip with more behind it": ("gzip", file("r.csv.gz", gzip.compress(csv().encode()) + b"more")),
-    "gzip cut short": ("cut short", file("r.csv.gz", gzip.compress(csv().encode())[:-20])),
+    "gzip cut short": ("truncated", file("r.csv.gz", gzip.compress(csv().encode())[:-20])),
     "a sheet that is missing": ("empty", workbook("b.xlsx", without("sheet1.xml"))),
     "no book in the book": ("workbook", workbook("b.xlsx", without("xl/workbook.xml"))),
     "a sheet cut short": (
@@ -447,7 +447,7 @@ def test_a_bound_of_a_finished_run_is_raised_as_its_refusal_says(
     path = file("r.csv", csv(rows, "text,label,beside"))(tmp_path)
     tight = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.02")
     assert tight.code == 2
-    assert "If it is right: --set data.limits.cell_mb=" in tight.err
+    assert "raise the limit: --set data.limits.cell_mb=" in tight.err
     wide = holdfast(command, finished_run, path, "--set", "data.limits.cell_mb=0.04")
     assert wide.code == 0, wide.err
     other = holdfast(command, finished_run, path, "--set", "train.epochs=2")
@@ -605,7 +605,7 @@ def test_what_a_runs_limits_are_is_not_advised_to_be_edited(
     (tmp_path / "long.csv").write_text("text\n" + "a " * 4_500_000 + "\n")
     done = holdfast("predict", finished_run, "long.csv")
     assert done.code == 2
-    assert "If it is right: --set data.limits.cell_mb=" in done.err
+    assert "raise the limit: --set data.limits.cell_mb=" in done.err
     assert "recipe.yaml" not in done.err
 
 
