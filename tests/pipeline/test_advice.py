@@ -21,7 +21,7 @@ TABLE = {
     ),
     "Use --set model.adapter.merge=true, or": 'Use settings={"model.adapter.merge": True}, or',
     "say: --set data.label_separator='|'.": 'say: settings={"data.label_separator": "|"}.',
-    "raise the limit: --set data.limits.cell_mb=…": (
+    "If it is right: --set data.limits.cell_mb=…": (
         'If it is right: settings={"data.limits.cell_mb": …}'
     ),
     "Did you mean --out runs/a-1? Leave --resume out.": (

@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[str, Make]] = {
         "2,000 columns",
         file("r.jsonl", "".join(f'{{"c{n}": 1, "text": "a b"}}\n' for n in range(5_000))),
     ),
-    "one key 100,000 times": ("twice", file("r.jsonl", "{" + '"a": 1,' * 10**5 + '"a": 1}\n')),
+    "one key 100,000 times": ("repeated", file("r.jsonl", "{" + '"a": 1,' * 10**5 + '"a": 1}\n')),
     "objects without keys": ("empty", file("r.json", "[" + "{}," * 10**5 + "{}]")),
     "a class a row": (
         "identifiers",
