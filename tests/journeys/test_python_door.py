@@ -129,7 +129,7 @@ def test_what_cannot_be_trained_on_leaves_nothing_behind(tmp_path: Path, frame: 
     assert not (tmp_path / "r").exists()
     with pytest.raises(DataError, match="have no labels"):
         holdfast.train(["a text", "another"])
-    with pytest.raises(DataError, match="are 2, and there are 1 labels"):
+    with pytest.raises(DataError, match="number 2, but there are 1 labels"):
         holdfast.train(["a text", "another"], ["x"])
     with pytest.raises(DataError, match="only be given with a list of texts"):
         holdfast.train("rows.csv", ["x"])
@@ -177,7 +177,7 @@ def test_evaluate_takes_rows_in_memory(run: holdfast.TrainedRun, marked_rows: An
     assert by_lists["metrics"] == by_frame["metrics"]
     right = np.mean([a == b for a, b in zip(run.predict(texts), labels, strict=True)])
     assert by_lists["metrics"]["accuracy"]["value"] == pytest.approx(right)
-    with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*text=…"):
+    with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*text="):
         run.evaluate(pd.DataFrame({"words": texts, "y": labels}))
 
 
