@@ -204,7 +204,7 @@ def test_unlabelled_texts_are_answered_by_the_teacher(
     assert done.code == 0, done.err
     found = json.loads(done.out)
     told = {d["what"]: d for d in found["decisions"]}
-    assert told["unlabelled rows"]["chosen"] == "40 texts, answered by the teacher"
+    assert told["unlabelled rows"]["chosen"] == "40 texts, labelled by the teacher"
     assert "crossed rows" not in told
     assert "40 of origin taught" in told["added rows"]["chosen"]
     assert found["settings"]["data"]["unlabelled_by"] == "teacher"

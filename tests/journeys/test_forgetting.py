@@ -112,7 +112,7 @@ def test_replay_learns_general_rows_that_no_look_measures(
     with decisions_to(told.append):
         kept = go(tmp_path / "run", *both, "methods.replay.share=1")
     chosen = {d.what: d.chosen for d in told if isinstance(d, Decision)}
-    assert chosen["general probe"] == "20 rows"
+    assert chosen["general-text set"] == "20 rows"
     # Sixty, one of which is repeated or not: what is left after the probe.
     assert int(chosen["general rows"].split()[0]) > 30
     gained = [one["probes"]["forgetting"]["rise"]["value"] for one in (plain, kept)]
