@@ -474,7 +474,7 @@ def test_a_policy_is_found_by_its_file(tmp_path: Path) -> None:
         (f"{path}:Goo", "does not define"),
         (f"{path}:Needs", "without arguments"),
         (f"{path}:Other", "no method decide"),
-        (f"{tmp_path}/no.py:Good", "not there"),
+        (f"{tmp_path}/no.py:Good", "does not exist"),
     ):
         with pytest.raises(RecipeError, match=told) as caught:
             load_policy(spec)

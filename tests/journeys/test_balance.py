@@ -59,7 +59,7 @@ def test_a_stated_population_moves_the_answers_by_bayes_rule(
     # A softmax drops what all classes share.
     assert gap[:, 1] - gap[:, 0] == pytest.approx(wanted[1] - wanted[0], abs=1e-3)
     (said,) = [one for one in told if getattr(one, "what", "") == "class rates"]
-    assert said.because == "the population that you state"
+    assert said.because == "the class rates set in the recipe"
     assert "class rates" in [one["what"] for one in moved["decisions"]]
 
 

@@ -83,10 +83,10 @@ def test_pictures_are_mirrored_only_where_a_mirror_means_the_same(
     level: Path, sided: Path, model: Path, tmp_path: Path
 ) -> None:
     lines = told(go(level, model, tmp_path / "level", "enrich.usual=true"))
-    assert set(lines) == {"usual", "pictures are mirrored"}
+    assert set(lines) == {"usual", "images are mirrored"}
     lines = told(go(sided, model, tmp_path / "sided", "enrich.usual=true"))
-    assert set(lines) == {"usual", "no picture is mirrored"}
-    assert "flipped" in lines["no picture is mirrored"]
+    assert set(lines) == {"usual", "images are not mirrored"}
+    assert "flipped" in lines["images are not mirrored"]
     kept = read_recipe(tmp_path / "sided" / "recipe.yaml").enrich
     assert kept == {"usual": {"share": 1.0, "strength": 0.125, "mirror": "no"}}
     train(read_recipe(tmp_path / "sided" / "recipe.yaml"), tmp_path / "again")

@@ -148,8 +148,8 @@ def test_auto_proposes_and_changes_nothing(shops: Path, quick: list[str], tmp_pa
         ("[shopp]", "no column"),
         ("[label]", "already"),
         ("true", "does not say which"),
-        ("[text.url]", "one value only"),
-        ("['shop:number']", "no number"),
+        ("[text.url]", "only one value"),
+        ("['shop:number']", "not a number"),
     ],
 )
 def test_a_column_that_cannot_be_one_is_refused(

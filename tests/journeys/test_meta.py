@@ -184,7 +184,7 @@ def test_the_page_says_what_it_is_worth_and_what_was_tried(run: Path, holdfast: 
     for command in (("errors", run), ("threshold", run, "--coverage", "0.8"), ("fairness", run)):
         refused = holdfast(*command)
         assert refused.code == 2, (command, refused.err)
-        assert "is a start for many tasks" in refused.err
+        assert "is a base model for many tasks" in refused.err
 
 
 def test_the_command_tells_tasks_apart_by_a_column(

@@ -207,7 +207,7 @@ def test_averages_are_tried_told_and_kept_as_a_plain_model(
         result = go(marked_csv, quick, tmp_path / "run", *settings)
     told = [one for one in result["decisions"] if one["what"] == "average of weights"]
     assert [one["chosen"].split(":")[0] for one in told] == ["ema", "soup", "swa", "wise"]
-    (kept,) = [one for one in result["decisions"] if one["what"] == "kept state"]
+    (kept,) = [one for one in result["decisions"] if one["what"] == "best checkpoint"]
     assert kept["chosen"].startswith("the average wise, up to step ")
     assert sum(getattr(one, "what", "") == "average of weights" for one in heard) == len(told)
     lines = [json.loads(x) for x in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
@@ -239,7 +239,7 @@ def test_a_run_with_averages_that_was_killed_ends_as_the_one_that_was_not(
         )
     again = go(marked_csv, quick, tmp_path / "killed", *settings, resume=True)
     assert weights(tmp_path / "whole") == weights(tmp_path / "killed")
-    named = ("average of weights", "kept state")
+    named = ("average of weights", "best checkpoint")
     assert [d for d in again["decisions"] if d["what"] in named] == [
         d for d in whole["decisions"] if d["what"] in named
     ]

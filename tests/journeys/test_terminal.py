@@ -62,7 +62,7 @@ def test_little_is_said_before_the_first_step_and_nothing_is_lost(
     assert [what for what in made if what not in report] == []
     again = holdfast("train", marked_csv, "--out", "told", "--verbose", *sets)
     told = " ".join(again.err.split())
-    before_scoring = set(made) - {"temperature", "baseline", "kept state"}
+    before_scoring = set(made) - {"temperature", "baseline", "best checkpoint"}
     assert [what for what in before_scoring if what not in told] == []
     assert len(again.err.splitlines()) > len(done.err.splitlines()) + 20
 

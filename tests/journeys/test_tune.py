@@ -361,7 +361,7 @@ def test_a_search_that_is_continued_says_that_what_is_given_now_is_not_used(
     how = ["--trials", "5", "--out", tmp_path / "r", "--resume", "--json"]
     code, out, err = run("tune", rows, *how)
     assert code == 0, err
-    assert "what is given now is not used" in " ".join(err.split())
+    assert "settings given now are ignored" in " ".join(err.split())
     assert json.loads(out)["study"]["trials"] == 1
 
 

@@ -84,7 +84,7 @@ def test_rows_without_a_class_are_refused_it_and_get_none() -> None:
     plain, _ = resolve_settings(Recipe(task="seq2seq"), 10_000_000, 100, "t5")
     assert plain.train.head is None
     recipe = override(Recipe(task="seq2seq"), ["train.head=both"])
-    with pytest.raises(RecipeError, match="needs a class a row"):
+    with pytest.raises(RecipeError, match="needs one class per row"):
         resolve_settings(recipe, 10_000_000, 100, "t5")
     number = override(
         Recipe(task="text-classification"), ["data.label_kind=number", "train.head=logistic"]
@@ -121,7 +121,7 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     (tried,) = of(told, "refitted head")
     assert tried.chosen == "refit_head: kept"
     assert "the features of step 4 under the mean of logistic" in tried.because
-    (kept,) = of(told, "kept state")
+    (kept,) = of(told, "best checkpoint")
     assert kept.chosen == "step 4 of 4, refitted head"
     without = tuned(prepared, [], train__keep="last", methods__refit_head=False)
     start, end = (dict(one.network.named_parameters()) for one in (without, run))

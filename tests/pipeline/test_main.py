@@ -75,7 +75,7 @@ def test_a_metric_for_two_classes_is_refused_for_three(
     marked_rows, write_csv, quick, tmp_path: Path
 ) -> None:
     path = write_csv(tmp_path / "three.csv", marked_rows(150, ("a", "b", "c")))
-    with pytest.raises(RecipeError, match="two classes, and there are 3"):
+    with pytest.raises(RecipeError, match="two classes, but there are 3"):
         go(path, quick, tmp_path / "r", "train.metric=roc_auc")
     assert not (tmp_path / "r").exists()
 

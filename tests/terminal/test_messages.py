@@ -91,7 +91,7 @@ def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     notify = MessagePrinter(quiet=False, verbose=False)
-    notify(Decision("text column", "text", "a column has this name"))
+    notify(Decision("text column", "text", "the column has this name"))
     notify(finding("near_duplicates", fixed=True))
     notify(finding("odd_rows", severity="info"))
     notify(finding("label_giveaway"))
@@ -113,7 +113,7 @@ def test_a_verbose_teller_says_everything_and_a_quiet_one_nothing(
 ) -> None:
     for quiet, expected in ((False, True), (True, False)):
         notify = MessagePrinter(quiet=quiet, verbose=True)
-        notify(Decision("text column", "text", "a column has this name"))
+        notify(Decision("text column", "text", "the column has this name"))
         notify(finding("odd_rows", severity="info"))
         notify.outline(ROWS)
         said = capsys.readouterr().err

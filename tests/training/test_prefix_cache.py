@@ -251,8 +251,8 @@ class Mixing(nn.Module):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("company", "depend on the rows that share its batch"),
-        ("dropout", "dropout is drawn"),
+        ("company", "depend on the other rows in its batch"),
+        ("dropout", "dropout outside of the layers"),
         ("plain", None),
     ],
 )

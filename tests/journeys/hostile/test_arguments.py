@@ -175,7 +175,7 @@ def test_a_kind_of_file_is_no_data_set(
     """To ``datasets`` it would be every such file of the current folder."""
     done = holdfast("train", name, "--text", "text", "--label", "label", "--dry-run")
     assert done.code == 2
-    assert "is a kind of file" in done.err
+    assert "name of a file format" in done.err
 
 
 def test_predict_looks_for_the_run_before_it_reads_what_is_piped_in(holdfast: Any) -> None:

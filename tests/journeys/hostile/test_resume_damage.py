@@ -176,7 +176,7 @@ def test_without_checkpoint_and_beginning_it_starts_anew_and_says_what_is_lost(
 ) -> None:
     told = again(lambda run: shutil.rmtree(run / "checkpoints"))
     said = [one for one in told if one.what == "begun.json"]
-    assert [one.chosen for one in said] == ["made anew"]
+    assert [one.chosen for one in said] == ["made again"]
     assert "cannot be checked" in said[0].because
     same(tmp_path / "run", alone, decisions=False)
 
