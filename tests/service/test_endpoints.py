@@ -115,7 +115,10 @@ def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_o
     client.service.draining = True
     assert "shutting down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     assert client.get("/health/live").status_code == 200
-    assert client.get("/health/ready").json() == {"ready": False, "because": "shutting down"}
+    assert client.get("/health/ready").json() == {
+        "ready": False,
+        "because": "the service is shutting down",
+    }
     early = serving_of(begun=False)
     assert early.get("/health/live").status_code == 200
     assert early.get("/health/ready").status_code == 503
