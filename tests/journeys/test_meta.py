@@ -317,10 +317,10 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     ("options", "words"),
     [
         (["--task-column", "nothing"], "nothing"),
-        (["--set", "meta.ways=9"], "has 15 classes that episodes can be drawn from"),
+        (["--set", "meta.ways=9"], "has 15 classes large enough for episodes"),
         (["--set", "meta.ways=9"], "with 10 rows a class"),
         (["--set", "meta.shots=40"], "rows a class"),
-        (["--task", "seq2seq"], "does not exist for seq2seq"),
+        (["--task", "seq2seq"], "does not support seq2seq"),
         (["--task", "causal-lm"], "does not support causal-lm"),
         (["--task", "token-classification"], "does not support token-classification"),
         (["--set", "methods.sam=true"], "does not apply to holdfast meta"),
