@@ -196,7 +196,7 @@ def test_the_command_tells_tasks_apart_by_a_column(
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
     assert "on tasks it was not trained on" in " ".join(done.out.split())
-    assert "Kept" in done.out
+    assert "Selected" in done.out
     result = json.loads(Path("out/result.json").read_text("utf-8"))
     told = result["meta"]
     assert told["by"] == "task"
