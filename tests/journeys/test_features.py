@@ -147,7 +147,7 @@ def test_auto_proposes_and_changes_nothing(shops: Path, quick: list[str], tmp_pa
     [
         ("[shopp]", "no column"),
         ("[label]", "already"),
-        ("true", "does not say which"),
+        ("true", "names no columns"),
         ("[text.url]", "only one value"),
         ("['shop:number']", "not a number"),
     ],

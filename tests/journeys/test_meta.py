@@ -196,7 +196,7 @@ def test_the_command_tells_tasks_apart_by_a_column(
     assert done.code == 0, done.err
     assert max(map(len, done.out.splitlines())) <= 80
     assert "on tasks it was not trained on" in " ".join(done.out.split())
-    assert "Kept" in done.out
+    assert "Selected" in done.out
     result = json.loads(Path("out/result.json").read_text("utf-8"))
     told = result["meta"]
     assert told["by"] == "task"
@@ -317,10 +317,10 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     ("options", "words"),
     [
         (["--task-column", "nothing"], "nothing"),
-        (["--set", "meta.ways=9"], "has 15 classes that episodes can be drawn from"),
+        (["--set", "meta.ways=9"], "has 15 classes large enough for episodes"),
         (["--set", "meta.ways=9"], "with 10 rows a class"),
         (["--set", "meta.shots=40"], "rows a class"),
-        (["--task", "seq2seq"], "does not exist for seq2seq"),
+        (["--task", "seq2seq"], "does not support seq2seq"),
         (["--task", "causal-lm"], "does not support causal-lm"),
         (["--task", "token-classification"], "does not support token-classification"),
         (["--set", "methods.sam=true"], "does not apply to holdfast meta"),
