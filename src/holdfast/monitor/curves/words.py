@@ -74,6 +74,7 @@ def gap_words(facts: CurveFacts, gap: CurveGap) -> str:
             f"{last}, and by their loss at least {percent_phrase(gap.least, 1)} of the training "
             "rows are correct"
         )
+    assert gap.train is not None
     points = f"{100 * gap.value:.0f} points"
     best = gap_at_best(facts)
     if best is not None and best.value is not None and facts.best != facts.curves.last:
