@@ -237,7 +237,7 @@ def test_a_penalty_on_nothing_is_refused() -> None:
     network = Small()
     network.head.requires_grad_(False)
     loaded: Any = SimpleNamespace(network=network)
-    with pytest.raises(RecipeError, match="none learns") as caught:
+    with pytest.raises(RecipeError, match="none of which is trainable") as caught:
         parts_of({"l1": {"strength": 1.0, "place": "head"}}).prepares(loaded)
     assert "place=all" in caught.value.remedy
     with record_decisions() as told:

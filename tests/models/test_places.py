@@ -196,5 +196,5 @@ def test_a_place_that_a_network_has_not_is_refused_with_those_it_has(made: Any) 
         set_dropout_rates(DropoutRates(adapter=0.1), SimpleNamespace(network=network))
     assert caught.value.what == "methods.dropout.adapter"
     assert "head" in caught.value.remedy
-    with pytest.raises(RecipeError, match="names no rate"):
+    with pytest.raises(RecipeError, match="sets no rate"):
         set_dropout_rates(DropoutRates(), SimpleNamespace(network=network))

@@ -169,7 +169,7 @@ def test_what_the_loop_cannot_apply_is_refused_and_named(job) -> None:
 
 
 def test_a_rollback_without_a_restore_point_is_refused(job) -> None:
-    with pytest.raises(RunError, match=r"no restore point is kept.*4") as caught:
+    with pytest.raises(RunError, match=r"without a restore point.*4") as caught:
         fit(job(evaluate_at=(0, 4, 10), advisor=Advice(10, RollBack(WANTED, 4))))
     assert "kept now: none" in caught.value.remedy
 

@@ -144,7 +144,7 @@ def test_a_torn_last_line_is_nobodys_loss(again: Any, alone: Path, tmp_path: Pat
 
 
 def test_all_checkpoints_damaged_is_refused_and_nothing_is_lost(again: Any, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="holds no checkpoint that can be used"):
+    with pytest.raises(RunError, match="no checkpoint that can be used"):
         again(lambda run: (flip(newest(run)), newest(run, 1).write_bytes(b"")))
     assert len(list((tmp_path / "run" / "checkpoints").glob("*.pt"))) == 2
 
