@@ -62,9 +62,7 @@ def test_why_it_ended_the_remedy_and_the_folders_stand_in_lines_of_their_own() -
 def test_a_stop_for_a_spent_run_is_told_in_one_line() -> None:
     reason = "overfit, and no gain at 3 evaluations in a row: The validation loss rose."
     lines = summary(result(stopped_because=reason), Path("r"), 80)
-    assert (
-        "  Stopped   step 60: overfit, and no gain at 3 evaluations in a row" in lines
-    )
+    assert "  Stopped   step 60: overfit, and no gain at 3 evaluations in a row" in lines
 
 
 def test_a_long_folder_is_never_broken() -> None:
