@@ -305,7 +305,7 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
     go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, resume=True)
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     lines = {one.what: one for one in told if isinstance(one, Decision)}
-    assert "hidden 0.2 in place of 0.1" in lines["dropout"].chosen
+    assert "hidden 0.2 instead of 0.1" in lines["dropout"].chosen
     assert lines["rdrop"].chosen == "two passes per row"
     assert lines["zero weights with l1"].chosen != "0.0 % of the weights are zero"
     assert "step 0" not in lines["zero weights with l1"].because

@@ -221,9 +221,9 @@ def test_what_was_frozen_learns_again(build: Any) -> None:
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        (Freeze(WHY, ("nowhere",)), "no layer that learns is named so"),
-        (Freeze(WHY, ("words.*",)), "no layer that learns is named so"),
-        (Unfreeze(WHY, ("nowhere",)), "no layer that may learn is named so"),
+        (Freeze(WHY, ("nowhere",)), "no trainable layer has this name"),
+        (Freeze(WHY, ("words.*",)), "no trainable layer has this name"),
+        (Unfreeze(WHY, ("nowhere",)), "no unfreezable layer has this name"),
         (Shorten(WHY, 4), "cannot end there"),
         (Shorten(WHY, 10), "cannot end there"),
         (SwitchOn(WHY, "nothing"), "no phase that is still to come accepts it"),
@@ -463,7 +463,7 @@ def test_rows_are_enriched_as_far_as_it_goes(build: Any) -> None:
     more = (StrengthenAugmentation(WHY),)
     fit(build(listeners=(note,), advisor=Script({2: more, 3: more}), additions=Pulling()))
     assert seen == [2]
-    with pytest.raises(RunError, match="by 2 notches more"):
+    with pytest.raises(RunError, match="at most 2 notches"):
         fit(build(advisor=Script({2: more, 3: more, 4: more}), additions=Pulling()))
 
 
@@ -587,7 +587,7 @@ def test_what_lies_behind_a_rollback_cannot_be_gone_to(build: Any) -> None:
     script = Script({5: back(2), 6: back(6)}, keep=[2, 6])
     with pytest.raises(RunError, match=r"without a restore point.*6") as caught:
         fit(build(advisor=script))
-    assert "kept now: [2]" in caught.value.remedy
+    assert "available now: [2]" in caught.value.remedy
 
 
 def test_going_back_to_before_the_first_step_is_beginning_again(build: Any, phase: Any) -> None:

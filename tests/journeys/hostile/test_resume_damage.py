@@ -188,7 +188,7 @@ def test_another_runs_checkpoint_is_not_used(again: Any, tmp_path: Path) -> None
             path.unlink()
         write_sealed(run / "checkpoints" / f"step-{state['step']:08d}.pt", state, "other rows")
 
-    with pytest.raises(RunError, match="is of another run"):
+    with pytest.raises(RunError, match="belongs to another run"):
         again(swap)
 
 
