@@ -230,7 +230,7 @@ def test_what_became_zero_is_counted() -> None:
     made = zero_weights_decision("l1", network, penalized_weights(network, "head"), 7)
     assert made.chosen == "25.0 % of the weights are zero"
     assert "3 of 12 weights are exactly zero" in made.because
-    assert "the head reads 5 of 6 features, 17% of them have no weight" in made.because
+    assert "the head uses 5 of 6 features, 17 % of them have no weight" in made.because
 
 
 def test_a_penalty_on_nothing_is_refused() -> None:

@@ -294,5 +294,5 @@ def test_a_second_signal_does_not_wait_for_the_step(job, recorder) -> None:
 
 def test_an_event_that_nobody_named_is_a_defect(job, recorder) -> None:
     recorder.at["run_start"] = lambda run: run.emit("tea_break")
-    with pytest.raises(Defect, match="is missing in core/events.py"):
+    with pytest.raises(Defect, match="is missing in core"):
         fit(job(listeners=(recorder,)))

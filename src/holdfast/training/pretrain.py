@@ -138,7 +138,7 @@ def _evaluate(source: _Batches, held_out: Ints, step: int) -> float:
                 count += tokens
     source.model.train()
     loss = total / max(count, 1)
-    notify(Decision("pretraining", f"update {step}", f"held-out loss {loss:.3f} nats per token"))
+    notify(Decision("pretraining", f"update {step}", f"{loss:.3f} nats per token, held out"))
     return loss
 
 
