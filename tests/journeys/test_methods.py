@@ -305,10 +305,10 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
     go(rare_csv, quick[:-1], tmp_path / "cut", *NOISE, resume=True)
     assert weights(tmp_path / "whole") == weights(tmp_path / "cut")
     lines = {one.what: one for one in told if isinstance(one, Decision)}
-    assert "hidden 0.2 in place of 0.1" in lines["dropout"].chosen
-    assert lines["rdrop"].chosen == "two passes a row"
-    assert lines["what l1 left"].chosen != "0.0% of the weights are zero"
-    assert "step 0" not in lines["what l1 left"].because
+    assert "hidden 0.2 instead of 0.1" in lines["dropout"].chosen
+    assert lines["rdrop"].chosen == "two passes per row"
+    assert lines["zero weights with l1"].chosen != "0.0 % of the weights are zero"
+    assert "step 0" not in lines["zero weights with l1"].because
     recipe = yaml.safe_load((tmp_path / "whole" / "recipe.yaml").read_text("utf-8"))
     assert recipe["train"]["warmup"] == 0.3
     assert recipe["methods"]["dropout"] == {
@@ -329,9 +329,9 @@ def test_a_killed_run_of_all_noise_and_penalties_ends_to_the_bit_as_it_would_hav
         (
             ["methods.l1=true", "methods.elastic_net=true"],
             "methods.elastic_net and methods.l1",
-            "L1 in it",
+            "includes L1",
         ),
-        (["methods.rdrop=true", "model.dropout=0"], "methods.rdrop", "none that is on"),
+        (["methods.rdrop=true", "model.dropout=0"], "methods.rdrop", "dropouts of this network"),
         (["methods.dropout.adapter=0.1"], "methods.dropout.adapter", "has no dropout"),
     ],
 )

@@ -151,9 +151,9 @@ def test_a_head_that_the_rows_find_worse_is_not_kept(
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"methods__contrast": True}, "refits its head at every look"),
-        ({"train__label_smoothing": 0.1}, "asks more of the head"),
-        ({"methods__balance": True}, "asks more of the head"),
+        ({"methods__contrast": True}, "refits its head at every evaluation"),
+        ({"train__label_smoothing": 0.1}, "other losses, draws or weights"),
+        ({"methods__balance": True}, "other losses, draws or weights"),
     ],
 )
 def test_no_head_is_fitted_where_training_meant_more_by_its_own(

@@ -207,7 +207,7 @@ def test_the_head_is_put_back_once_and_its_moments_are_gone(layered: Any, tmp_pa
     assert "head.weight" not in moved.known[6]
     assert {"body.weight", "body.bias"} <= moved.known[6]
     assert "head.weight" in moved.known[7]
-    assert "head put back" in (tmp_path / "events.jsonl").read_text()
+    assert "head reset" in (tmp_path / "events.jsonl").read_text()
 
 
 class Extends:

@@ -45,6 +45,11 @@ def p_value_phrase(value: float, test: str) -> str:
     return f"{test}, p < 0.001" if value < 0.001 else f"{test}, p = {value:.2g}"
 
 
+def percent_phrase(share: float, digits: int = 0) -> str:
+    """``88 %`` for the share 0.88, with ``digits`` decimals."""
+    return f"{share:.{digits}%}".replace("%", " %")
+
+
 # Said wherever rows are named: whoever opens the file sees a header on line 1.
 ROW_NUMBERS = "Row numbers count from 0 and leave the header out."
 

@@ -95,7 +95,7 @@ def test_evaluation_rows_of_one_class_say_nothing_of_training_rows(
     trainer(guard.callback(), eval_dataset=one_class).train()
     verdict = result_of(guard)["verdict"]
     # 28 of 32 training rows are right by then.
-    assert "better than always giving the class frequencies" not in verdict["because"]
+    assert "better than always predicting the class frequencies" not in verdict["because"]
     assert "-0.000" not in verdict["because"]
 
 
