@@ -96,7 +96,7 @@ def test_the_general_probe_is_measured_at_every_look_and_changes_nothing(
     assert told["rise"]["value"] == pytest.approx(seen[kept] - seen[0], abs=1e-6)
     assert told["rise"]["low"] < told["rise"]["value"] < told["rise"]["high"]
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert "What it forgot" in page
+    assert '<section id="forgetting"' in page
     # Without a probe what is said is of the built-in text.
     said = (tmp_path / "plain" / "result.json").read_text("utf-8")
     assert "48 general passages" in said

@@ -109,8 +109,8 @@ def test_every_task_has_its_page(holdfast: Any, old_runs: Path, name: str) -> No
         wrote = [one["generated"] for one in result["generations"]["test"]]
         assert page.count('<li class="example') == len(wrote)
         assert page.count("reference</span>") == len(wrote)
-        assert "before the training" in page
-        assert "Right" not in page
+        assert "base model</span>" in page
+        assert "Accuracy" not in page
     elif name == "number":
         assert "off by" in page
         assert "Right" not in page

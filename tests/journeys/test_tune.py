@@ -114,7 +114,7 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     }
     assert not (tuned / "checkpoints").exists()
     page = (tuned / "report.html").read_text()
-    assert "What the search found" in page
+    assert "Hyperparameter search" in page
     assert "train.learning_rate" in page
     code, out, _ = run("evaluate", tuned, rows, "--json")
     assert code == 0

@@ -131,8 +131,8 @@ def test_a_column_that_is_not_there_is_refused(run: Path) -> None:
 
 def test_the_page_has_the_answer_and_escapes_what_was_read(run: Path) -> None:
     page = (run / "report.html").read_text("utf-8")
-    assert "Is it fair?" in page
-    assert "Texts whose answers moved most" in page
+    assert '<section id="fairness"' in page
+    assert "Texts with the largest changes" in page
 
 
 def test_counterfactual_forms_take_the_name_away_and_fairea_says_what_it_cost(

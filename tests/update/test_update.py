@@ -90,7 +90,7 @@ def test_a_good_update_is_taken_and_scored_once(
     learned = set(texts(out / "data.parquet"))
     for judge in ("valid", "test", "gate"):
         assert not learned & set(texts(out / f"{judge}.parquet"))
-    assert "May it take over?" in (out / "report.html").read_text()
+    assert "Update decision" in (out / "report.html").read_text()
     again = run(served, "--feedback", feedback, "--out", out)
     assert (again.exit_code, "never overwritten" in again.stderr) == (2, True)
 

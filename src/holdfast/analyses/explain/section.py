@@ -1,5 +1,5 @@
-"""What carries each class: the words whose removal costs a prediction more than that of other
-words."""
+"""The section "Word importance by class": the words whose removal lowers the log-odds of a class
+more than the removal of other words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from holdfast.report.section import CLEAN, RelianceCheck, Section
 
 
 def reasons(run: RunFiles) -> Document | None:
-    """``None`` for runs of older versions, and of tasks without classes of texts."""
+    """``None`` for runs of older versions, and for tasks without classes of texts."""
     block = run.part("reasons")
     return word_document(block) if block.blocks("words") else None
 
 
 def word_document(block: Mapping[str, Any]) -> Document:
-    """The words that were confirmed, and every candidate."""
+    """The confirmed words, and all candidates."""
     lines = tuple(
         (
             str(one["class"]),
@@ -38,8 +38,8 @@ def word_document(block: Mapping[str, Any]) -> Document:
             "Class",
             "Words",
             "Test rows",
-            "Cost in log-odds",
-            "Of other words",
+            "Drop in log-odds",
+            "Drop for other words",
             "p (sign permutations, Holm)",
             "Verdict",
         ),
@@ -48,9 +48,7 @@ def word_document(block: Mapping[str, Any]) -> Document:
         "region",
     )
     more = (table, Passage(_alarms(block), "remark"))
-    return Document(
-        (Passage(_sentence(block), "user"), Details("Every candidate, and what it costs", more))
-    )
+    return Document((Passage(_sentence(block), "user"), Details("All candidate words", more)))
 
 
 def _sentence(block: Mapping[str, Any]) -> str:
@@ -63,27 +61,27 @@ def _sentence(block: Mapping[str, Any]) -> str:
     n_candidates = count(len(words))
     if not words_by_class:
         return (
-            f"No word is shown to carry a class: removing any of {n_candidates} candidates "
-            "from test rows "
-            "did not lower the class's log-odds significantly more than removing other words."
+            f"No class is shown to depend on single words: removing any of {n_candidates} "
+            "candidates from test rows did not lower the log-odds of its class significantly more "
+            "than removing other words."
         )
     named = "; ".join(
         f"{name}: {', '.join(words_of_class)}" for name, words_of_class in words_by_class.items()
     )
     return (
-        f"Words that carry a prediction: {named}. Removing them from test rows lowers the class's "
+        f"Classes depend on these words: {named}. Removing them from test rows lowers the class's "
         "log-odds more than removing other words."
     )
 
 
 def _alarms(block: Mapping[str, Any]) -> str:
-    """How the candidates came about, and how often one would be confirmed by chance."""
+    """How the candidates were found, and the false alarm rate."""
     share = 100 * block["false_alarms"]["share"]
     return (
-        f"Candidates were fixed on {count(block['rows_searched'])} training and validation rows "
-        "before the test rows were opened. The test confirms a word that carries nothing in at "
-        f"most {share:.0f} % of runs. A word that carries a prediction need not be a good reason "
-        "for it."
+        f"The candidates were fixed on {count(block['rows_searched'])} training and validation "
+        "rows, before the model was scored on the test rows. The test confirms a word without "
+        f"effect in at most {share:.0f} % of runs. An important word need not be a good reason "
+        "for the prediction."
     )
 
 
@@ -95,13 +93,13 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["confirmed"]:
         return "confirmed"
     if one["rows_to_settle"]:
-        return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
+        return f"inconclusive: about {count(one['rows_to_settle'])} rows with the word would decide"
     return "not confirmed" if one["n"] else "in no test row"
 
 
 def _leaking_word(run: RunFiles) -> str | None:
     words = run.part("reasons").blocks("words")
-    # Runs by older versions did not look.
+    # Runs by older versions did not test this.
     if not any("gives_away" in one for one in words):
         return None
     leaking = [one for one in words if one["gives_away"]]
@@ -120,8 +118,8 @@ def _leaking_word(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "reasons",
-        "What carries each class",
+        "Word importance by class",
         reasons,
-        reliance=RelianceCheck("a word that gives a class away", _leaking_word, rank=2),
+        reliance=RelianceCheck("shortcuts (words that reveal a class)", _leaking_word, rank=2),
     ),
 )

@@ -1,5 +1,5 @@
-"""Is the model as good for every group of rows, and does it predict the same whoever a text is
-about? The sentences and tables of the report, and of ``holdfast fairness``."""
+"""The section "Fairness": differences of scores between groups of rows, and of predictions when
+names, pronouns or countries are swapped. Also printed by ``holdfast fairness``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from holdfast.report.run_files import RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 
 Block = Mapping[str, Any]
-# What is shown of a value that is no rate.
 RATE = "positive rate"
+# Measures that are not rates.
 NUMBERS = ("loss", "absolute error", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
     """One column: its ``groups`` with their numbers of test rows, and a line for each measure with
-    a cell for each group. Classes may be many, and stand below one another."""
+    a cell for each group."""
 
     column: str
     groups: tuple[tuple[str, str], ...]
@@ -29,8 +29,8 @@ class GroupTable:
 
 @dataclass(frozen=True, slots=True)
 class FairnessView:
-    """``answer`` is the one sentence; ``findings`` what was found, ``inconclusive`` what could not
-    be decided, each a line; ``alarms`` how often nothing is called something."""
+    """``answer`` is the main sentence; ``findings`` are the confirmed differences, ``inconclusive``
+    the inconclusive tests, as sentences; ``alarms`` gives the false alarm rates."""
 
     answer: str
     findings: tuple[str, ...]
@@ -41,7 +41,7 @@ class FairnessView:
 
 
 def fairness(run: RunFiles) -> FairnessView | None:
-    """``None`` where the run was not asked, or nothing could be looked at."""
+    """``None`` where fairness was not tested, or could not be."""
     block = run.part("fairness")
     if "groups" not in block:
         return None
@@ -50,7 +50,7 @@ def fairness(run: RunFiles) -> FairnessView | None:
 
 
 def view_of(block: Block) -> FairnessView:
-    """The block ``fairness`` of ``result.json`` in words."""
+    """The block ``fairness`` of ``result.json`` as text."""
     groups = block["groups"]
     axes: list[Block] = (block.get("swap") or {}).get("axes", [])
     changes = [one for one in axes if one["status"] == "changes"]
@@ -85,20 +85,20 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
         if rate_gaps and not worse:
             # Not a fault by itself: the labels of the groups may differ as much.
             parts = [
-                f"groups of rows get some answers more often than others ({_names(rate_gaps)})"
+                f"some predictions are more frequent in some groups of rows ({_names(rate_gaps)})"
             ]
         if changes:
             axis_names = ", ".join(one["axis"] for one in changes)
-            parts.append(f"its predictions change with whom a text is about ({axis_names})")
+            parts.append(f"its predictions change for texts with {axis_names} swapped")
         return sentence(" and ".join(parts))
     checked = [f"groups of rows by {', '.join(columns)}"] if columns else []
     checked += [f"texts with {', '.join(one['axis'] for one in axes)} swapped"] if axes else []
     if not checked:
         return (
-            "There was nothing to look at: no column tells groups apart, and too few rows have "
-            "a name, pronoun or country to swap (probes.fairness.insert=true puts some in)."
+            "Not applicable: no column defines groups, and too few rows have a name, pronoun or "
+            "country to swap (probes.fairness.insert=true inserts some)."
         )
-    return sentence(f"no difference was confirmed on the test rows: {'; '.join(checked)}")
+    return sentence(f"no difference was confirmed on the test rows; tested: {'; '.join(checked)}")
 
 
 def _names(gaps: list[Block]) -> str:
@@ -119,23 +119,23 @@ def _gap(one: Block) -> str:
     unit = "accuracy" if rate else ""
     span = interval(gap, unit)
     return sentence(
-        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), unit)}, of the "
-        f"other rows {number(one.get('value_others'), unit)}: {shown} {where} "
-        f"({f'95 % interval {span}' if span else 'no interval'}; {count(one['n'])} of "
+        f"{one['column']} {one['group']}: {_title(one)} {number(one.get('value'), unit)}, other "
+        f"rows {number(one.get('value_others'), unit)}: {shown} {where} "
+        f"({f'95 % CI {span}' if span else 'no interval'}; {count(one['n'])} of "
         f"{count(one['n'] + one['others'])} test rows)"
     )
 
 
 def _missing_rows(missing: list[Block]) -> list[str]:
-    """Which training rows would make groups and classes independent, a line a column."""
+    """The training rows that would make groups and classes independent, a line for each column."""
     rows_by_column: dict[str, list[str]] = {}
     for one in missing:
         rows = f"{count(one['add'])} of {one['group']} with {one['class']}"
         rows_by_column.setdefault(one["column"], []).append(rows)
     return [
         sentence(
-            f"{column}: classes would be as frequent in every group of the training rows with "
-            f"these more: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
+            f"{column}: with these additional training rows, all groups would have the same class "
+            f"shares: {', '.join(rows[:6])}{' and others' if len(rows) > 6 else ''}"
         )
         for column, rows in rows_by_column.items()
     ]
@@ -143,17 +143,17 @@ def _missing_rows(missing: list[Block]) -> list[str]:
 
 def _swap(one: Block) -> str:
     change = estimate(one["change"])
-    about = "the answer" if one["class"] is None else f"P({one['class']})"
+    about = "the prediction" if one["class"] is None else f"P({one['class']})"
     shown = number(change.value) if one["class"] is None else f"{points(change.value)} points"
     text = (
         f"{one['axis']}, from {one['from']} to {one['to']}: {about} changes by {shown} on average "
-        f"(95 % interval {interval(change, '' if one['class'] is None else 'accuracy')}; "
+        f"(95 % CI {interval(change, '' if one['class'] is None else 'accuracy')}; "
         f"{count(one['rows'])} test rows"
     )
     if one.get("flipped"):
-        text += f", {count(one['flipped']['rows'])} with another answer"
+        text += f", {count(one['flipped']['rows'])} with another prediction"
     start = estimate(one.get("start_model")) if one.get("start_model") else None
-    base_words = f"; the start model's own is {points(start.value)} points" if start else ""
+    base_words = f"; that of the base model is {points(start.value)} points" if start else ""
     return sentence(f"{text}){base_words}")
 
 
@@ -161,13 +161,13 @@ def _small(one: Block) -> str:
     change = estimate(one["change"])
     return sentence(
         f"{one['axis']}, from {one['from']} to {one['to']}: P({one['class']}) changes by less than "
-        f"2 points on average (95 % interval {interval(change, 'accuracy')}; "
+        f"2 points on average (95 % CI {interval(change, 'accuracy')}; "
         f"{count(one['rows'])} test rows)"
     )
 
 
 def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
-    gap = "would show a gap of 10 points"
+    gap = "would be enough to show a gap of 10 points"
     lines = [
         f"{one['column']} {one['group']}, {_title(one)}: inconclusive"
         + _more(one, f"test rows {gap}")
@@ -175,12 +175,12 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
     ]
     lines += [
         f"{one['column']} {one['group']}: {one['valid_rows']} validation rows"
-        + _more(one, f"rows of it {gap}")
+        + _more(one, f"rows of the group {gap}")
         for one in groups["small"]
     ]
     lines += [
         f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive"
-        + _more(one, "test rows would decide about a change of 2 points")
+        + _more(one, "test rows would be enough to decide about a change of 2 points")
         for one in axes
         if one["status"] == "undecided"
     ]
@@ -189,7 +189,7 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
 
 def _more(one: Block, what: str) -> str:
     rows = one.get("rows_to_settle")
-    return f"; {count(rows)} {what}" if isinstance(rows, int) else ""
+    return f"; about {count(rows)} {what}" if isinstance(rows, int) else ""
 
 
 def _table(one: Block) -> GroupTable:
@@ -212,15 +212,15 @@ def _alarms(rates: Block) -> str:
     parts = []
     if rates.get("groups") is not None:
         parts.append(
-            f"of {count(rates['groups_of'])} groupings at random "
-            f"{number(rates['groups'], 'accuracy')} showed something"
+            f"{number(rates['groups'], 'accuracy')} of {count(rates['groups_of'])} random "
+            "groupings showed a difference"
         )
     if rates.get("swap") is not None:
         parts.append(
-            f"of {count(rates['swap_of'])} pairs of lists of random words "
-            f"{number(rates['swap'], 'accuracy')} did"
+            f"{number(rates['swap'], 'accuracy')} of {count(rates['swap_of'])} swaps between "
+            "lists of random words did"
         )
-    return sentence(f"False alarms, measured: {'; '.join(parts)}") if parts else ""
+    return sentence(f"measured false alarms: {'; '.join(parts)}") if parts else ""
 
 
 def _differences(run: RunFiles) -> str | None:
@@ -235,7 +235,7 @@ def _differences(run: RunFiles) -> str | None:
         where = dict.fromkeys(f"{one.get('column')} {one.get('group')}" for one in gaps)
         parts.append(f"its score differs between groups of rows ({first_two(list(where))})")
     if changes:
-        parts.append(f"its predictions change with whom a text is about ({first_two(changes)})")
+        parts.append(f"its predictions change for texts with {first_two(changes)} swapped")
     if not parts and any(one.get("status") == "inconclusive" for one in axes):
         return UNDECIDED
     return " and ".join(parts) or (CLEAN if groups.get("columns") or axes else None)
@@ -244,7 +244,7 @@ def _differences(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "fairness",
-        "Is it fair?",
+        "Fairness",
         fairness,
         "analyses/fairness/section.html.j2",
         reliance=RelianceCheck("differences between groups", _differences, rank=4),

@@ -1,5 +1,5 @@
-"""Above which predicted probability a prediction can be relied on: ``thresholds`` of
-``result.json``."""
+"""The section "Selective prediction": thresholds on the predicted probability with a guaranteed
+precision (``thresholds`` of ``result.json``)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ RATE = "accuracy"
 
 
 def thresholds(run: RunFiles) -> Document | None:
-    """``None`` where a run says nothing of it (older versions, tasks without right and wrong)."""
+    """``None`` where a run has no thresholds (older versions; tasks without correct and wrong
+    predictions)."""
     block = run.part("thresholds")
     if not isinstance(block.get("promises"), (list, tuple)):
         return None
     promises, broken = block.blocks("promises"), block.number("broken_in")
     alarms = (
-        "Chosen on validation rows; in 1,000 resamplings of each of four data sets a promise was "
-        f"broken in at most {_share(broken)} (no promise counts as kept). holdfast threshold sets "
-        "one; predict then gives no prediction below it."
+        "The thresholds were chosen on the validation rows. In 1,000 resamplings of each of four "
+        f"data sets, the precision was below its guarantee in at most {_share(broken)} "
+        "(no threshold counts as kept). After holdfast threshold, predict gives no prediction "
+        "below the threshold."
     )
     columns = (
-        "Promised precision",
-        "Probability from",
-        "Test rows covered",
-        "Their precision",
-        "Why not",
+        "Guaranteed precision",
+        "Threshold (probability)",
+        "Coverage of the test rows",
+        "Precision on them",
+        "Why no threshold",
     )
     table = DocumentTable(
-        "Promised precision",
+        "Guaranteed precision",
         columns,
         tuple(map(_line, promises)),
         ("n", "n", "n", "n", ""),
         "region",
     )
     more = (table, Passage("" if broken is None else alarms, "muted"))
-    title = "What may be promised, and what it did on the test rows"
-    return Document((Passage(_sentence(promises)), Details(title, more)))
+    title = "Thresholds, and their results on the test rows"
+    return Document((Passage(_sentence(promises), explained=True), Details(title, more)))
 
 
 def _share(value: float | None) -> str:
@@ -49,15 +51,16 @@ def _sentence(promises: list[Block]) -> str:
     measured = [one for one in promises if one.block("test")]
     if not measured:
         return (
-            "No threshold on the predicted probability guarantees a precision: there are too few "
+            "No threshold for selective prediction guarantees a precision: there are too few "
             "validation rows, or too many errors among them. Expect the accuracy above."
         )
     best = measured[-1]
     coverage = best.block("test").estimate("coverage")
     return (
         f"Predictions with a probability of {number(best.get('threshold'), RATE)} or more have a "
-        f"precision of at least {_share(best.number('precision'))}, if new rows are drawn as the "
-        f"validation rows were; this covers {number(coverage.value, RATE)} of the test rows."
+        f"precision of at least {_share(best.number('precision'))}, if new rows are like the "
+        f"validation rows. The coverage is {number(coverage.value, RATE)} of the test rows. "
+        "Give the others to an annotator (selective prediction)."
     )
 
 
@@ -66,7 +69,7 @@ def _line(one: Block) -> tuple[str, str, str, str, str]:
     if not test:
         why, rows = one.text("why"), one.whole("rows_needed")
         if rows is not None:
-            why += f"; with errors as found about {rows:,} validation rows are needed"
+            why += f"; at this error rate about {rows:,} validation rows are needed"
         return promised, "none", "–", "–", why
     answered, precision = test.estimate("coverage"), test.estimate("precision")
     span = interval(precision, RATE)
@@ -102,10 +105,10 @@ def _guaranteed(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "thresholds",
-        "When to ask a person",
+        "Selective prediction: when to ask an annotator",
         thresholds,
         reliance=RelianceCheck(
-            "a probability threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
+            "a threshold with a guaranteed precision", _guaranteed, rank=8, is_use=True
         ),
     ),
 )

@@ -21,7 +21,7 @@ WEIGHTS = ("model.safetensors", "config.json", "generation_config.json", CARD)
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
 SECTION = re.compile(r"^## How to load it\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 # What the run did with texts before they were read, which the file does not do.
-CLEANED = re.compile(r"^Texts were treated .*$", re.MULTILINE)
+CLEANED = re.compile(r"^(?:The texts were cleaned|Texts were treated) .*$", re.MULTILINE)
 LIBRARY = re.compile(r"^library_name: .*$", re.MULTILINE)
 TEXTS_USE = """\
 It needs no Holdfast and no PyTorch:
