@@ -199,7 +199,7 @@ def _soup(
     if shared.out_of_fold:
         raise RecipeError(
             f"{KEY}=soup",
-            "needs rows that no model was trained on, but cross-fitted models were trained on all rows",
+            "needs rows that no model was trained on, but cross-fitted models use all rows",
             None,
             f"Use {KEY}=stack or average, or train the runs with separate validation rows.",
         )
