@@ -99,7 +99,7 @@ def test_a_student_has_its_teachers_rows_and_is_held_against_it(
     assert block["student"]["parameters"] < block["teacher"]["parameters"]
     assert block["speed"]["value"] > 0
     page = (student / "report.html").read_text("utf-8")
-    assert "What it keeps of its teacher" in page
+    assert '<section id="distilled"' in page
 
 
 def test_the_model_is_a_plain_one_of_so_many_blocks(student: Path) -> None:

@@ -254,7 +254,7 @@ def test_the_word_that_decides_is_found_before_and_confirmed_on_test_rows(
     assert max(map(len, printed.splitlines())) <= 80
     assert json.loads(_explain(planted_run, "--json")) == block
     page = html.unescape((planted_run / "report.html").read_text(encoding="utf-8"))
-    assert "What carries each class" in page
+    assert '<section id="reasons"' in page
     assert "“odd”" in page
 
 

@@ -90,7 +90,7 @@ def test_where_the_source_is_gone_only_texts_that_the_run_kept_are_shown(
     finally:
         gone.write_bytes(kept)
     assert done.code == 0, done.err
-    assert "not as it was" in done.err
+    assert "the source has changed" in done.err
     page = Path("answers.html").read_text("utf-8")
     assert set(map(int, re.findall(r">row (\d+)<", page))) == hardest
     if len(hardest) < result["test"]["n"]:

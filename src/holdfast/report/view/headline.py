@@ -42,6 +42,31 @@ HARMS = {
 }
 # Shown before the label. The tone adds a sign and a colour only.
 VERDICT = "Verdict"
+# Names of evidence for readers; any other name is shown with spaces.
+EVIDENCE_NAMES = {
+    "valid_above_best": "validation loss minus its lowest (calibrated)",
+    "valid_refined_loss_above_best": "validation loss minus its lowest (calibrated)",
+    "valid_loss_above_best": "validation loss minus its lowest (raw)",
+    "valid_recent_change": "recent change of the validation loss",
+    "valid_best_against_first": "lowest validation loss minus the first",
+    "valid_against_first": "validation loss minus the first",
+    "valid_last_quarter": "change of the validation loss in the last quarter",
+    "valid_above_linear_probe": "validation loss minus that of the linear probe",
+    "valid_loss_above_train_probe": "validation loss minus loss of the training sample",
+    "valid_accuracy": "validation accuracy",
+    "valid_accuracy_above_best": "validation accuracy minus its highest",
+    "accuracy_train_probe_above_valid": "accuracy gap (training − validation)",
+    "train_probe_loss": "loss of the training sample",
+    "train_probe_rise": "rise of the loss of the training sample",
+    "train_probe_change_since_best": "change of the training sample's loss since the lowest",
+    "train_rows": "training rows",
+    "probe_loss_gain_of_the_last_doubling": "gain of the linear probe's loss, rows doubled",
+    "p_value_above_best": "p of the rise above the lowest loss",
+    "best_temperature": "temperature",
+    "loss_of_the_class_frequencies": "loss of predicting the class frequencies",
+    "share_of_the_commonest_class": "share of the most frequent class",
+    "general_loss_above_first": "rise of the loss on general texts",
+}
 USE_TONES: Mapping[Use, str] = {
     "yes": "good",
     "unsettled": "unsure",
@@ -165,9 +190,9 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
 
 def evidence_line(raw: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """One piece of evidence for the verdict: its name, value, interval and step."""
-    step = raw.get("at_step")
+    step, name = raw.get("at_step"), str(raw.get("name", ""))
     return (
-        str(raw.get("name", "")).replace("_", " "),
+        EVIDENCE_NAMES.get(name, name.replace("_", " ")),
         evidence_value(raw.get("value")),
         interval_phrase(raw.get("low"), raw.get("high"), evidence_value, "\u00a0–\u00a0"),
         "" if step is None else count(step),

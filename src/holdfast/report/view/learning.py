@@ -31,6 +31,11 @@ from holdfast.report.view.score import cell, headline_metric
 FOLDS, TEST = "Validation, out of fold", "Test"
 PROBE, VALID, REFINED = "Training sample", "Validation", "Validation, calibrated"
 LINES = {"train": PROBE, "valid": VALID, "refined": REFINED}
+PHASE_NAMES = {
+    "start": "before training",
+    "contrast": "contrastive learning",
+    "finetune": "fine-tuning",
+}
 LOSS_KEYS = {"train": ("train_loss",), "valid": ("valid_loss",)}
 
 
@@ -276,7 +281,10 @@ def _phases(evaluations: list[Mapping[str, object]]) -> tuple[str, ...]:
     for name in dict.fromkeys(names):
         steps = [_step(evaluation) for evaluation in evaluations if evaluation.get("phase") == name]
         first, last = count(min(steps)), count(max(steps))
-        ranges.append(f"{name}: " + (f"step {first}" if first == last else f"steps {first}–{last}"))
+        ranges.append(
+            f"{PHASE_NAMES.get(name, name)}: "
+            + (f"step {first}" if first == last else f"steps {first}–{last}")
+        )
     return tuple(ranges) if len(ranges) > 1 else ()
 
 
