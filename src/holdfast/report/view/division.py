@@ -94,7 +94,7 @@ def _fact_lines(counts: Mapping[str, object]) -> tuple[str, ...]:
         )
     if counts.get("moved"):
         rows = plural(counts["moved"], "row")
-        facts.append(f"{rows} moved to the split of its duplicates or group.")
+        facts.append(f"{rows} moved to the split of their duplicates or group.")
     if counts.get("dropped"):
         facts.append(f"{plural(counts['dropped'], 'row')} removed.")
     return tuple(facts)
