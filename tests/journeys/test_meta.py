@@ -446,7 +446,7 @@ def test_an_old_run_of_a_method_that_was_taken_out_still_predicts_and_reports(
     assert done.code == 0, done.err
     done = holdfast("report", old)
     assert done.code == 0, done.err
-    assert "First-order MAML was kept" in (old / "report.html").read_text("utf-8")
+    assert "Chosen: first-order MAML" in (old / "report.html").read_text("utf-8")
 
 
 def test_given_test_rows_are_the_test_tasks(

@@ -41,7 +41,7 @@ def test_every_test_row_stands_on_it_with_the_answer_that_was_scored(
         block = " ".join(blocks[line["row"]].split())
         assert texts[line["row"]].rpartition(",")[0] in block
         chance = f"{100 * max(line['probabilities']):.1f}"
-        assert f"{line['prediction']} · {chance}" in block
+        assert f"{line['prediction']} · confidence {chance}" in block
         assert ("labelled" in block) == (line["prediction"] != line["label"])
     right = sum(line["prediction"] == line["label"] for line in said)
     assert f"Right: {100 * right / len(said):.0f}" in page
@@ -112,12 +112,12 @@ def test_every_task_has_its_page(holdfast: Any, old_runs: Path, name: str) -> No
         assert "base model</span>" in page
         assert "Accuracy" not in page
     elif name == "number":
-        assert "off by" in page
-        assert "Right" not in page
+        assert ">error " in page
+        assert "Accuracy" not in page
     else:
         # Without its source a run shows the rows that it kept: the hardest, no fair share.
         source = Path(result["settings"]["data"]["path"])
-        assert ("Right: " in page) is source.exists()
+        assert ("Accuracy on them: " in page) is source.exists()
     assert ("data:image/jpeg" in page) == (name == "pictures")
 
 

@@ -111,7 +111,7 @@ def test_columns_that_go_with_the_label_alone_are_found(run: Path) -> None:
 def test_the_command_shows_what_was_stored_and_asks_for_more(run: Path, source: Path) -> None:
     shown = CliRunner().invoke(app, ["fairness", str(run)])
     assert shown.exit_code == 0, shown.output
-    assert "change with whom a text is about (names)" in " ".join(shown.output.split())
+    assert "change for texts with names swapped" in " ".join(shown.output.split())
     assert all(len(line) <= 80 for line in shown.output.splitlines())
     told = holdfast.fairness(run)
     assert told["fairness"] == read(run)

@@ -114,7 +114,7 @@ def study_answer(block: Block) -> str:
 def _entries(block: Block) -> Iterator[tuple[str, str]]:
     expected, name = estimate(block["expected_test"]), block["metric"]
     yield (
-        "Expected test score",
+        "Expected",
         f"{metric_words(name)} {number(expected.value, name)} on new rows "
         f"({interval(expected, name)}); validation score: {format_score(block, block['seen'])}",
     )
