@@ -42,7 +42,7 @@ def test_every_test_row_stands_on_it_with_the_answer_that_was_scored(
         assert texts[line["row"]].rpartition(",")[0] in block
         chance = f"{100 * max(line['probabilities']):.1f}"
         assert f"{line['prediction']} · confidence {chance}" in block
-        assert ("labelled" in block) == (line["prediction"] != line["label"])
+        assert (" label " in block) == (line["prediction"] != line["label"])
     right = sum(line["prediction"] == line["label"] for line in said)
     assert f"Right: {100 * right / len(said):.0f}" in page
     score = json.loads((run / "result.json").read_text("utf-8"))["test"]["metrics"]["accuracy"]

@@ -119,7 +119,7 @@ def _entries(block: Block) -> Iterator[tuple[str, str]]:
         f"({interval(expected, name)}); validation score: {format_score(block, block['seen'])}",
     )
     yield "Optimism", _optimism_text(estimate(block["optimism"]), is_rate(name))
-    yield "Importance", _importance_text(block["importance"])
+    yield "Effects", _importance_text(block["importance"])
     yield "Cost", _cheapest_text(block)
     judged = block["judged_by"]
     how = f", out of fold ({judged['folds']} folds)" if judged["folds"] > 1 else ""
