@@ -44,7 +44,7 @@ def test_every_test_row_stands_on_it_with_the_answer_that_was_scored(
         assert f"{line['prediction']} · confidence {chance}" in block
         assert (" label " in block) == (line["prediction"] != line["label"])
     right = sum(line["prediction"] == line["label"] for line in said)
-    assert f"Right: {100 * right / len(said):.0f}" in page
+    assert f"Accuracy on them: {100 * right / len(said):.0f}" in page
     score = json.loads((run / "result.json").read_text("utf-8"))["test"]["metrics"]["accuracy"]
     value, low, high = (f"{100 * score[end]:.1f}" for end in ("value", "low", "high"))
     assert f"Accuracy {value} % (95 % CI {low}–{high}, " in page
