@@ -78,7 +78,7 @@ def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0")
     assert done.code == 0, done.err
     lines = done.out.strip().splitlines()
-    assert lines[0].startswith("One thing would spoil a training on these rows.")
+    assert lines[0].startswith("1 error would spoil training on these rows.")
     assert max(map(len, lines)) <= 80
     assert "Looked at, nothing found:" in done.out
 

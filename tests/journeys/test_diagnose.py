@@ -115,7 +115,7 @@ def test_the_report_is_one_file_that_asks_for_nothing(
     assert diagnose(log, "--html", target).code == 0
     page = target.read_text("utf-8")
     assert "default-src 'none'" in html.unescape(page)
-    assert "It overfits." in page
+    assert "The run overfits." in page
     assert "best: epoch 3" in page
     assert not re.search(r"(?:src|href)=\"(?!#)", page)
     again = tmp_path / "again.html"

@@ -61,7 +61,7 @@ def test_every_task_is_explained(
     assert "\x1b" not in printed
     if not any(row["reasons"] for row in document["rows"]):
         # The rows have words; what was written to them has none.
-        assert "Nothing was explained: what the model writes is empty." in " ".join(printed.split())
+        assert "Nothing was explained: the generated text is empty." in " ".join(printed.split())
 
 
 @pytest.fixture(scope="module")

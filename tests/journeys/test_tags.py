@@ -330,7 +330,7 @@ def test_the_report_and_the_card_speak_of_entities(run: Path) -> None:
     assert "aggregation_strategy" in page
     assert "pipeline_tag: token-classification" in card
     assert "entity_f1" in card
-    assert "Tagging the words" in card
+    assert "Tag the words" in card
     hardest = result_of(run)["hardest"]
     assert all(row["label"] != row["prediction"] for row in hardest["confidently_wrong"])
 

@@ -114,7 +114,7 @@ def test_a_search_leaves_a_run_that_says_what_it_found(
     }
     assert not (tuned / "checkpoints").exists()
     page = (tuned / "report.html").read_text()
-    assert "What the search found" in page
+    assert "Hyperparameter search" in page
     assert "train.learning_rate" in page
     code, out, _ = run("evaluate", tuned, rows, "--json")
     assert code == 0
@@ -154,7 +154,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     code, out, err = run("tune", rows, "--trials", "2", "--out", tmp_path / "r", *options)
     assert code == 0, err
     assert max(map(len, out.splitlines()[:30])) <= 80
-    for word in ("Expected", "Inflated", "Mattered", "Cheapest", "Ended", "* is kept", "Trial"):
+    for word in ("Expected", "Optimism", "Effects", "Cost", "Stopped", "* is kept", "Trial"):
         assert word in out, word
     assert "trial 1 (2 of 2)" in err
     code, out, err = run("tune", rows, "--out", tmp_path / "r", "--resume", "--json", "--quiet")

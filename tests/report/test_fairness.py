@@ -57,4 +57,4 @@ def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
     assert "40 of 100 test rows" in gap
     assert "P(yes) changes by −20.0 points" in change
     (line,) = view_of(block(status="undecided")).inconclusive
-    assert "900 test rows would decide" in line
+    assert "about 900 test rows" in line

@@ -78,8 +78,8 @@ def test_the_headline_is_perplexity_beside_the_untuned_model_and_rouge(
     run: Path, read_page: Any
 ) -> None:
     text = read_page(write_report(run)).text
-    assert "Perplexity is 12.500; that of the untuned model 31.250." in text
-    assert "ROUGE-L of its texts is 0.321, before 0.123." in text
+    assert "the perplexity is 12.500; that of the untuned model is 31.250." in text
+    assert "ROUGE-L of the generated texts is 0.321, that of the untuned model 0.123." in text
     assert "The fine-tuned model is significantly better than the untuned model." in text
 
 

@@ -86,7 +86,7 @@ def test_at_most_five_lines_the_gravest_first_and_how_to_use_it_last(told: Any) 
         "thresholds",
     ]
     assert len(found.lines) == MAX_LINES
-    assert found.rest == "3 more below."
+    assert found.rest == "3 more in the sections below."
     texts = [line.text.replace("\u00a0", " ") for line in found.lines]
     assert texts[1].startswith("Its predictions of class bad depend on “zorvex”")
     assert "90.0 %" in texts[1]
@@ -105,16 +105,16 @@ def test_at_most_five_lines_the_gravest_first_and_how_to_use_it_last(told: Any) 
 def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     found = told(CLEAN)
     assert found.lines == ()
-    assert found.rest.startswith("Tested for and not found: ")
+    assert found.rest.startswith("Tested and not found: ")
     assert all(one.looked_for in found.rest for one in CHECKS.values() if not one.is_use)
     undecided = {**CLEAN, "probes": {"memorization": {"verdict": "undecided"}}}
-    assert "Too few rows to decide: memorized training rows." in told(undecided).rest
+    assert "Inconclusive, because of too few rows: memorized training rows." in told(undecided).rest
     wide = {"verdict": "not shown", "auc": {"value": 0.63, "low": 0.48, "high": 0.75}}
     undecided = {**CLEAN, "probes": {"memorization": wide}}
-    assert "Too few rows to decide: memorized training rows." in told(undecided).rest
+    assert "Inconclusive, because of too few rows: memorized training rows." in told(undecided).rest
     swap = {"axes": [{"axis": "region", "status": "inconclusive"}]}
     undecided = {**CLEAN, "fairness": {**CLEAN["fairness"], "swap": swap}}
-    assert "Too few rows to decide: differences between groups." in told(undecided).rest
+    assert ": differences between groups." in told(undecided).rest
 
 
 @pytest.mark.parametrize("section", sorted(ALL))

@@ -267,7 +267,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(
     assert [s["value"] for s in told[0]["sizes"]] == [s["value"] for s in told[1]["sizes"]]
     assert told[0]["answer"] in ("oversized", "all_needed", "too_small", "undecided")
     assert told[0]["n"] == len(search_recipe_rows(tmp_path / "whole"))
-    assert "larger than it need be" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert '<section id="capacity"' in (tmp_path / "run" / "report.html").read_text("utf-8")
     again = read_recipe(tmp_path / "run" / "recipe.yaml")
     train(again, tmp_path / "again")
     name = "model/model.safetensors"

@@ -305,10 +305,10 @@ def test_the_command_prints_the_answer_and_its_json(
     assert done.exit_code == 0, done.output
     assert "Estimated on 2 folds of 60 rows" in " ".join(done.stdout.split())
     assert "Verdicts" in done.stdout
-    assert "for a model trained on all rows in the same way" in " ".join(done.stdout.split())
-    assert "majority class (baseline)" in " ".join(done.stdout.split())
+    assert "for a model trained on all rows with the same settings" in " ".join(done.stdout.split())
+    assert "most frequent class (baseline)" in " ".join(done.stdout.split())
     # There are no test rows, and no section of their score.
-    assert "The honest score" not in (tmp_path / "run" / "report.html").read_text()
+    assert '<section id="score"' not in (tmp_path / "run" / "report.html").read_text()
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "/" not in line)
     planned = CliRunner().invoke(app, [*asked[:4], *settings, "--dry-run", "--json", "--quiet"])
     plan = json.loads(planned.stdout)

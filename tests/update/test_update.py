@@ -90,7 +90,7 @@ def test_a_good_update_is_taken_and_scored_once(
     learned = set(texts(out / "data.parquet"))
     for judge in ("valid", "test", "gate"):
         assert not learned & set(texts(out / f"{judge}.parquet"))
-    assert "May it take over?" in (out / "report.html").read_text()
+    assert "Update decision" in (out / "report.html").read_text()
     again = run(served, "--feedback", feedback, "--out", out)
     assert (again.exit_code, "never overwrites" in again.stderr) == (2, True)
 
@@ -185,7 +185,7 @@ def test_what_judges_or_is_known_is_left_out_and_told(
     assert not {text.lower() for text, _ in judging} & set(kept)
     for text, label in of("train", 9)[6:]:
         assert kept[text.lower()] == other[label]
-    assert "5 copies of test rows" in " ".join(done.stdout.split())
+    assert "5 duplicates of test rows" in " ".join(done.stdout.split())
 
 
 def test_rows_in_look_alike_letters_are_the_copies_that_they_are_and_are_reported(

@@ -535,7 +535,7 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
     assert result["verdict"]["label"] == guard.verdict.label  # type: ignore[union-attr]
     best = next(s for s in guard.history if s.step == guard.best_step)
     assert result["valid"]["metrics"]["loss"]["value"] == pytest.approx(best.valid_loss)
-    assert "The training history" in page or "How it learned" in page
+    assert "Learning curves" in page
     assert 'model="model"' not in page
     assert "--set" not in page
     assert guard.report() == guard.folder / "report.html"  # type: ignore[operator]

@@ -21,8 +21,8 @@ def distilled(run: RunFiles) -> Document | None:
         (
             name,
             number(one.number("value")),
-            "not known" if one.whole("parameters") is None else count(one["parameters"]),
-            "not timed" if (time_ms := speed.number(time)) is None else f"{time_ms:.3g}",
+            "unknown" if one.whole("parameters") is None else count(one["parameters"]),
+            "not measured" if (time_ms := speed.number(time)) is None else f"{time_ms:.3g}",
         )
         for name, one, time in (
             ("Teacher", teacher, "teacher_ms"),
@@ -37,7 +37,7 @@ def distilled(run: RunFiles) -> Document | None:
     if "value" in alone:
         alike = "same as the student"
         score = number(alone.number("value"))
-        lines.append(("Student without a teacher", score, alike, alike))
+        lines.append(("Student trained without a teacher", score, alike, alike))
         comparisons.append(_comparison_row("With a teacher minus without", alone, "difference"))
     name = metric_name(str(raw.get("metric")))
     tables = (

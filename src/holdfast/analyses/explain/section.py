@@ -93,7 +93,7 @@ def _verdict(one: Mapping[str, Any]) -> str:
     if one["confirmed"]:
         return "confirmed"
     if one["rows_to_settle"]:
-        return f"inconclusive: about {count(one['rows_to_settle'])} rows with it would decide"
+        return f"inconclusive: about {count(one['rows_to_settle'])} rows with the word would decide"
     return "not confirmed" if one["n"] else "in no test row"
 
 

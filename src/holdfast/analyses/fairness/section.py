@@ -15,6 +15,7 @@ from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck, Section
 Block = Mapping[str, Any]
 # How a value that is not a rate is shown.
 RATE = "positive rate"
+# Measures that are not rates.
 NUMBERS = ("loss", "absolute error", "error")
 
 
@@ -166,7 +167,7 @@ def _small(one: Block) -> str:
 
 
 def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
-    gap = "would show a gap of 10 points"
+    gap = "would be enough to show a gap of 10 points"
     lines = [
         f"{one['column']} {one['group']}, {_title(one)}: inconclusive"
         + _more(one, f"test rows {gap}")

@@ -40,7 +40,9 @@ def memory(run: RunFiles) -> Document | None:
     if not block:
         return None
     if "auc" not in block:
-        return Document((Passage(f"Not known: {block.text('why', 'not recorded in this run')}."),))
+        return Document(
+            (Passage(f"Not measured: {block.text('why', 'not recorded in this run')}."),)
+        )
     further = (block.block(name).text("because") for name in ("extraction", "canaries"))
     passages = [Passage(line) for line in (block.text("because"), *filter(None, further))]
     attacks = [(ATTACKS.get(k, k), *_number(v, "auc")) for k, v in block.table("attacks").items()]

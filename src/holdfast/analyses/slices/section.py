@@ -108,7 +108,7 @@ def _failing_slices(run: RunFiles) -> str | None:
 SECTIONS = (
     Section(
         "slices",
-        "Where it fails",
+        "Slices with higher error",
         slices,
         reliance=RelianceCheck("slices with more errors", _failing_slices, rank=3),
     ),
