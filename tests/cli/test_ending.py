@@ -59,7 +59,7 @@ def test_result_advice_and_verdict_come_first_in_a_sentence_each() -> None:
         "Advice",
         "Verdict",
     ]
-    assert entry_of(lines, "Result").startswith("No better than the majority class")
+    assert entry_of(lines, "Result").startswith("No better than the most frequent class")
     assert "accuracy 50 %" in entry_of(lines, "Result")
     assert entry_of(lines, "Advice").startswith("Do not use it")
     assert entry_of(lines, "Verdict") == "Overfitting: the validation loss rose."
@@ -136,7 +136,7 @@ def test_what_must_be_known_before_the_model_is_relied_on_is_said() -> None:
     found = {"slice": "rows that hold \x1b[31m“dear”", "value": 0.4, "rest": 0.1}
     told = summary(result(slices={"what": "wrong", "found": [found]}), Path("runs/a-1"), 80)
     (at,) = [place for place, line in enumerate(told) if line.startswith("  Warning   ")]
-    assert "It fails more often on rows that hold" in " ".join(told[at:])
+    assert "on rows that hold" in " ".join(told[at:])
     assert max(map(len, told)) <= 80
     assert not any("Warning" in line for line in summary(result(), Path("runs/a-1"), 80))
     nothing = summary(result(slices={"what": "wrong", "found": []}), Path("runs/a-1"), 80)

@@ -70,7 +70,7 @@ def test_every_task_is_cross_validated(
     assert parquet.read_table(run / "predictions.parquet").num_rows == 0
 
     page = (run / "report.html").read_text("utf-8")
-    assert "How sure is the score?" in page
+    assert "Cross-validation" in page
 
     told = FinishedRun(run).told("valid")
     assert len(told.losses) == len(rows)

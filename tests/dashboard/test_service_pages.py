@@ -279,7 +279,7 @@ def test_too_few_even_rows_say_how_many_are_needed(client: Any, store: Store) ->
     task = shown_task(client.get("/label").text)
     given = {"request": task["request"], "index": task["index"], "label": "bad"}
     page = client.post("/label?part=task", data=given | {"action": "store"}, headers=ORIGIN).text
-    assert "not yet known: 1 of the 10 evenly drawn rows it needs are labelled" in page
+    assert "not yet known: 1 of the 10 uniformly drawn rows it needs are labelled" in page
 
 
 @pytest.mark.parametrize(

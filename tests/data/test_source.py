@@ -46,7 +46,7 @@ def test_a_missing_file_that_a_readme_names_is_to_be_brought(tmp_path: Path) -> 
         read_source(str(tmp_path / "data" / "essays.csv"), None, None)
     for part in ("Put essays.csv into", str(tmp_path / "data"), str(readme)):
         assert part in caught.value.remedy
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="does not exist either"):
         read_source(str(tmp_path / "data" / "other.csv"), None, None)
 
 

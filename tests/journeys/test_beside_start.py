@@ -103,8 +103,8 @@ def test_errors_tells_of_both_in_eighty_columns(
 ) -> None:
     done = holdfast("errors", result["folder"])
     assert done.code == 0, done.err
-    assert "Was it worth it?" in done.out
-    assert "What its answers show" in done.out
+    assert "Gain from fine-tuning" in done.out
+    assert "Generated texts" in done.out
     assert done.out.count("False alarms:") >= 2
     assert all(len(line) <= 80 for line in done.out.splitlines())
     found = json.loads(holdfast("errors", result["folder"], "--json").out)
@@ -162,7 +162,7 @@ def test_a_task_without_texts_refuses_a_judge(
 ) -> None:
     done = holdfast("train", marked_csv, "--set", "probes.judge=rouge_l", "--out", "run")
     assert done.code == 2
-    assert "writes none" in done.err
+    assert "generates none" in done.err
 
 
 def test_prompts_are_swapped_when_asked_for_and_the_opening_is_counted(

@@ -219,7 +219,7 @@ def test_it_predicts_answers_and_scores_other_rows(
     assert done.code == 0, done.err
     block = json.loads(done.out)
     assert block["n"] == 3
-    assert "the run's own" in block["against_run"]["why"]
+    assert "rows of the run" in block["against_run"]["why"]
     # Other texts are compared by the loss of all their tokens.
     other = tmp_path / "other.jsonl"
     text = few.read_text().replace("Add 0", "Add 90").replace("please", "at once")
@@ -255,7 +255,7 @@ def test_an_answer_that_was_stopped_is_marked_and_others_may_be_drawn(
     assert sum(len(line["prediction"]) for line in lines) < sum(lengths)
     cut = [line.get("cut", False) for line in lines]
     assert any(cut)
-    assert f"{sum(cut)} of 6 answers" in done.err
+    assert f"{sum(cut)} of 6 texts" in done.err
     assert "--max-tokens" in done.err
     out = tmp_path / "out.csv"
     assert holdfast("predict", run, few, "--max-tokens", 2, "--out", out).code == 0

@@ -72,7 +72,7 @@ def test_the_model_that_knows_the_rows_is_chosen_and_nothing_is_written(
     assert "The score after fine-tuning is not predicted" in " ".join(done.out.split())
     # A path has no place to be broken.
     assert max(len(line) for line in done.out.splitlines() if "/" not in line) <= 80
-    assert "Left out: nowhere/at-all" in done.out
+    assert "Skipped: nowhere/at-all" in done.out
     assert "(best layer: " in " ".join(done.err.split())
     assert list(tmp_path.iterdir()) == []
     told = json.loads(
@@ -318,7 +318,7 @@ def test_a_model_is_adapted_and_kept_where_it_is_better(
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
     assert "Use it with --model better" in said
-    assert f"given {len(told['new_words'])} new words" in said
+    assert f"extended by {len(told['new_words'])} words" in said
     made = load_classifier("better", ("no", "yes"))
     ids = made.tokenizer("codeine and aspirin")["input_ids"]
     assert len(ids) == 5

@@ -86,7 +86,7 @@ def test_rows_that_the_run_had_seen_are_left_out_and_counted(
     assert found["seen"]["train"]["n"] == result["data"]["train"]
     shown = holdfast("compare", finished_run, said, marked_csv)
     assert "are left out" in " ".join(shown.err.split())
-    assert "With seen" in shown.out
+    assert "including training rows" in " ".join(shown.out.split())
     assert max(map(len, shown.out.splitlines())) <= 80
 
 

@@ -448,7 +448,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
                 "control__worth": 0.5,
                 "train__epochs": 40,
             },
-            "below 98%",
+            "below 98 %",
         ),
         (
             {
@@ -458,7 +458,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
                 "train__epochs": 40,
                 "train__learning_rate": 1e-2,
             },
-            "no improvement of the validation criterion at 1 evaluation points",
+            "no improvement of the validation criterion at 1 evaluations",
         ),
     ],
     ids=["minutes", "costs", "patience"],

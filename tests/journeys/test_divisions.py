@@ -102,7 +102,7 @@ def test_named_groups_are_held_out_and_what_cannot_be_is_told_before_a_run(
     assert "2 of 20: 'a3', 'a4'" in " ".join((held.out + held.err).split())
     for settings, words in (
         (("data.split.by=time",), "name the column with data.time"),
-        (("data.split.by=time", "data.time=day"), "holds no time in 1 of 120 rows"),
+        (("data.split.by=time", "data.time=day"), "in 1 of 120 rows"),
         (("data.split.by=time", "data.time=dya"), "day"),
         (("data.split.by=source", "data.source=shop", "data.split.held=shop 9"), "shop 9"),
         (("data.split.by=topic", "data.split.topics=100"), "120 rows are too few"),

@@ -141,8 +141,8 @@ def test_a_killed_run_of_two_methods_ends_to_the_bit_as_it_would_have(
         go(rare_csv, quick[:-1], tmp_path / "whole", *both)
     lines = {one.chosen: one.because for one in told if getattr(one, "what", "") == "method"}
     assert lines == {
-        "sam (rho 0.1)": "set by you; each update passes its rows 2 times",
-        "balance (strength 1)": "set by you; it draws the rows of the fine-tuning",
+        "sam (rho 0.1)": "set in the recipe; each update passes its rows 2 times",
+        "balance (strength 1)": "set in the recipe; it samples the rows of fine-tuning",
     }
     with pytest.raises(Interrupted):
         go(

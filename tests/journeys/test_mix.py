@@ -128,7 +128,7 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
     weights, _ = source_weights(table, {"b": 4.0}, None)
     assert weights is not None
     assert weights[-1] / weights[0] == pytest.approx(4)
-    with pytest.raises(RecipeError, match="not there"):
+    with pytest.raises(RecipeError, match="does not exist"):
         source_weights(table, {"c": 1.0}, None)
     # In silence they would change nothing.
     for given in (({"a": 2.0}, None), (None, 2.0)):
@@ -138,7 +138,7 @@ def test_weights_follow_the_temperature(sources: Path) -> None:
 
 
 def test_what_says_two_things_is_refused(sources: Path, quick: list[str], tmp_path: Path) -> None:
-    for more, rule in (("data.text=text", "of one table"), ("task=seq2seq", "does not exist")):
+    for more, rule in (("data.text=text", "applies to one table"), ("task=seq2seq", "does not exist")):
         with pytest.raises(RecipeError, match=rule):
             train(override(Recipe(), settings(sources, quick, more)), tmp_path / "r")
     both = {"path": ["a.csv"], "mix": [{"path": "b.csv"}]}

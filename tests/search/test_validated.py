@@ -385,5 +385,5 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
         assert np.exp(made[row]) == pytest.approx(chances)
     assert "60 of 60" in to_json(told[0])["because"]
     path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
-    with pytest.raises(RecipeError, match="of other rows"):
+    with pytest.raises(RecipeError, match="has other rows"):
         fold_log_probabilities(rows_of(path), crossed)

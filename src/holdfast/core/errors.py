@@ -12,7 +12,7 @@ HoldfastError
 │   │   └── StoreGone             temporarily locked, full or gone; the same may work later
 │   └── TrainingError         the training failed: the loss is not a number
 ├── Interrupted           exit 130: stopped by the user; a checkpoint was written
-└── Defect                exit 1: a defect in Holdfast
+└── Defect                exit 1: a bug in Holdfast
 """
 
 from __future__ import annotations
@@ -101,4 +101,4 @@ class Interrupted(HoldfastError):
 
 
 class Defect(HoldfastError):
-    """A defect in Holdfast, to be reported."""
+    """A bug in Holdfast, to be reported."""

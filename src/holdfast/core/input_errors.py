@@ -24,7 +24,7 @@ LONGEST_REASON = 200
 # What a library in Rust raises where it gives up. It is no ``Exception``, and its class cannot be
 # imported.
 PANIC = "PanicException"
-REPORT_IT = "a defect in Holdfast, please report it"
+REPORT_IT = "a bug in Holdfast, please report it"
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def explanation_answer(document: Mapping[str, Any]) -> str:
     shown = sum(bool(one["shown"]) for one in reasons)
     if not reasons:
         empty = any("generates no text" in str(row["because"]) for row in document["rows"])
-        why = "what the model writes is empty" if empty else "no row has anything to read"
+        why = "the generated text is empty" if empty else "the rows contain no text"
         return f"Nothing was explained: {why}."
     if not document["worth_showing"] or not shown:
         return "No words are marked: the explanations are not better than random."

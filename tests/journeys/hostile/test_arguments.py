@@ -164,7 +164,7 @@ def test_a_defect_is_still_a_defect(
     monkeypatch.setattr("holdfast.plugins.logs.reader.read_verdict", broken)
     done = holdfast("diagnose", "log.csv")
     assert done.code == 1
-    assert "a defect in Holdfast" in done.err
+    assert "a bug in Holdfast" in done.err
     assert "\x1b" not in done.err
 
 

@@ -349,7 +349,7 @@ def _unchecked(results: AuditResults, without: Mapping[str, str]) -> dict[str, s
         view_type = checks[name].view_type.__name__
         default = f"not available for these rows ({view_type})"
         reasons[name] = why or without.get(view_type) or default
-    broken = {name: f"a defect in Holdfast: {message}" for name, message in results.failed.items()}
+    broken = {name: f"a bug in Holdfast: {message}" for name, message in results.failed.items()}
     return {**reasons, **broken}
 
 

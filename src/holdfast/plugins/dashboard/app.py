@@ -183,7 +183,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    text = f"A defect in Holdfast: {type(error).__name__}. The terminal shows the traceback."
+    text = f"A bug in Holdfast: {type(error).__name__}. The terminal shows the traceback."
     return message_page("This failed", text, 500)
 
 
