@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.core.labels import TITLES
 from holdfast.cli.demo import comparison_lines
+from holdfast.core.labels import TITLES
 from holdfast.pipeline.baseline import LOG, add_baseline_run, baseline_recipe
 from holdfast.recipe import read_recipe
 

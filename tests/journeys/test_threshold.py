@@ -33,7 +33,7 @@ def _set(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
 
 
 def _none(holdfast: Any, run: Path, *arguments: object) -> dict[str, Any]:
-    """What is said where nothing can be promised."""
+    """What is said where nothing can be guaranteed."""
     done = holdfast("threshold", run, *arguments, "--json")
     assert done.code == 3, done.err
     found: dict[str, Any] = json.loads(done.out)
@@ -108,7 +108,7 @@ def test_evaluate_says_what_it_does_on_other_rows(holdfast: Any, run: Path, fres
     right = [line for line in given if line["prediction"] == line["label"]]
     assert (told["n"], told["answered"]) == (60, len(given))
     assert told["precision"]["value"] == pytest.approx(len(right) / len(given))
-    assert f"{len(given)} of 60 rows are answered" in holdfast("evaluate", run, fresh).out
+    assert f"{len(given)} of 60 rows with a prediction" in holdfast("evaluate", run, fresh).out
 
 
 def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, run: Path) -> None:
@@ -118,7 +118,7 @@ def test_few_rows_say_how_many_would_do_and_nothing_is_written(holdfast: Any, ru
     assert not (run / "threshold.json").exists()
     done = holdfast("threshold", run, "--precision", 0.99)
     assert done.code == 3
-    assert "nothing can be promised" in done.out
+    assert "nothing can be guaranteed" in done.out
     # A path is not broken, however long it is.
     assert max(map(len, done.out.replace(str(run), "RUN").splitlines())) <= 80
     most = found["highest"]
@@ -220,7 +220,7 @@ def test_costs_choose_the_answer(holdfast: Any, run: Path, fresh: Path, tmp_path
         assert new["prediction"] == ("no", "yes", None)[least]
     assert "yes" in saids
     shown = holdfast("threshold", run, "--cost", costs, "--force").out
-    assert "a row costs" in " ".join(shown.split())
+    assert "cost per row" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(

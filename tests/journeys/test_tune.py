@@ -154,7 +154,7 @@ def test_the_command_prints_what_won_at_80_columns_and_json_alone(
     code, out, err = run("tune", rows, "--trials", "2", "--out", tmp_path / "r", *options)
     assert code == 0, err
     assert max(map(len, out.splitlines()[:30])) <= 80
-    for word in ("Expected", "Optimism", "Effects", "Cost", "Stopped", "* is kept", "Trial"):
+    for word in ("Expected", "Optimism", "Effects", "Cost", "Stopped", "* saved", "Trial"):
         assert word in out, word
     assert "trial 1 (2 of 2)" in err
     code, out, err = run("tune", rows, "--out", tmp_path / "r", "--resume", "--json", "--quiet")
