@@ -237,7 +237,7 @@ def test_evaluate_runs_no_metric_of_a_sent_folder_and_tells_another(
     with pytest.raises(RunError, match=r"mine\.py.*came with the run's folder"):
         judged_by(folder / "mine.py")
     assert not (tmp_path / "ran").exists()
-    assert any("with your rights" in str(one) for one in judged_by(tmp_path / "mine.py"))
+    assert any("with your permissions" in str(one) for one in judged_by(tmp_path / "mine.py"))
     assert (tmp_path / "ran").exists()
 
 

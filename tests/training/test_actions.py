@@ -675,7 +675,7 @@ def test_who_watches_is_told_what_was_done_and_what_was_left(build: Any, capsys:
     lines = text.splitlines()
     steps = [line.split()[0] for line in lines if "/10 " in line]
     assert steps == [f"{step}/10" for step in (0, 2, 4, 6, 8, 6, 8, 10)]
-    assert f"Action    back to step 4, learning rate × 0.1: {WHY}" in text
+    assert f"Action    rolled back to step 4, learning rate × 0.1: {WHY}" in text
 
 
 def test_time_is_told_once_and_counted_anew_after_going_back(build: Any, capsys: Any) -> None:

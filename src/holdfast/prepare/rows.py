@@ -58,14 +58,14 @@ def notify_of_user_code(recipe: Recipe) -> None:
     not printed, since they may contain secrets."""
     metric = recipe.train.metric
     if metric and ".py:" in metric:
-        because = "train.metric names this Python file, which runs with your rights"
+        because = "train.metric names this Python file, which runs with your permissions"
         notify(Decision(CODE, metric, because, prominent=True))
     if recipe.alert.command:
-        because = "the recipe names a shell command, which runs with your rights on new verdicts"
+        because = "the recipe names a shell command, which runs with your permissions on new verdicts"
         notify(Decision(CODE, "alert.command", because, prominent=True))
     user_function = requested_enrichments(recipe.enrich).get("own", {}).get("function")
     if user_function:
-        because = "enrich.own names this function, which runs with your rights"
+        because = "enrich.own names this function, which runs with your permissions"
         notify(Decision(CODE, str(user_function), because, prominent=True))
 
 
