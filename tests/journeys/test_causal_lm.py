@@ -131,7 +131,9 @@ def test_a_run_that_recites_its_answers_is_told_so(
     assert extraction["start"] == 0
     assert extraction["completed"] > 0.5 * extraction["n"]
     assert result["verdict"]["label"] in ("overfit", "memorizing")
-    share = f"completes verbatim is {extraction['rate']['value']:.0%} on training rows and 0"
+    share = (
+        f"completes verbatim is {100 * extraction['rate']['value']:.0f} % on training rows and 0"
+    )
     assert share in result["verdict"]["because"]
     assert "completed_verbatim_train_above_valid" in {
         one["name"] for one in result["verdict"]["evidence"]

@@ -40,7 +40,7 @@ def test_the_training_file_is_told_from_a_test(
     assert block["without_seen"]["metrics"]["accuracy"] == accuracy
     shown = holdfast("evaluate", finished_run, marked_csv).out
     assert f"{len(sides['train'])} were training rows" in " ".join(shown.split())
-    assert shown.index("had not seen\n") < shown.index("the seen ones among them")
+    assert shown.index("not seen in training\n") < shown.index("including those seen in")
 
 
 def test_copies_are_found_in_another_file(

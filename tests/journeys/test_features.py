@@ -72,7 +72,7 @@ def test_the_text_part_is_a_plain_model_of_the_scores_that_stand_beside(run: Pat
     result = json.loads((run / "result.json").read_text("utf-8"))
     assert load_saved(run / "model").classes == tuple(result["classes"])
     assert "features/features.safetensors" in result["seal"]["files"]
-    assert "text only, without columns" in (run / "report.html").read_text("utf-8")
+    assert "ext only, without columns" in (run / "report.html").read_text("utf-8")
 
 
 def test_predict_and_evaluate_read_the_columns_and_refuse_a_table_without_them(

@@ -368,5 +368,5 @@ def test_what_cannot_be_cross_fitted_is_refused(
 
 
 def test_one_fold_is_none() -> None:
-    with pytest.raises(RecipeError, match="one fold"):
+    with pytest.raises(RecipeError, match="cannot be 1"):
         override(Recipe(), ["train.folds=1"])

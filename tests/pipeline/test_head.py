@@ -120,7 +120,7 @@ def test_after_fine_tuning_the_head_is_fitted_to_the_tuned_features(prepared: An
     assert np.allclose(run.network.head.bias.detach().numpy(), wanted.bias, atol=1e-4)
     (tried,) = of(told, "refitted head")
     assert tried.chosen == "refit_head: kept"
-    assert "the features of step 4 under the mean of logistic" in tried.because
+    assert "the features of step 4 with the mean of logistic" in tried.because
     (kept,) = of(told, "best checkpoint")
     assert kept.chosen == "step 4 of 4, refitted head"
     without = tuned(prepared, [], train__keep="last", methods__refit_head=False)

@@ -177,7 +177,7 @@ def test_a_class_too_small_for_the_outer_folds_is_told_of_them(
     """Five rows stand in every outer fold, but four of these cannot be divided into five."""
     rows = [*marked_rows(ROWS), *((f"a rare text {i}", "rare") for i in range(rare))]
     path = write_csv(tmp_path / "rare.csv", rows)
-    with pytest.raises(SplitError, match=rf"class 'rare'.*of 5 sides.*{told}") as caught:
+    with pytest.raises(SplitError, match=rf"class 'rare'.*of the 5 splits.*{told}") as caught:
         learning(path, quick, "train.folds=5")
     assert "remove data.split.test" in caught.value.remedy
 

@@ -162,11 +162,11 @@ def test_a_killed_run_ends_as_it_would_have(
 @pytest.mark.parametrize(
     ("kind", "setting", "match"),
     [
-        ("several", "train.metric=mae", "not measured"),
-        ("number", "train.metric=accuracy", "not mea"),
-        ("number", "train.label_smoothing=0.1", "does not exist"),
+        ("several", "train.metric=mae", "is not available"),
+        ("number", "train.metric=accuracy", "is not available"),
+        ("number", "train.label_smoothing=0.1", "is not available"),
         ("several", "methods.contrast.steps=5", "does not exist"),
-        ("several", "train.huber=1", "does not exist"),
+        ("several", "train.huber=1", "is not available"),
     ],
 )
 def test_settings_of_another_problem_are_refused(

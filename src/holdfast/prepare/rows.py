@@ -61,7 +61,7 @@ def notify_of_user_code(recipe: Recipe) -> None:
         because = "train.metric names this Python file, which runs with your permissions"
         notify(Decision(CODE, metric, because, prominent=True))
     if recipe.alert.command:
-        because = "the recipe names a shell command, which runs with your permissions on new verdicts"
+        because = "the recipe runs a shell command with your permissions on new verdicts"
         notify(Decision(CODE, "alert.command", because, prominent=True))
     user_function = requested_enrichments(recipe.enrich).get("own", {}).get("function")
     if user_function:
